@@ -1,0 +1,77 @@
+/* isobit run time: requantisation and the few types kernels share. C11, no malloc, no libc, no floating point. */
+#ifndef ISOBIT_RT_H
+#define ISOBIT_RT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__) || defined(__clang__)
+#define ISOBIT_KERNEL static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define ISOBIT_INSTANCE static __attribute__((noinline, used))
+#else
+#define ISOBIT_INSTANCE static __attribute__((noinline, noclone, noipa, used))
+#endif
+#define ISOBIT_ALIGNED(n) __attribute__((aligned(n)))
+#else
+#define ISOBIT_KERNEL static inline
+#define ISOBIT_INSTANCE static
+#define ISOBIT_ALIGNED(n)
+#endif
+
+/* A negative number shifted right keeps its sign on every compiler this file supports (C11 6.5.7p5 leaves it open). */
+_Static_assert((-5 >> 1) == -3, "isobit needs an arithmetic right shift");
+
+/* How a wide sum becomes a code. A plain shift is half_up with multiplier 1. */
+enum { ISOBIT_SHIFT = 0, ISOBIT_HALF_UP = 1, ISOBIT_TFLITE_DOUBLE = 2 };
+
+/* What training decides about one node; flash data, so that untrained and trained code are the same. */
+typedef struct {
+    int32_t x_zero, y_zero, low, high;
+} isobit_quant;
+
+/* floor(acc * 2^-shift + 1/2). acc + 2^(shift-1) must fit int32, which the exporter proves. */
+ISOBIT_KERNEL int32_t isobit_shift(int32_t acc, int32_t shift) {
+    return (acc + (int32_t)((uint32_t)1 << shift >> 1)) >> shift;
+}
+
+/* floor(acc * mult * 2^-shift + 1/2); mult in 0..2^31-1, shift in 0..62. */
+ISOBIT_KERNEL int32_t isobit_half_up(int32_t acc, int32_t mult, int32_t shift) {
+    const int64_t half = (int64_t)((uint64_t)1 << shift >> 1);
+    return (int32_t)(((int64_t)acc * mult + half) >> shift);
+}
+
+/* TFLite: Q31 product with ties up, then a shift with ties away from zero; shift > 0 shifts left first. */
+ISOBIT_KERNEL int32_t isobit_tflite_double(int32_t acc, int32_t mult, int32_t shift) {
+    const int32_t left = shift > 0 ? shift : 0;
+    const int32_t right = shift > 0 ? 0 : -shift;
+    const int64_t wide = (int64_t)acc * ((int64_t)1 << left) * mult;
+    const int32_t high = (int32_t)((wide + ((int64_t)1 << 30)) >> 31);
+    const int32_t mask = (int32_t)(((uint32_t)1 << right) - 1u);
+    const int32_t rest = high & mask;
+    return (high >> right) + (rest > (mask >> 1) + (high < 0));
+}
+
+ISOBIT_KERNEL int32_t isobit_requantize(int32_t acc, int32_t rule, const int32_t *mult,
+                                        const int8_t *shift, int32_t i) {
+    if (rule == ISOBIT_SHIFT) {
+        return isobit_shift(acc, shift[i]);
+    }
+    if (rule == ISOBIT_HALF_UP) {
+        return isobit_half_up(acc, mult[i], shift[i]);
+    }
+    return isobit_tflite_double(acc, mult[i], shift[i]);
+}
+
+ISOBIT_KERNEL int32_t isobit_clamp(int32_t value, int32_t low, int32_t high) {
+    value = value < low ? low : value;
+    return value > high ? high : value;
+}
+
+ISOBIT_KERNEL int8_t isobit_finish_s8(int32_t acc, int32_t rule, const int32_t *mult,
+                                      const int8_t *shift, int32_t i, const isobit_quant *q) {
+    return (int8_t)isobit_clamp(isobit_requantize(acc, rule, mult, shift, i) + q->y_zero, q->low,
+                                q->high);
+}
+
+#endif

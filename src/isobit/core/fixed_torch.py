@@ -1,0 +1,193 @@
+"""Requantisation in torch: exact on float carriers, with straight-through gradients.
+
+Activations travel as integer-valued floats `q - zero`. Every function returns the integers of `core/fixed`; the
+derivations of what float32 and float64 hold exactly are in docs/training.md and repeated where they are used.
+The only module of `core` that imports torch; nothing loads it but surrogates and `train`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812  # torch's own convention
+from torch import Tensor
+
+from isobit.core.fixed import Rounding
+from isobit.core.types import TensorType
+
+F32_EXACT = 1 << 24
+"""Integers up to here, and sums whose partial sums stay below, are exact in float32 in any order."""
+F64_EXACT = 1 << 53
+
+
+class _FloorClamp(torch.autograd.Function):
+    """clamp(floor(x), low, high), in place; the gradient passes where the result is strictly inside."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
+        x.floor_().clamp_(low, high)
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(x)
+        ctx.bounds = (low, high)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (y,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(grads[0], y, *ctx.bounds), None, None
+
+
+class _MulFloorClamp(torch.autograd.Function):
+    """clamp(floor(x * m + 1/2), low, high), in place on x; the gradient is m where strictly inside."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, m: Tensor, low: float, high: float) -> Tensor:
+        x.mul_(m).add_(0.5).floor_().clamp_(low, high)
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(x, m)
+        ctx.bounds = (low, high)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        y, m = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(grads[0], y, *ctx.bounds).mul_(m), None, None, None
+
+
+class _WideRequantize(torch.autograd.Function):
+    """Any rule through float64 or int64; the gradient is the real multiplier where strictly inside."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        acc: Tensor,
+        mult: Tensor,
+        shift: Tensor,
+        rounding: Rounding,
+        low: float,
+        high: float,
+    ) -> Tensor:
+        if rounding is Rounding.HALF_UP and _fits_f64(mult, shift):
+            real = mult.double() * torch.exp2(-shift.double())
+            y = (acc.double() * real).add_(0.5).floor_()
+        else:
+            y = _integers(acc.to(torch.int64), mult.long(), shift.long(), rounding).double()
+            sign = -1.0 if rounding is Rounding.HALF_UP else 1.0
+            less = 0.0 if rounding is Rounding.HALF_UP else 31.0
+            real = mult.double() * torch.exp2(sign * shift.double() - less)
+        y = y.clamp_(low, high).to(torch.float32)
+        ctx.save_for_backward(y, real.float())
+        ctx.bounds = (low, high)
+        ctx.dtype = acc.dtype
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        y, real = ctx.saved_tensors
+        grad = torch.ops.aten.hardtanh_backward(grads[0], y, *ctx.bounds).mul_(real)
+        return grad.to(ctx.dtype), None, None, None, None, None
+
+
+def _fits_f64(mult: Tensor, shift: Tensor) -> bool:
+    """Whether `acc * mult + half` stays below 2^53 for |acc| < 2^31 (2^31 * 2^21 + 2^46 < 2^53)."""
+    return bool((mult.max() < 1 << 21) & (shift.max() <= 47))
+
+
+def _integers(acc: Tensor, mult: Tensor, shift: Tensor, rounding: Rounding) -> Tensor:
+    """The rules in int64 tensors, as `core/fixed` states them."""
+    one = torch.ones((), dtype=torch.int64, device=acc.device)
+    if rounding is Rounding.HALF_UP:
+        product = acc * mult
+        half = torch.where(shift > 0, one << (shift - 1).clamp_min(0), 0)
+        return (product >> shift) + (((product & ((one << shift) - 1)) + half) >> shift)
+    mult = torch.where(shift < -31, 0, mult)
+    right = torch.where(shift < -31, 0, (-shift).clamp_min(0))
+    high = ((acc << shift.clamp_min(0)) * mult + (one << 30)) >> 31
+    mask = (one << right) - 1
+    return (high >> right) + ((high & mask) > (mask >> 1) + (high < 0)).long()
+
+
+def floor_clamp(x: Tensor, low: int, high: int) -> Tensor:
+    """`clamp(floor(x), low, high)`; `x` must be a fresh tensor, it is overwritten."""
+    result: Tensor = _FloorClamp.apply(x, float(low), float(high))  # type: ignore[no-untyped-call]  # torch's apply is untyped
+    return result
+
+
+def requantize(
+    acc: Tensor, mult: Tensor, shift: Tensor, rounding: Rounding, low: int, high: int
+) -> Tensor:
+    """`clamp(R(acc), low, high)` for integer-valued `acc` of |acc| < 2^31, channels last; overwrites `acc`.
+
+    float32 is used where a single product is exact: multipliers k * 2^-16 and a clamp inside [-255, 255]. Then
+    near every threshold |acc * k| <= 255.5 * 2^16 < 2^24 is an exact integer, and beyond them rounding is monotone.
+    """
+    grid = rounding is Rounding.HALF_UP and acc.dtype == torch.float32 and max(-low, high) <= 255
+    if grid and bool((shift == 16).all()) and bool(mult.max() < F32_EXACT):
+        m = mult.to(torch.float32) * 2.0**-16
+        result: Tensor = _MulFloorClamp.apply(acc, m, float(low), float(high))  # type: ignore[no-untyped-call]  # torch's apply is untyped
+        return result
+    wide: Tensor = _WideRequantize.apply(acc, mult, shift, rounding, float(low), float(high))  # type: ignore[no-untyped-call]  # torch's apply is untyped
+    return wide
+
+
+def sum_bound(w: Tensor, b: Tensor | None, x: TensorType) -> float:
+    """`max_c(sum|w_c| * max|x - Zx| + |b_c|)`: bounds every partial sum, in any order; weights are [O, ...]."""
+    largest = float(max(x.dtype.high - x.zero, x.zero - x.dtype.low))
+    bound = w.detach().abs().flatten(1).sum(1) * largest
+    return float((bound if b is None else bound + b.detach().abs()).max())
+
+
+def weighted(
+    combine: Callable[[Tensor, Tensor, Tensor | None], Tensor],
+    inputs: Any,
+    x_type: TensorType,
+    y_type: TensorType,
+    clamp: tuple[int, int],
+    rounding: Rounding,
+) -> Tensor:
+    """`clamp(R(combine(x, w, b)))` for a convolution or a matrix product, in the cheapest exact arithmetic.
+
+    `inputs` holds integer-valued tensors x, w, b, mult, shift. Sums run in float32 while they provably stay below
+    2^24, else in float64; on other devices than the CPU always in float64, because convolution libraries there may
+    transform or truncate their inputs.
+    """
+    low, high = clamp[0] - y_type.zero, clamp[1] - y_type.zero
+    x, w, b = inputs.x, inputs.w, inputs.b
+    half = 0.5 * 2.0 ** float(inputs.shift.max()) if inputs.mult is None else 0.0
+    exact = x.device.type == "cpu" and sum_bound(w, b, x_type) + half <= F32_EXACT
+    carrier = torch.float32 if exact else torch.float64
+    x, w = x.to(carrier), w.to(carrier)
+    b = None if b is None else b.to(carrier)
+    with torch.autocast(x.device.type, enabled=False):
+        if inputs.mult is None:
+            # acc * 2^-s is exact, so the shift and the 1/2 fold into weights and bias.
+            step = torch.exp2(-inputs.shift.to(carrier))
+            offset = torch.full((w.shape[0],), 0.5, dtype=carrier, device=w.device)
+            folded = w * step.reshape(-1, *[1] * (w.dim() - 1))
+            y = combine(x, folded, offset if b is None else b * step + offset)
+            return floor_clamp(y, low, high).to(torch.float32)
+        acc = combine(x, w, b)
+    return requantize(acc, inputs.mult, inputs.shift, rounding, low, high)
+
+
+def conv2d_nhwc(
+    x: Tensor,
+    w: Tensor,
+    b: Tensor | None,
+    stride: tuple[int, int],
+    pad: tuple[int, int, int, int],
+    dilation: tuple[int, int],
+    groups: int,
+) -> Tensor:
+    """`F.conv2d` on NHWC activations and OHWI weights; both permutes are views of channels-last memory."""
+    top, left, bottom, right = pad
+    image = x.permute(0, 3, 1, 2)
+    if (top, left) != (bottom, right):
+        image = F.pad(image, (left, right, top, bottom))
+        top = left = 0
+    kernel = w.permute(0, 3, 1, 2)
+    return F.conv2d(image, kernel, b, stride, (top, left), dilation, groups).permute(0, 2, 3, 1)
+
+

@@ -1,0 +1,1 @@
+"""The immutable graph, its text form, structural verification and the `.isobit` file."""

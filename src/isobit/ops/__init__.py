@@ -1,0 +1,1 @@
+"""One folder per operator; `base` finds them."""

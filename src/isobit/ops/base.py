@@ -1,0 +1,417 @@
+"""What an operator and a kernel are, and how both are found.
+
+An operator is a folder `ops/<name>/` with an `op.py` that defines one `Op` subclass; every other `.py` in the
+folder is a kernel: a `Kernel` subclass beside its C source of the same stem (but `torch_*.py`: torch code that the
+scan leaves alone). `load_ops` scans this package and
+the entry points `isobit.ops` and `isobit.kernels`; nothing is registered by hand.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from enum import Enum
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from isobit.core.dtypes import DType
+from isobit.core.errors import NoKernel, UnknownName
+from isobit.core.features import Feature
+from isobit.core.types import AnyArray, Encoding, FloatArray, IntArray, Real, Shape, TensorType
+from isobit.ir.graph import Attrs, Inputs
+from isobit.ir.text import Signature
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+A = TypeVar("A", bound=Attrs)
+I = TypeVar("I", bound=Inputs[Any])  # noqa: E741  # the letter of the architecture page
+
+
+# ------------------------------------------------------------------------------------------------ data
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTypes(Generic[I]):
+    """The types around one node: `inputs` has the operator's fields, filled with `TensorType`."""
+
+    inputs: I
+    outputs: tuple[TensorType, ...]
+
+    @property
+    def output(self) -> TensorType:
+        """The only output's type."""
+        (kind,) = self.outputs
+        return kind
+
+
+@dataclass(frozen=True, slots=True)
+class Inferred:
+    """What an operator says of one output. `encoding=None`: any encoding may be chosen (a range decides)."""
+
+    shape: Shape
+    dtype: DType
+    encoding: Encoding | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Operations of one inference, counted by the definition of the operator, not by a kernel."""
+
+    macs: int = 0
+    """Multiply-accumulates, taps that fall on padding included (the field's convention)."""
+    reads: int = 0
+    """Elements read from the inputs, each counted once."""
+    writes: int = 0
+    """Elements written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample(Generic[I]):
+    """A reasoned test case: shared by contract tests, benchmarks, documentation and fuzzing.
+
+    `label` says what the case is for. `types` are per-sample types (axis 0 = 1); `inputs` are integers of the
+    carriers' ranges, constants included; activations may carry several samples on axis 0.
+    """
+
+    label: str
+    attrs: Attrs
+    types: NodeTypes[I]
+    inputs: Inputs[Any]
+
+
+class EncodingRule(Enum):
+    """Where an output's encoding comes from when a float graph becomes an integer graph."""
+
+    FREE = "free"
+    """From an observed range."""
+    SAME = "same"
+    """Equal to the first activation input's: the operator only moves, selects or averages codes."""
+    FIXED = "fixed"
+    """From the operator itself, whatever the data (`fixed_encoding`)."""
+
+
+class Scheme(Enum):
+    """A number system for native models (docs/numerics.md)."""
+
+    POW2 = "pow2"
+    """Symmetric, steps that are powers of two; requantisation is one rounding shift."""
+    AFFINE = "affine"
+    """Asymmetric activations, symmetric per-channel weights; requantisation is multiply and shift."""
+
+
+# ------------------------------------------------------------------------------------------------ operator
+
+
+class Op(Generic[A, I]):
+    """One operator. Subclasses are never instantiated; every facet is a static method.
+
+    Written as `class Conv2d(Op[Conv2dAttrs, Conv2dInputs[Any]], name="conv2d")`.
+    """
+
+    name: ClassVar[str]
+    attrs_type: ClassVar[type[Attrs]]
+    inputs_type: ClassVar[type[Inputs[Any]]]
+    constants: ClassVar[tuple[str, ...]] = ()
+    """Input fields that are constants, in field order; the others are activations."""
+    encoding_rule: ClassVar[EncodingRule] = EncodingRule.SAME
+    absorbs_clamp: ClassVar[bool] = False
+    """Whether a following activation clamp becomes the `clamp` attribute."""
+    elementwise: ClassVar[bool] = False
+    """Whether output element i depends on element i of the inputs alone (up to broadcasting)."""
+
+    def __init_subclass__(cls, name: str = "", **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if name:
+            cls.name = name
+            arguments = next(
+                base.__args__ for base in cls.__orig_bases__ if getattr(base, "__origin__", 0) is Op  # type: ignore[attr-defined]  # set by typing.Generic
+            )
+            cls.attrs_type = arguments[0]
+            cls.inputs_type = getattr(arguments[1], "__origin__", arguments[1])
+
+    @staticmethod
+    def infer(attrs: A, types: I) -> Inferred | tuple[Inferred, ...]:
+        """Shape and dtype rule. Raises `BadShape` or `BadAttribute`, every violation at once."""
+        raise AssertionError("every operator defines infer")
+
+    @staticmethod
+    def integer(attrs: A, q: NodeTypes[I], inputs: I) -> IntArray | tuple[IntArray, ...]:
+        """THE meaning: int64 codes in, int64 codes out."""
+        raise AssertionError("every integer operator defines integer")
+
+    @staticmethod
+    def real(attrs: A, inputs: I) -> FloatArray | tuple[FloatArray, ...]:
+        """The float64 meaning, for float graphs."""
+        raise AssertionError("every operator defines real")
+
+    @staticmethod
+    def surrogate(attrs: A, q: NodeTypes[I], inputs: I) -> Tensor | tuple[Tensor, ...]:
+        """Torch: the exact forward on integer-valued float carriers `q - zero`, with straight-through gradient.
+
+        Constants arrive as integer-valued tensors; the result is again centred (`q - zero`).
+        """
+        raise AssertionError("every trainable operator defines surrogate")
+
+    @staticmethod
+    def cost(attrs: A, q: NodeTypes[I]) -> Cost:
+        """Count operations from types alone."""
+        raise AssertionError("every operator defines cost")
+
+    @staticmethod
+    def samples() -> Iterator[Sample[I]]:
+        """Yield the cases every implementation is held to."""
+        raise AssertionError("every operator defines samples")
+
+    @staticmethod
+    def fixed_encoding(attrs: A, inputs: I, scheme: Scheme) -> Encoding:
+        """Return the output encoding of an `EncodingRule.FIXED` operator."""
+        raise AssertionError("only for EncodingRule.FIXED")
+
+    @staticmethod
+    def derive(
+        attrs: A, q: NodeTypes[I], scheme: Scheme, consts: I
+    ) -> tuple[A, Mapping[str, AnyArray]]:
+        """Return integer attributes and the constants that follow from encodings: mult, shift, tables.
+
+        `q` holds the encodings chosen for inputs and outputs, `consts` the float graph's constants.
+        """
+        return attrs, {}
+
+    @classmethod
+    def outputs_of(cls, attrs: Any, types: Any) -> tuple[Inferred, ...]:
+        """`infer`, always as a tuple."""
+        inferred = cls.infer(attrs, types)
+        return inferred if isinstance(inferred, tuple) else (inferred,)
+
+
+class Layer:
+    """How users write an operator: one class of `isobit.nn`, described without importing torch.
+
+    Subclass in an `op.py` as `class ReLULayer(Layer, name="ReLU")`; `isobit.nn` makes `isobit.nn.ReLU`, a subclass
+    of `torch.nn.ReLU` with the same arguments and defaults that also remembers where it was written.
+    """
+
+    public_name: ClassVar[str] = ""
+    functions: ClassVar[tuple[str, ...]] = ()
+    """Functions and tensor methods with the same meaning, as dotted names: `torch.relu`, `Tensor.relu`."""
+
+    def __init_subclass__(cls, name: str = "", functions: tuple[str, ...] = (), **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.public_name, cls.functions = name, functions
+
+    @classmethod
+    def module_class(cls) -> Any:
+        """Return the `torch.nn.Module` class that users know; torch's own of the same name by default."""
+        import torch
+
+        return getattr(torch.nn, cls.public_name)
+
+    @staticmethod
+    def lower(build: Any, module: Any, x: Any) -> Any:
+        """Emit float nodes for a call of `module` on `x`, a value of the builder; return the result value."""
+        raise AssertionError("every layer defines lower")
+
+    @classmethod
+    def lower_function(cls, build: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Emit nodes for a function call; by default as the module built from the remaining arguments."""
+        settings = {key: value for key, value in kwargs.items() if key not in ("inplace", "training")}
+        return cls.lower(build, cls.module_class()(*args[1:], **settings), args[0])
+
+
+# ------------------------------------------------------------------------------------------------ kernel
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A constant as a kernel reads it: an array, or (with `fields`) a C struct of int32 members.
+
+    An empty array is an absent optional constant: the kernel gets a null pointer.
+    """
+
+    name: str
+    data: AnyArray
+    struct: str = ""
+    fields: tuple[str, ...] = ()
+    alignment_bytes: int = 0
+    """At least the element's own alignment; more for kernels that load words or pairs."""
+
+
+class Kernel:
+    """One way to compute an operator on a core: the declaration beside `<stem>.c` (or `.S`).
+
+    C convention: `static inline void <function>(<function>_geometry g, <activations>, <packed constants>,
+    <outputs>[, void *scratch])`. `g` holds literals that follow from shapes and number system alone; everything
+    that training changes is data, so that an untrained network has the bytes of the trained one.
+    """
+
+    op: ClassVar[str]
+    stem: ClassVar[str]
+    folder: ClassVar[Path]
+    function: ClassVar[str]
+    features: ClassVar[frozenset[Feature]] = frozenset()
+    alignment_bytes: ClassVar[int] = 1
+    """Alignment of every activation buffer the kernel touches."""
+    data_independent: ClassVar[bool] = True
+    """Whether the executed instructions are the same for every input and constant (a tested claim)."""
+    rank: ClassVar[int] = 0
+    """Preference where two kernels have the same modelled cost; the reference is 0."""
+
+    def __init_subclass__(cls, op: str = "", function: str = "", **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if op:
+            cls.op, cls.function = op, function
+            module = importlib.import_module(cls.__module__)
+            cls.stem = cls.__module__.rsplit(".", 1)[-1]
+            cls.folder = Path(str(module.__file__)).parent
+
+    @classmethod
+    def source(cls) -> Path:
+        """The C or assembly file."""
+        for suffix in (".c", ".S"):
+            path = cls.folder / f"{cls.stem}{suffix}"
+            if path.is_file():
+                return path
+        raise AssertionError(f"{cls.__module__} has no C source beside it")
+
+    @staticmethod
+    def when(attrs: Any, q: Any) -> str:
+        """Return "" where the kernel is legal, else the reason it is not, as `want .., got ..`."""
+        return ""
+
+    @staticmethod
+    def geometry(attrs: Any, q: Any) -> Mapping[str, int]:
+        """Fields of the geometry struct, from shapes and encodings' kinds alone."""
+        raise AssertionError("every kernel defines geometry")
+
+    @staticmethod
+    def pack(attrs: Any, q: Any, consts: Any) -> Sequence[Packed]:
+        """Return the constants in call order; `consts` is the operator's Inputs, activations `None`."""
+        return ()
+
+    @staticmethod
+    def scratch_bytes(attrs: Any, q: Any) -> int:
+        """Working memory in the arena, dead after the call."""
+        return 0
+
+    @staticmethod
+    def overlap_bytes(attrs: Any, q: Any) -> int | None:
+        """How many bytes the output may lead the first activation input by, for shared memory.
+
+        With input at address X and output at Y the call is correct if Y + d <= X, d the value returned: the most
+        bytes written while an input byte at the same distance was still to be read. `None`: must not overlap.
+        Further activation inputs must never overlap the output, unless `overlaps_all`.
+        """
+        return None
+
+    overlaps_all: ClassVar[bool] = False
+    """Whether `overlap_bytes` holds for every activation input (elementwise kernels)."""
+
+    @staticmethod
+    def cycles(attrs: Any, q: Any) -> float:
+        """Rough modelled cycles on the kernel's slowest core; decides between kernels, never reported."""
+        raise AssertionError("every kernel defines cycles")
+
+
+# ------------------------------------------------------------------------------------------------ registry
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """Everything found: operators by name, kernels by operator (reference first), layers by name."""
+
+    ops: Mapping[str, type[Op[Any, Any]]]
+    kernels: Mapping[str, tuple[type[Kernel], ...]]
+    layers: Mapping[str, type[Layer]] = dataclass_field(default_factory=dict)
+
+    def op(self, name: str) -> type[Op[Any, Any]]:
+        """Return an operator; `UnknownName` lists what there is."""
+        if name not in self.ops:
+            raise UnknownName(
+                where=f"operator {name!r}",
+                what="operator",
+                want="one of " + ", ".join(sorted(self.ops)),
+                got=name,
+                fix="`isobit ops` lists them; docs/add-an-operator.md shows how to add one.",
+            )
+        return self.ops[name]
+
+    def signature(self, name: str) -> Signature:
+        """Return what the text parser needs."""
+        op = self.op(name)
+        return Signature(op.attrs_type, op.inputs_type)
+
+
+@cache
+def load_ops() -> Registry:
+    """Scan `isobit.ops` and the entry points `isobit.ops` and `isobit.kernels`, once per process."""
+    package = importlib.import_module("isobit.ops")
+    modules: list[ModuleType] = []
+    for folder in pkgutil.iter_modules(package.__path__, "isobit.ops."):
+        if folder.ispkg:
+            modules.extend(_modules_of(folder.name))
+    for group in ("isobit.ops", "isobit.kernels"):
+        for entry in sorted(entry_points(group=group), key=lambda e: e.name):
+            modules.extend(_modules_of(entry.module))
+    ops: dict[str, type[Op[Any, Any]]] = {}
+    kernels: dict[str, list[type[Kernel]]] = {}
+    layers: dict[str, type[Layer]] = {}
+    for module in modules:
+        for value in vars(module).values():
+            if not isinstance(value, type) or value.__module__ != module.__name__:
+                continue
+            if issubclass(value, Op) and "name" in vars(value):
+                ops[value.name] = value
+            elif issubclass(value, Kernel) and "function" in vars(value):
+                kernels.setdefault(value.op, []).append(value)
+            elif issubclass(value, Layer) and value is not Layer:
+                layers[value.public_name or value.__name__] = value
+    ordered = {
+        name: tuple(sorted(found, key=lambda k: (k.stem != "reference", k.stem)))
+        for name, found in kernels.items()
+    }
+    return Registry(dict(sorted(ops.items())), ordered, dict(sorted(layers.items())))
+
+
+def _modules_of(name: str) -> list[ModuleType]:
+    module = importlib.import_module(name)
+    if not hasattr(module, "__path__"):
+        return [module]
+    names = [m.name for m in pkgutil.iter_modules(module.__path__, f"{name}.")]
+    return [importlib.import_module(n) for n in names if not n.rsplit(".", 1)[-1].startswith("torch_")]
+
+
+def select_kernels(
+    registry: Registry, op: str, attrs: Any, q: Any, features: frozenset[Feature], where: str
+) -> tuple[type[Kernel], ...]:
+    """Every kernel legal for this node on a core with `features`; raises `NoKernel` with each one's reason."""
+    reasons, legal = [], []
+    for kernel in registry.kernels.get(op, ()):
+        missing = kernel.features - features
+        reason = (
+            f"needs {', '.join(sorted(f.value for f in missing))}" if missing else kernel.when(attrs, q)
+        )
+        if reason:
+            reasons.append(f"{kernel.stem}: {reason}")
+        else:
+            legal.append(kernel)
+    if not legal:
+        raise NoKernel(
+            where=where,
+            what=f"kernel for {op}",
+            want="one that takes this dtype, shape and options",
+            got="none (" + ("; ".join(reasons) or "the operator has no kernel here") + ")",
+            fix="`isobit ops --target T` lists what the target has.",
+        )
+    return tuple(legal)
+
+
+def is_float(kind: TensorType) -> bool:
+    """Whether a tensor holds reals rather than codes."""
+    return isinstance(kind.encoding, Real)

@@ -1,0 +1,1 @@
+"""clamp: ReLU, ReLU6, Hardtanh."""

@@ -1,0 +1,140 @@
+"""clamp: y = min(max(x, low), high). ReLU, ReLU6 and Hardtanh that no producer could absorb."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from isobit.core.errors import BadAttribute, raise_all
+from isobit.core.types import Affine, AnyArray, FloatArray, IntArray, Pow2, TensorType, scale_of
+from isobit.ir.graph import Attrs, Inputs
+from isobit.ops import sampling
+from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Op, Sample, Scheme, is_float
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ClampAttrs(Attrs):
+    """`low`, `high`: real bounds (float graphs, and an annotation afterwards); `clamp`: output codes."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    clamp: tuple[int, int] = (-128, 127)
+
+
+@dataclass(frozen=True, slots=True)
+class ClampInputs(Inputs[T]):
+    """x: any shape."""
+
+    x: T
+
+
+class Clamp(Op[ClampAttrs, ClampInputs[Any]], name="clamp"):
+    """x, y: s8, the same shape and encoding. Commutes with max_pool2d and with requantisation."""
+
+    elementwise = True
+
+    @staticmethod
+    def infer(attrs: ClampAttrs, types: ClampInputs[TensorType]) -> Inferred:
+        low, high = (attrs.low, attrs.high) if is_float(types.x) else attrs.clamp
+        if not low <= high:
+            raise_all(
+                [
+                    BadAttribute(
+                        where="clamp",
+                        what="bounds",
+                        want="low <= high",
+                        got=f"{low}, {high}",
+                        fix="Exchange the bounds.",
+                    )
+                ]
+            )
+        return Inferred(types.x.shape, types.x.dtype, types.x.encoding)
+
+    @staticmethod
+    def integer(attrs: ClampAttrs, q: NodeTypes[Any], inputs: ClampInputs[IntArray]) -> IntArray:
+        return np.clip(inputs.x, *attrs.clamp)
+
+    @staticmethod
+    def real(attrs: ClampAttrs, inputs: ClampInputs[FloatArray]) -> FloatArray:
+        return np.clip(inputs.x, attrs.low, attrs.high)
+
+    @staticmethod
+    def surrogate(attrs: ClampAttrs, q: NodeTypes[Any], inputs: ClampInputs[Tensor]) -> Tensor:
+        zero = q.output.zero
+        return inputs.x.clamp(attrs.clamp[0] - zero, attrs.clamp[1] - zero)
+
+    @staticmethod
+    def cost(attrs: ClampAttrs, q: NodeTypes[Any]) -> Cost:
+        return Cost(reads=q.inputs.x.elements, writes=q.output.elements)
+
+    @staticmethod
+    def derive(
+        attrs: ClampAttrs, q: NodeTypes[Any], scheme: Scheme, consts: Any
+    ) -> tuple[ClampAttrs, dict[str, AnyArray]]:
+        return replace(attrs, clamp=clamp_codes(q.output, attrs.low, attrs.high)), {}
+
+    @staticmethod
+    def samples() -> Iterator[Sample[Any]]:
+        rng = np.random.default_rng(23)
+        cases = (
+            ("relu", (2, 3, 5, 7), Pow2((5,)), ClampAttrs(0.0, clamp=(0, 127))),
+            ("relu6 with zero point", (3, 33), Affine((0.05,), -9), ClampAttrs(0.0, 6.0, (-9, 111))),
+            ("hardtanh", (1, 4, 4, 2), Affine((0.02,), 2), ClampAttrs(-1.0, 1.0, (-48, 52))),
+            ("one element", (9, 1), Pow2((4,)), ClampAttrs(-7.0, 7.0, clamp=(-112, 112))),
+        )
+        for label, shape, encoding, attrs in cases:
+            x = sampling.kind((1, *shape[1:]), encoding)
+            yield Sample(
+                label, attrs, NodeTypes(ClampInputs(x), (x,)), ClampInputs(sampling.codes(rng, shape))
+            )
+
+
+def clamp_codes(kind: TensorType, low: float, high: float) -> tuple[int, int]:
+    """Return output codes for real bounds: nearest codes, ties towards +infinity, within the carrier."""
+    scale = float(scale_of(kind.encoding)[0])
+
+    def code(bound: float) -> int:
+        if math.isinf(bound):
+            return kind.dtype.low if bound < 0 else kind.dtype.high
+        return max(kind.dtype.low, min(kind.dtype.high, math.floor(bound / scale + 0.5) + kind.zero))
+
+    return code(low), code(high)
+
+
+def _lower(build: Any, x: Any, low: float, high: float) -> Any:
+    return build.node("clamp", ClampInputs(x.name), ClampAttrs(float(low), float(high)))
+
+
+class ReLULayer(
+    Layer, name="ReLU", functions=("torch.relu", "torch.nn.functional.relu", "Tensor.relu")
+):
+    """`isobit.nn.ReLU`."""
+
+    @staticmethod
+    def lower(build: Any, module: Any, x: Any) -> Any:
+        return _lower(build, x, 0.0, math.inf)
+
+
+class ReLU6Layer(Layer, name="ReLU6", functions=("torch.nn.functional.relu6",)):
+    """`isobit.nn.ReLU6`."""
+
+    @staticmethod
+    def lower(build: Any, module: Any, x: Any) -> Any:
+        return _lower(build, x, 0.0, 6.0)
+
+
+class HardtanhLayer(Layer, name="Hardtanh", functions=("torch.nn.functional.hardtanh",)):
+    """`isobit.nn.Hardtanh`."""
+
+    @staticmethod
+    def lower(build: Any, module: Any, x: Any) -> Any:
+        return _lower(build, x, module.min_val, module.max_val)

@@ -1,0 +1,1 @@
+"""conv2d: 2-D convolution."""

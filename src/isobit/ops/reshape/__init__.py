@@ -1,0 +1,1 @@
+"""reshape: the same codes under another shape."""

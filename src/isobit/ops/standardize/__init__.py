@@ -1,0 +1,1 @@
+"""standardize: subtract an integer mean, shift."""

@@ -1,0 +1,62 @@
+"""The `torch.nn.Module` behind `isobit.nn.Standardize`; imported only when torch is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Standardize(torch.nn.Module):
+    """Subtract a per-channel integer mean and divide by a power of two near the standard deviation.
+
+    x: [N,C,...] raw values (pixels 0..255). Both numbers come from the first `batches` batches seen in training, or
+    from `adapt`; afterwards they are constants, so the chip only subtracts and shifts.
+    """
+
+    mean: Tensor
+    log2_scale: Tensor
+    moments: Tensor
+    observed: Tensor
+
+    def __init__(self, batches: int = 64) -> None:
+        super().__init__()
+        self.batches = batches
+        self.register_buffer("mean", torch.zeros(1))
+        self.register_buffer("log2_scale", torch.zeros(1))
+        self.register_buffer("moments", torch.zeros(3, 1, dtype=torch.float64))
+        self.register_buffer("observed", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `(x - mean) / 2^log2_scale` in floating point."""
+        mean = self.mean.reshape(1, -1, *[1] * (x.dim() - 2))
+        return (x - mean) * torch.exp2(-self.log2_scale)
+
+    @torch.no_grad()
+    def observe(self, x: Tensor) -> None:
+        """Take one batch, channels last, into the statistics; after `batches` of them nothing changes any more."""
+        if int(self.observed) >= self.batches:
+            return
+        flat = x.reshape(-1, x.shape[-1]).to(torch.float64)
+        found = torch.stack([torch.full_like(flat[0], len(flat)), flat.sum(0), flat.square().sum(0)])
+        self.moments = self.moments + found
+        self.observed += 1
+        count, total, squares = self.moments
+        mean = total / count
+        deviation = (squares / count - mean.square()).mean().clamp_min(1e-12).sqrt()
+        self.mean = mean.round().float()
+        self.log2_scale = deviation.log2().round().clamp(-8, 15).float().reshape(1)
+
+    def adapt(self, x: Tensor) -> None:
+        """Set the statistics from images [N,C,...] at once and keep them."""
+        self.moments.zero_()
+        self.observed.zero_()
+        self.observe(x.movedim(1, -1))
+        self.observed.fill_(self.batches)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for name in ("mean", "moments"):  # their channel count is only known from data
+            if prefix + name in state_dict:
+                setattr(self, name, torch.empty_like(state_dict[prefix + name]))
+        super()._load_from_state_dict(state_dict, prefix, *args)

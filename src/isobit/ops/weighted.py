@@ -1,0 +1,210 @@
+"""What conv2d, depthwise_conv2d and linear share: sums of products with per-channel requantisation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+
+from isobit.core import fixed
+from isobit.core.dtypes import DType
+from isobit.core.errors import BadAttribute, BadShape, IsobitError, Overflow
+from isobit.core.fixed import Rounding
+from isobit.core.types import AnyArray, IntArray, Pow2, TensorType, scale_of
+from isobit.ir.graph import Inputs
+from isobit.ops.base import NodeTypes, Packed, Scheme
+
+T = TypeVar("T")
+I = TypeVar("I", bound=Inputs[Any])  # noqa: E741  # the letter of the architecture page
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedInputs(Inputs[T]):
+    """x: activation; w: weights; b: bias [C] s32 or absent; mult, shift: s32 [C] or [1], absent in float graphs.
+
+    An absent `mult` means 1 (scheme `pow2`).
+    """
+
+    x: T
+    w: T
+    b: T | None = None
+    mult: T | None = field(default=None, kw_only=True)
+    shift: T | None = field(default=None, kw_only=True)
+
+
+def exact_matmul(a: AnyArray, b: AnyArray) -> IntArray:
+    """Integer matrix product through float64 BLAS, exact while every sum of absolute products is below 2^53.
+
+    int8 operands satisfy this for any fan-in below 2^37.
+    """
+    product = np.matmul(a.astype(np.float64), b.astype(np.float64))
+    result: IntArray = product.astype(np.int64)
+    return result
+
+
+def finish(
+    acc: IntArray, inputs: WeightedInputs[IntArray], clamp: tuple[int, int], rounding: Rounding, zero: int
+) -> IntArray:
+    """`clamp(zero + R(acc + b))`, channels last."""
+    if inputs.b is not None:
+        acc = acc + inputs.b
+    if inputs.shift is None:
+        raise BadAttribute(
+            where="requantisation",
+            what="shift",
+            want="a constant",
+            got="none",
+            fix="This is a float graph; calibrate it first.",
+        )
+    mult = np.int64(1) if inputs.mult is None else inputs.mult
+    return fixed.saturate(fixed.requantize(acc, mult, inputs.shift, rounding) + zero, *clamp)
+
+
+def weight_problems(
+    where: str, types: WeightedInputs[TensorType], channels: int, clamp: tuple[int, int]
+) -> list[IsobitError]:
+    """Check bias, multiplier, shift and clamp against the channel count."""
+    found: list[IsobitError] = []
+    for what, kind, sizes in (
+        ("bias", types.b, (channels,)),
+        ("mult", types.mult, (1, channels)),
+        ("shift", types.shift, (1, channels)),
+    ):
+        if kind is not None and (len(kind.shape) != 1 or kind.shape[0] not in sizes):
+            found.append(
+                BadShape(
+                    where=where,
+                    what=f"{what} shape",
+                    want=" or ".join(f"[{size}]" for size in dict.fromkeys(sizes)),
+                    got=str(list(kind.shape)),
+                    fix="One entry per output channel.",
+                )
+            )
+    if not -128 <= clamp[0] <= clamp[1] <= 127 and types.x.dtype is DType.S8:
+        found.append(
+            BadAttribute(
+                where=where,
+                what="clamp",
+                want="-128 <= low <= high <= 127",
+                got=str(clamp),
+                fix="Clamps are output codes of int8.",
+            )
+        )
+    return found
+
+
+def derive_multipliers(
+    q: NodeTypes[Any], scheme: Scheme, extra_scale: AnyArray | None = None
+) -> Mapping[str, AnyArray]:
+    """Return `mult` and `shift` for `acc * Sx * Sw / Sy`, from the encodings of x, w and y.
+
+    pow2: `shift = fx + fw - fy`, no mult. affine: the 2^-16 grid where every multiplier is on it (training chose
+    weight scales so), else 15-bit multipliers.
+    """
+    x, w, y = q.inputs.x, q.inputs.w, q.output
+    if scheme is Scheme.POW2:
+        assert isinstance(x.encoding, Pow2) and isinstance(w.encoding, Pow2)
+        assert isinstance(y.encoding, Pow2)
+        shift = np.asarray(w.encoding.frac) + x.encoding.frac[0] - y.encoding.frac[0]
+        if shift.min() < 0:
+            raise BadAttribute(
+                where="requantisation",
+                what="output shift fx + fw - fy",
+                want=">= 0",
+                got=str(int(shift.min())),
+                fix="Use a coarser output step; isobit chooses one when it calibrates.",
+            )
+        return {"shift": shift.astype(np.int32)}
+    real = scale_of(x.encoding) * scale_of(w.encoding) / scale_of(y.encoding)
+    if extra_scale is not None:
+        real = real * extra_scale
+    return multipliers(real)
+
+
+def multipliers(real: AnyArray) -> dict[str, AnyArray]:
+    """`mult`, `shift` (int32) nearest to positive reals: on the 2^-16 grid if that is exact, else 15 bits."""
+    grid = real * 65536.0
+    nearest = np.rint(grid)
+    if np.all(np.abs(grid - nearest) < 1e-6 * np.maximum(nearest, 1)) and nearest.min() >= 1:
+        return {
+            "mult": nearest.astype(np.int32),
+            "shift": np.full(real.shape, 16, dtype=np.int32),
+        }
+    found = [fixed.multiplier_half_up(float(r)) for r in real]
+    return {
+        "mult": np.asarray([m for m, _ in found], dtype=np.int32),
+        "shift": np.asarray([s for _, s in found], dtype=np.int32),
+    }
+
+
+def accumulator_bound(x: TensorType, w: AnyArray, b: AnyArray | None, axis: int) -> IntArray:
+    """Per channel: `sum|w| * max|x - Zx| + |b|`, an upper bound of every partial sum in any order."""
+    largest = max(x.dtype.high - x.zero, x.zero - x.dtype.low)
+    axes = tuple(i for i in range(w.ndim) if i != axis)
+    bound: IntArray = np.abs(w.astype(np.int64)).sum(axis=axes) * largest
+    return bound if b is None else bound + np.abs(b.astype(np.int64))
+
+
+def overflow_problems(
+    where: str, bound: IntArray, mult: AnyArray | None, shift: AnyArray, rounding: Rounding
+) -> list[IsobitError]:
+    """Refuse sums that may leave int32 before requantisation, or 2^30 after it (room for the zero point)."""
+    count = max(bound.size, shift.size)
+    worst = 0
+    for acc, m, s in zip(
+        np.broadcast_to(bound, count).tolist(),
+        np.broadcast_to(1 if mult is None else mult, count).tolist(),
+        np.broadcast_to(shift, count).tolist(),
+        strict=True,
+    ):
+        if rounding is Rounding.HALF_UP:
+            worst = max(worst, acc, 2 * (acc * m >> s))
+        else:
+            worst = max(worst, acc << max(s, 0), 2 * ((acc << max(s, 0)) * m >> 31 + max(-s, 0)))
+    if worst < 2**31:
+        return []
+    return [
+        Overflow(
+            where=where,
+            what="largest possible sum (or twice its requantised value)",
+            want="below 2^31",
+            got=str(worst),
+            fix="Use fewer input channels, smaller weights or a coarser weight scale.",
+        )
+    ]
+
+
+RULES = {None: 0, Rounding.HALF_UP: 1, Rounding.TFLITE_DOUBLE: 2}
+"""The C enum `isobit_rule`; None stands for a plain rounding shift (no multiplier)."""
+
+
+def rule_fields(types: WeightedInputs[TensorType], rounding: Rounding, channels: int) -> dict[str, int]:
+    """Geometry fields that say how a kernel requantises, from types alone."""
+    assert types.shift is not None
+    return {
+        "rule": RULES[None if types.mult is None else rounding],
+        "per_channel": int(types.shift.shape[0] == channels and channels > 1),
+        "x_has_zero": int(not isinstance(types.x.encoding, Pow2)),
+        "has_bias": int(types.b is not None),
+    }
+
+
+QUANT = ("x_zero", "y_zero", "low", "high")
+
+
+def pack_weighted(
+    q: NodeTypes[Any], consts: WeightedInputs[AnyArray], clamp: tuple[int, int]
+) -> list[Packed]:
+    """The reference kernels' constants: quant, w, b, mult, shift; an empty array is passed as a null pointer."""
+    numbers = np.asarray([q.inputs.x.zero, q.output.zero, *clamp], dtype=np.int32)
+    assert consts.shift is not None
+    empty = np.empty(0, dtype=np.int32)
+    return [
+        Packed("quant", numbers, struct="isobit_quant", fields=QUANT),
+        Packed("w", consts.w),
+        Packed("b", empty if consts.b is None else consts.b),
+        Packed("mult", empty if consts.mult is None else consts.mult),
+        Packed("shift", consts.shift.astype(np.int8)),
+    ]

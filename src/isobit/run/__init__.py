@@ -1,0 +1,1 @@
+"""Compilers and everything that executes a network: host, Unicorn, QEMU."""

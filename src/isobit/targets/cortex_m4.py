@@ -1,0 +1,23 @@
+"""Arm Cortex-M4F: memory where QEMU's `mps2-an386` has it: one ELF runs in both emulators."""
+
+from isobit.core.features import Feature
+from isobit.targets.base import Isa, Qemu, Region, Target
+
+TARGET = Target(
+    name="cortex-m4",
+    title="Arm Cortex-M4F",
+    core="cortex-m4",
+    isa=Isa.ARM_M,
+    features=frozenset({Feature.THUMB2, Feature.DSP, Feature.FPU}),
+    regions=(
+        Region(name="FLASH", kind="flash", base=0x00000000, size_bytes=1024 * 1024),
+        Region(name="RAM", kind="ram", base=0x20000000, size_bytes=256 * 1024),
+    ),
+    zig_flags=("-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m4+vfp4d16sp"),
+    gcc="arm-none-eabi-gcc",
+    gcc_flags=("-mcpu=cortex-m4", "-mthumb", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard"),
+    unicorn_model="UC_CPU_ARM_CORTEX_M4",
+    qemu=Qemu(program="qemu-system-arm", machine="mps2-an386"),
+    cycle_model="cortex-m4",
+    source="Arm DDI 0439, Cortex-M4 Technical Reference Manual, table 3-1 (cycles)",
+)

@@ -1,0 +1,1 @@
+"""Networks that train on the chip's integers: tracing, ranges, the trainable twin and its export. Needs torch."""

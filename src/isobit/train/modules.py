@@ -1,0 +1,59 @@
+"""`isobit.nn`: torch's layers, remembering where they were written.
+
+Every `Layer` of an operator becomes one class, a subclass of torch's own with the same arguments, defaults and
+`state_dict`. The location is what errors quote.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from isobit.ir.graph import Location
+from isobit.ops.base import load_ops
+
+_OWN = Path(__file__).resolve().parent.parent
+_TORCH = Path(torch.__file__).resolve().parent
+
+
+def caller_location() -> Location:
+    """Return the innermost frame outside isobit and torch."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        path = Path(frame.f_code.co_filename)
+        if not path.is_relative_to(_OWN) and not path.is_relative_to(_TORCH):
+            return Location(path.name, frame.f_lineno)
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return Location()
+
+
+def location_of(module: torch.nn.Module) -> Location:
+    """Return where a layer was created; empty for plain torch layers."""
+    found = module.__dict__.get("isobit_location", Location())
+    assert isinstance(found, Location)
+    return found
+
+
+@functools.cache
+def layer_classes() -> dict[str, type[torch.nn.Module]]:
+    """Every public layer by name: the operators' own, and torch's containers."""
+    classes = {name: _located(name, layer.module_class()) for name, layer in load_ops().layers.items()}
+    for name in ("Sequential", "Module", "ModuleList", "ModuleDict"):
+        classes[name] = getattr(torch.nn, name)
+    return classes
+
+
+def _located(name: str, base: type[torch.nn.Module]) -> type[torch.nn.Module]:
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807  # a method built here
+        base.__init__(self, *args, **kwargs)
+        self.__dict__["isobit_location"] = caller_location()
+
+    functools.update_wrapper(__init__, base.__init__)
+    body = {"__init__": __init__, "__module__": "isobit.nn", "__doc__": base.__doc__}
+    return type(name, (base,), body)

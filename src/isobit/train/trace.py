@@ -1,0 +1,355 @@
+"""From the user's `torch.nn.Module` to a float graph: `torch.fx` walks `forward`, operators' layers lower it.
+
+The graph is NHWC. Parameters stay in the module; a `Binding` says how each constant of the graph is read from
+one, differentiably, so export permutes weights and adds no transpose.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.fx
+from torch import Tensor, nn
+
+from isobit.core.dtypes import DType
+from isobit.core.errors import BadWeights, GraphProblem, IsobitError, NotTraceable, raise_all
+from isobit.core.types import Real, Shape, TensorType
+from isobit.ir.graph import Attrs, Const, Graph, Inputs, Location, Node, Stage, Value, map_inputs
+from isobit.ops.base import Registry, load_ops
+from isobit.train.modules import location_of
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """How a constant reads its parameter: `parameter.reshape(view).permute(order).reshape(final)`."""
+
+    path: str
+    view: Shape = ()
+    order: tuple[int, ...] = ()
+    final: Shape = ()
+
+    def apply(self, parameter: Tensor) -> Tensor:
+        """Return the constant's value; differentiable."""
+        if self.view:
+            parameter = parameter.reshape(self.view)
+        if self.order:
+            parameter = parameter.permute(self.order)
+        return parameter.reshape(self.final) if self.final else parameter
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """A float graph, where its constants live in the module, and which modules watch a node's input."""
+
+    graph: Graph
+    bindings: Mapping[str, Binding]
+    observers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    """A value while tracing; `torch_order` is the (C, H, W) whose flattening torch's feature order means."""
+
+    name: str
+    type: TensorType
+    torch_order: Shape = ()
+
+
+def trace(net: nn.Module, shape: Shape, name: str, target: str) -> Traced:
+    """Trace `net` for one input of `shape` (C, H, W) or (features,). Raises every problem at once."""
+    tracer = _Tracer(load_ops())
+    try:
+        program = tracer.trace(net)
+    except torch.fx.proxy.TraceError as error:
+        raise _untraceable(str(error).splitlines()[0], Location()) from error
+    return _Lowering(net, shape, name, target).run(program)
+
+
+class _Tracer(torch.fx.Tracer):
+    def __init__(self, registry: Registry) -> None:
+        super().__init__()
+        self.record_stack_traces = True
+        self.registry = registry
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return layer_name(m, self.registry) != "" or super().is_leaf_module(m, module_qualified_name)
+
+
+def layer_name(module: nn.Module, registry: Registry) -> str:
+    """Return the public layer name of a module, "" where it is a container of the user's."""
+    for cls in type(module).__mro__:
+        if cls.__module__.startswith(("torch.nn.modules", "isobit.")) and cls.__name__ in registry.layers:
+            return cls.__name__
+    return ""
+
+
+def _untraceable(got: str, location: Location) -> NotTraceable:
+    return NotTraceable(
+        where=str(location) or "forward",
+        what="Python that depends on values",
+        want="a forward of layers and operators whose control flow does not depend on tensors",
+        got=got,
+        fix="Move the decision out of forward, or express it with an operator of `isobit ops`.",
+    )
+
+
+class Builder:
+    """What `Layer.lower` writes into. One builder serves one call of one module."""
+
+    def __init__(
+        self, lowering: _Lowering, path: str, name: str, module: nn.Module | None, location: Location
+    ) -> None:
+        self._lowering = lowering
+        self._path = path
+        self._name = name
+        self._module = module
+        self._location = location
+        self._count = 0
+
+    @property
+    def where(self) -> str:
+        """How errors name this place."""
+        shown = f'"{self._path}"' if self._path else self._name
+        return f"{shown} ({self._location})" if str(self._location) else shown
+
+    def refuse(self, what: str, want: str, got: str, fix: str) -> NotTraceable:
+        """Return the error for an option that no operator has."""
+        return NotTraceable(where=self.where, what=what, want=want, got=got, fix=fix)
+
+    def node(self, op: str, inputs: Inputs[str], attrs: Attrs, torch_order: Shape = ()) -> Any:
+        """Append one node; return its output, or a tuple of them."""
+        lowering = self._lowering
+        cls = lowering.registry.op(op)
+        types = map_inputs(inputs, lambda value: lowering.types[value])
+        try:
+            inferred = cls.outputs_of(attrs, types)
+        except IsobitError as error:
+            raise _at(error, self.where) from None
+        name = self._name if self._count == 0 else f"{self._name}_{op}{self._count}"
+        self._count += 1
+        symbols = []
+        for index, out in enumerate(inferred):
+            own = name if len(inferred) == 1 else f"{name}_{index}"
+            symbols.append(Symbol(own, TensorType(out.shape, DType.F32, Real()), torch_order))
+            lowering.types[own] = symbols[-1].type
+        values = tuple(Value(s.name, s.type) for s in symbols)
+        lowering.nodes.append(Node(op, inputs, attrs, values, self._location))
+        return symbols[0] if len(symbols) == 1 else tuple(symbols)
+
+    def parameter(
+        self, attribute: str, view: Shape = (), permute: tuple[int, ...] = (), final: Shape = ()
+    ) -> str:
+        """Bind a parameter or buffer of the module as a constant; return the constant's name."""
+        path = f"{self._path}.{attribute}" if self._path else attribute
+        return self._lowering.bind(f"{self._name}.{_SHORT.get(attribute, attribute)}", Binding(path, view, permute, final))
+
+    def constant(self, suffix: str, data: np.ndarray[Any, Any]) -> str:
+        """Add a constant that is not a parameter; return its name."""
+        return self._lowering.constant(f"{self._name}.{suffix}", data)
+
+    def features(self, attribute: str, x: Symbol) -> str:
+        """Bind a [O, I] weight whose I features follow torch's flattening of `x`."""
+        weight = getattr(self._module, attribute)
+        out, size = weight.shape
+        if x.torch_order and math.prod(x.torch_order) == size:
+            return self.parameter(attribute, (out, *x.torch_order), (0, 2, 3, 1), (out, size))
+        return self.parameter(attribute)
+
+    def flattened(self, flat: Symbol, image: Symbol) -> Symbol:
+        """Mark `flat` as the flattening of the NHWC value `image`."""
+        order = ()
+        if len(image.type.shape) == 4:
+            _, h, w, c = image.type.shape
+            order = (c, h, w)
+        return Symbol(flat.name, flat.type, order)
+
+    def observe_with(self, module: nn.Module) -> None:
+        """Have `module.observe(x)` called with this node's input during training."""
+        self._lowering.observers[self._name] = self._path
+
+
+_SHORT = {"weight": "w", "bias": "b"}
+
+
+def _at(error: IsobitError, where: str) -> IsobitError:
+    """Return the error with the user's place in front of the operator's name."""
+    from dataclasses import replace
+
+    error.problems = tuple(replace(p, where=f"{p.where} {where}") for p in error.problems)
+    return error
+
+
+@dataclass
+class _Lowering:
+    net: nn.Module
+    shape: Shape
+    name: str
+    target: str
+    registry: Registry = field(default_factory=load_ops)
+    nodes: list[Node] = field(default_factory=list)
+    consts: dict[str, Const] = field(default_factory=dict)
+    types: dict[str, TensorType] = field(default_factory=dict)
+    bindings: dict[str, Binding] = field(default_factory=dict)
+    observers: dict[str, str] = field(default_factory=dict)
+
+    def run(self, program: torch.fx.Graph) -> Traced:
+        modules = dict(self.net.named_modules())
+        values: dict[torch.fx.Node, Any] = {}
+        errors: list[IsobitError] = []
+        inputs: list[Value] = []
+        outputs: tuple[str, ...] = ()
+        functions = self._functions()
+        for node in program.nodes:
+            try:
+                if node.op == "placeholder":
+                    values[node] = self._input(node.name if node.name != "input_1" else "input")
+                    inputs.append(Value(values[node].name, values[node].type))
+                elif node.op == "output":
+                    outputs = self._outputs(node.args[0], values)
+                elif not _ready(node, values):
+                    continue  # an input of it was refused already
+                elif node.op == "call_module":
+                    values[node] = self._module(node, modules[str(node.target)], values)
+                elif node.op == "get_attr":
+                    raise self._refuse_function(node, f"the tensor {node.target}")
+                else:
+                    values[node] = self._function(node, functions, values)
+            except GraphProblem as error:
+                errors.append(error)
+        raise_all(errors)
+        graph = Graph(
+            name=self.name,
+            stage=Stage.FLOAT,
+            target=self.target,
+            inputs=tuple(inputs),
+            consts=tuple(self.consts.values()),
+            nodes=tuple(self.nodes),
+            outputs=outputs,
+        )
+        return Traced(graph, self.bindings, self.observers)
+
+    def _input(self, name: str) -> Symbol:
+        shape = self.shape
+        nhwc = (1, shape[1], shape[2], shape[0]) if len(shape) == 3 else (1, *shape)
+        kind = TensorType(nhwc, DType.F32, Real())
+        self.types[name] = kind
+        return Symbol(name, kind)
+
+    def _outputs(self, argument: Any, values: Mapping[torch.fx.Node, Any]) -> tuple[str, ...]:
+        if isinstance(argument, torch.fx.Node):
+            argument = (argument,)
+        if not isinstance(argument, tuple | list):
+            raise _untraceable(f"a forward that returns {type(argument).__name__}", Location())
+        return tuple(values[node].name for node in argument if node in values)
+
+    def _module(self, node: torch.fx.Node, module: nn.Module, values: Mapping[Any, Any]) -> Any:
+        path = str(node.target)
+        location = location_of(module)
+        known = layer_name(module, self.registry)
+        if not known:
+            raise NotTraceable(
+                where=f'"{path}"',
+                what="layer",
+                want="one of isobit.nn: " + ", ".join(sorted(self.registry.layers)),
+                got=type(module).__name__,
+                fix="Use a layer the chip has, or compose it from those.",
+            )
+        name = self._unique(_value_name(path, known))
+        build = Builder(self, path, name, module, location)
+        arguments = [values[a] if isinstance(a, torch.fx.Node) else a for a in node.args]
+        return self.registry.layers[known].lower(build, module, arguments[0])
+
+    def _function(self, node: torch.fx.Node, functions: Mapping[Any, str], values: Any) -> Any:
+        key = f"Tensor.{node.target}" if node.op == "call_method" else node.target
+        location = _stack_location(node)
+        if key not in functions:
+            shown = key if isinstance(key, str) else getattr(key, "__name__", str(key))
+            raise self._refuse_function(node, str(shown))
+        args = torch.fx.map_arg(node.args, lambda n: values[n])
+        kwargs = torch.fx.map_arg(node.kwargs, lambda n: values[n])
+        build = Builder(self, "", self._unique(node.name), None, location)
+        return self.registry.layers[functions[key]].lower_function(build, args, kwargs)
+
+    def _refuse_function(self, node: torch.fx.Node, shown: str) -> NotTraceable:
+        return NotTraceable(
+            where=str(_stack_location(node)) or "forward",
+            what="function",
+            want="a layer of isobit.nn or one of "
+            + ", ".join(sorted({f for layer in self.registry.layers.values() for f in layer.functions})),
+            got=shown,
+            fix="Compose it from those; `isobit ops` lists what each operator accepts.",
+        )
+
+    def _functions(self) -> dict[Any, str]:
+        found: dict[Any, str] = {}
+        for name, layer in self.registry.layers.items():
+            for dotted in layer.functions:
+                if dotted.startswith("Tensor."):
+                    found[dotted] = name
+                else:
+                    holder: Any = {"torch": torch, "operator": operator}[dotted.split(".")[0]]
+                    for part in dotted.split(".")[1:]:
+                        holder = getattr(holder, part)
+                    found[holder] = name
+        return found
+
+    def bind(self, name: str, binding: Binding) -> str:
+        """Read a parameter now and remember how to read it again."""
+        value = binding.apply(_lookup(self.net, binding.path).detach()).to(torch.float64).cpu().numpy()
+        if not np.isfinite(value).all():
+            raise BadWeights(
+                where=f'"{binding.path}"',
+                what="values",
+                want="finite numbers",
+                got=f"{int((~np.isfinite(value)).sum())} of {value.size} are NaN or infinite",
+                fix="Load a checkpoint from before training diverged.",
+            )
+        self.bindings[name] = binding
+        return self.constant(name, value, label=binding.path)
+
+    def constant(self, name: str, data: np.ndarray[Any, Any], label: str = "") -> str:
+        """Add a float constant."""
+        kind = TensorType(tuple(data.shape), DType.F64, Real())
+        self.consts[name] = Const(name, kind, data, label)
+        self.types[name] = kind
+        return name
+
+    def _unique(self, name: str) -> str:
+        taken = {value.name for node in self.nodes for value in node.outputs} | set(self.types)
+        candidate, count = name, 1
+        while candidate in taken:
+            count += 1
+            candidate = f"{name}_{count}"
+        return candidate
+
+
+def _lookup(net: nn.Module, path: str) -> Tensor:
+    holder, _, attribute = path.rpartition(".")
+    value = getattr(net.get_submodule(holder), attribute)
+    assert isinstance(value, Tensor)
+    return value
+
+
+def _ready(node: torch.fx.Node, values: Mapping[torch.fx.Node, Any]) -> bool:
+    return all(source in values for source in node.all_input_nodes)
+
+
+def _value_name(path: str, layer: str) -> str:
+    """Return a readable C identifier: the module path, with the layer's name where the path is a number."""
+    name = re.sub(r"\W", "_", path)
+    return f"{layer.lower()}_{name}" if name[0].isdigit() else name
+
+
+def _stack_location(node: torch.fx.Node) -> Location:
+    matches = re.findall(r'File "([^"]+)", line (\d+)', node.stack_trace or "")
+    if not matches:
+        return Location()
+    file, line = matches[-1]
+    return Location(file.rsplit("/", 1)[-1].rsplit("\\", 1)[-1], int(line))
