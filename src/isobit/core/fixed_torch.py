@@ -8,6 +8,7 @@ The only module of `core` that imports torch; nothing loads it but surrogates an
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -132,18 +133,27 @@ def requantize(
     return wide
 
 
-def sum_bound(w: Tensor, b: Tensor | None, x: TensorType) -> float:
-    """`max_c(sum|w_c| * max|x - Zx| + |b_c|)`: bounds every partial sum, in any order; weights are [O, ...]."""
+@dataclass(frozen=True, slots=True)
+class SumTypes:
+    """Types around a sum of products: `channel_axis` is the weights' output-channel axis."""
+
+    x: TensorType
+    y: TensorType
+    channel_axis: int = 0
+
+
+def sum_bound(w: Tensor, b: Tensor | None, types: SumTypes) -> float:
+    """`max_c(sum|w_c| * max|x - Zx| + |b_c|)`: bounds every partial sum, in any order."""
+    x = types.x
     largest = float(max(x.dtype.high - x.zero, x.zero - x.dtype.low))
-    bound = w.detach().abs().flatten(1).sum(1) * largest
+    bound = w.detach().abs().movedim(types.channel_axis, 0).flatten(1).sum(1) * largest
     return float((bound if b is None else bound + b.detach().abs()).max())
 
 
 def weighted(
     combine: Callable[[Tensor, Tensor, Tensor | None], Tensor],
     inputs: Any,
-    x_type: TensorType,
-    y_type: TensorType,
+    types: SumTypes,
     clamp: tuple[int, int],
     rounding: Rounding,
 ) -> Tensor:
@@ -153,10 +163,10 @@ def weighted(
     2^24, else in float64; on other devices than the CPU always in float64, because convolution libraries there may
     transform or truncate their inputs.
     """
-    low, high = clamp[0] - y_type.zero, clamp[1] - y_type.zero
+    low, high = clamp[0] - types.y.zero, clamp[1] - types.y.zero
     x, w, b = inputs.x, inputs.w, inputs.b
     half = 0.5 * 2.0 ** float(inputs.shift.max()) if inputs.mult is None else 0.0
-    exact = x.device.type == "cpu" and sum_bound(w, b, x_type) + half <= F32_EXACT
+    exact = x.device.type == "cpu" and sum_bound(w, b, types) + half <= F32_EXACT
     carrier = torch.float32 if exact else torch.float64
     x, w = x.to(carrier), w.to(carrier)
     b = None if b is None else b.to(carrier)
@@ -164,8 +174,9 @@ def weighted(
         if inputs.mult is None:
             # acc * 2^-s is exact, so the shift and the 1/2 fold into weights and bias.
             step = torch.exp2(-inputs.shift.to(carrier))
-            offset = torch.full((w.shape[0],), 0.5, dtype=carrier, device=w.device)
-            folded = w * step.reshape(-1, *[1] * (w.dim() - 1))
+            offset = torch.full((w.shape[types.channel_axis],), 0.5, dtype=carrier, device=w.device)
+            axes = [-1 if i == types.channel_axis else 1 for i in range(w.dim())]
+            folded = w * step.reshape(axes)
             y = combine(x, folded, offset if b is None else b * step + offset)
             return floor_clamp(y, low, high).to(torch.float32)
         acc = combine(x, w, b)

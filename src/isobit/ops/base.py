@@ -130,11 +130,11 @@ class Op(Generic[A, I]):
         super().__init_subclass__(**kwargs)
         if name:
             cls.name = name
-            arguments = next(
-                base.__args__ for base in cls.__orig_bases__ if getattr(base, "__origin__", 0) is Op  # type: ignore[attr-defined]  # set by typing.Generic
-            )
+            bases = getattr(cls, "__orig_bases__", ())
+            arguments = next(a for a in (getattr(base, "__args__", ()) for base in bases) if a)
             cls.attrs_type = arguments[0]
-            cls.inputs_type = getattr(arguments[1], "__origin__", arguments[1])
+            if len(arguments) > 1:  # a family such as WeightedOp fixes its inputs once
+                cls.inputs_type = getattr(arguments[1], "__origin__", arguments[1])
 
     @staticmethod
     def infer(attrs: A, types: I) -> Inferred | tuple[Inferred, ...]:
@@ -158,6 +158,14 @@ class Op(Generic[A, I]):
         Constants arrive as integer-valued tensors; the result is again centred (`q - zero`).
         """
         raise AssertionError("every trainable operator defines surrogate")
+
+    @staticmethod
+    def estimate(attrs: A, q: NodeTypes[I], inputs: I) -> Tensor:
+        """Torch: the real value of an `EncodingRule.FREE` output before rounding, from the same carriers.
+
+        Ranges are observed on it; `q.outputs` may not be decided yet and must not be read.
+        """
+        raise AssertionError("every operator with a free encoding defines estimate")
 
     @staticmethod
     def cost(attrs: A, q: NodeTypes[I]) -> Cost:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -13,11 +14,13 @@ from isobit.core.dtypes import DType
 from isobit.core.errors import BadAttribute, BadShape, IsobitError, Overflow
 from isobit.core.fixed import Rounding
 from isobit.core.types import AnyArray, IntArray, Pow2, TensorType, scale_of
-from isobit.ir.graph import Inputs
-from isobit.ops.base import NodeTypes, Packed, Scheme
+from isobit.ir.graph import Attrs, Inputs
+from isobit.ops.base import EncodingRule, NodeTypes, Op, Packed, Scheme
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
-I = TypeVar("I", bound=Inputs[Any])  # noqa: E741  # the letter of the architecture page
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,57 @@ class WeightedInputs(Inputs[T]):
     b: T | None = None
     mult: T | None = field(default=None, kw_only=True)
     shift: T | None = field(default=None, kw_only=True)
+
+
+A = TypeVar("A", bound=Attrs)
+
+
+class WeightedOp(Op[A, WeightedInputs[Any]]):
+    """Base of the operators that sum products: they differ in `combine` and its NumPy twin only.
+
+    `channel_axis` is the axis of `w` that output channels run along.
+    """
+
+    inputs_type = WeightedInputs
+    constants = ("w", "b", "mult", "shift")
+    encoding_rule = EncodingRule.FREE
+    absorbs_clamp = True
+    channel_axis: ClassVar[int] = 0
+
+    @staticmethod
+    def combine(attrs: A, x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+        """Torch: the plain linear map, in the dtype of its operands; channels last."""
+        raise AssertionError("every weighted operator defines combine")
+
+    @classmethod
+    def surrogate(cls, attrs: A, q: NodeTypes[Any], inputs: WeightedInputs[Tensor]) -> Tensor:  # type: ignore[override]  # a classmethod serves every subclass
+        """Return the exact forward: sums, then one requantisation."""
+        from isobit.core import fixed_torch as ft
+
+        options: Any = attrs
+        return ft.weighted(
+            partial(cls.combine, attrs),
+            inputs,
+            ft.SumTypes(q.inputs.x, q.output, cls.channel_axis),
+            options.clamp,
+            options.round,
+        )
+
+    @classmethod
+    def estimate(cls, attrs: A, q: NodeTypes[Any], inputs: WeightedInputs[Tensor]) -> Tensor:  # type: ignore[override]  # a classmethod serves every subclass
+        """Return `Sx * Sw[c] * (sum + b)`."""
+        import torch
+
+        scale = scale_of(q.inputs.x.encoding) * scale_of(q.inputs.w.encoding)
+        sums = cls.combine(attrs, inputs.x, inputs.w, inputs.b)
+        return sums * torch.as_tensor(scale, dtype=sums.dtype, device=sums.device)
+
+    @staticmethod
+    def derive(
+        attrs: A, q: NodeTypes[Any], scheme: Scheme, consts: Any
+    ) -> tuple[A, Mapping[str, AnyArray]]:
+        """Return `mult` and `shift` for `Sx*Sw/Sy`."""
+        return attrs, derive_multipliers(q, scheme)
 
 
 def exact_matmul(a: AnyArray, b: AnyArray) -> IntArray:

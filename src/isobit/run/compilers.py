@@ -35,8 +35,15 @@ _GCC_LEVELS = {"": ("-O2",)}
 
 # A loop that clears or copies stays a loop, in gcc as in zig (which is always freestanding): the
 # instruction counts of the two compilers then measure the same code.
-_FIRMWARE = ("-ffreestanding", "-fomit-frame-pointer", "-ffunction-sections", "-fdata-sections")
-_FIRMWARE += ("-fno-stack-protector", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables")
+_FIRMWARE = (
+    "-ffreestanding",
+    "-fomit-frame-pointer",
+    "-ffunction-sections",
+    "-fdata-sections",
+    "-fno-stack-protector",
+    "-fno-unwind-tables",
+    "-fno-asynchronous-unwind-tables",
+)
 _GCC_FIRMWARE = ("-fno-tree-loop-distribute-patterns", "-fstack-usage")
 _ZIG_FIRMWARE = ("-fno-sanitize=undefined", "-fstack-size-section")
 _LINK = ("-static", "-Wl,-T,firmware.ld", "-Wl,-e,Reset", "-Wl,--gc-sections")
@@ -62,7 +69,7 @@ class Compiled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiler:
-    """One compiler for one target. `version` goes into manifests: with the flags it fixes the code."""
+    """One compiler for one target. `version` is for manifests: with the flags it fixes the code."""
 
     kind: Kind
     target: Target
@@ -251,7 +258,7 @@ def cache_dir() -> Path:
     """Return isobit's folder in this user's cache; a temporary one where there is no home."""
     try:
         if sys.platform == "win32":
-            base = Path(os.environ.get("LOCALAPPDATA", "")) or Path.home()
+            base = Path(os.environ.get("LOCALAPPDATA") or Path.home())
         elif sys.platform == "darwin":
             base = Path.home() / "Library" / "Caches"
         else:
@@ -314,7 +321,7 @@ def _run_compiler(command: Sequence[str], folder: Path, timeout_s: float, *, whe
         where=where,
         what="the compiler failed",
         want="exit code 0",
-        got=f"{done.ending}\n{quoted}\n",
+        got=f"{done.ending}\n{quoted}",
         fix=f"The command was: {shlex.join(command)}",
     )
 

@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from isobit.run.firmware import Failure
+from isobit.run.firmware import RunError
 
 Count: TypeAlias = "tuple[int, int]"  # instructions, cycles
 BlockCost: TypeAlias = "Callable[[int, int], Count]"
 
-PAINT = b"\xa5"  # STACK_PAINT of the start-up code
+# Not the start-up code's own paint: that may lie in a register that a counted function saves.
+PAINT = b"\xc7"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +100,7 @@ class Counter:
         frame.cycles += taken * self.taken_cycles
 
     def _switch(self, address: int) -> int:
-        """Leave functions that have returned here, enter one that starts here; return what to watch."""
+        """Leave functions that returned here, enter one that starts here; return what to watch."""
         sp = self.chip.stack_pointer()
         frames = self._call.frames if self._call else []
         # Several at once: a mark whose last act was a jump into another one.
@@ -107,20 +108,16 @@ class Counter:
             done = frames.pop()
             if not frames:
                 self._finish(done)
-        # A loop back to the first instruction of a function is no new call of it.
-        again = bool(frames) and (frames[-1].address, frames[-1].stack_pointer) == (address, sp)
-        if again or not (self._call if address != self.entry else self._call is None):
+        if address not in self.names or (self._call is None and address != self.entry):
             return address
-        frame = _Frame(
-            self.names[address] if self._call else self.names[self.entry],
-            address,
-            self.chip.return_address(),
-            sp,
-        )
+        # A loop back to the first instruction of a function is no new call of it.
+        if frames and (frames[-1].address, frames[-1].stack_pointer) == (address, sp):
+            return address
+        frame = _Frame(self.names[address], address, self.chip.return_address(), sp)
         if self._call is None:
             self._call = _Call([frame], [frame])
             self.chip.write(self.stack_limit, PAINT * (sp - self.stack_limit))
-        elif address in self.names:
+        else:
             self._call.frames.append(frame)
             self._call.spans.append(frame)
         return frame.return_address
@@ -133,10 +130,28 @@ class Counter:
         stack = self.chip.read(self.stack_limit, entry.stack_pointer - self.stack_limit)
         depth = len(stack.lstrip(PAINT))
         if stack and depth == len(stack):
-            raise Failure(
+            raise RunError(
                 what="stack overflow",
                 want=f"at most {len(stack)} bytes of stack in {entry.symbol}",
                 got="all of it used",
                 fix="The static data leaves too little RAM: take a smaller arena.",
             )
         self.stack_bytes = max(self.stack_bytes, depth)
+
+
+def count_thumb(code: bytes) -> int:
+    """Return the number of Thumb instructions: 0b11101, 0b11110 and 0b11111 start a 32-bit one."""
+    at = number = 0
+    while at < len(code):
+        at += 4 if code[at + 1] >= 0xE8 else 2
+        number += 1
+    return number
+
+
+def count_riscv(code: bytes) -> int:
+    """Return the number of RISC-V instructions: low bits 11 mark a 32-bit one."""
+    at = number = 0
+    while at < len(code):
+        at += 4 if code[at] & 3 == 3 else 2
+        number += 1
+    return number

@@ -13,7 +13,9 @@ TAKEN_BRANCH_CYCLES = 2
 
 _LOADS = frozenset({"ldr", "ldrb", "ldrh", "ldrsb", "ldrsh"})
 _STORES = frozenset({"str", "strb", "strh"})
-_CONDITIONS = frozenset("eq ne hs lo cs cc mi pl vs vc hi ls ge lt gt le".split())
+_CONDITIONS = frozenset(
+    {"eq", "ne", "hs", "lo", "cs", "cc", "mi", "pl", "vs", "vc", "hi", "ls", "ge", "lt", "gt", "le"}
+)
 _FIXED = {"ldrd": 3, "strd": 3, "vldr": 2, "vstr": 2, "sdiv": 7, "udiv": 7, "vdiv": 14, "vsqrt": 14}
 _PER_REGISTER = {"ldm", "ldmdb", "ldmia", "stm", "stmdb", "stmia"}
 _PER_OPERAND = {"push", "pop", "vpush", "vpop"}
@@ -51,7 +53,7 @@ def models() -> Mapping[str, Callable[[bytes, int], int]]:
 
 
 def cortex_m4(code: bytes, address: int) -> int:
-    """Cycles of one pass through a block, without memory wait states or the taken branch at its end.
+    """Cycles of one pass through a block, wait states and the taken branch at its end left out.
 
     Arm DDI 0439, table 3-1 and section 3.3.3: one cycle per data-processing instruction; LDR 2,
     or 1 directly after another load or store; STR 1, or 2 with a register offset; LDRD, STRD,

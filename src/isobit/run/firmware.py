@@ -13,7 +13,7 @@ from elftools.elf.sections import SymbolTableSection
 from isobit.run.wire import Json
 
 
-class Failure(Exception):
+class RunError(Exception):
     """Why a run cannot go on, in the words of `isobit.core.errors`."""
 
     def __init__(self, *, what: str, want: str, got: str, fix: str, kind: str = "died") -> None:
@@ -42,11 +42,11 @@ class Firmware:
     labels: dict[str, int]
 
     def address_of(self, name: str) -> int:
-        """Return a function's address; `Failure` if the firmware has no such function."""
+        """Return a function's address; `RunError` if the firmware has no such function."""
         for symbol in self.functions:
             if symbol.name == name:
                 return symbol.address
-        raise Failure(
+        raise RunError(
             kind="argument",
             what=f"cannot count {name}",
             want="a function of the firmware",

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from isobit.run.firmware import Failure
+from isobit.run.firmware import RunError
 
 OPEN, CLOSE, WRITEC, WRITE0, WRITE, READ = 0x01, 0x02, 0x03, 0x04, 0x05, 0x06
 ISTTY, SEEK, FLEN, ERRNO, EXIT, EXIT_EXTENDED = 0x09, 0x0A, 0x0C, 0x13, 0x18, 0x20
@@ -21,7 +21,7 @@ FAILED = 0xFFFFFFFF
 
 
 class Guest(Protocol):
-    """The memory of the chip. Both raise `Failure` outside of it; `write` also on flash."""
+    """The memory of the chip. Both raise `RunError` outside of it; `write` also on flash."""
 
     def read(self, address: int, size: int) -> bytes:
         """Return memory."""
@@ -84,7 +84,7 @@ class Disk:
 def serve(operation: int, argument: int, guest: Guest, disk: Disk) -> tuple[int, int | None]:
     """Do one call. Return what goes into the result register, and the exit code if it was an exit.
 
-    Raises `Failure` for a call that is not offered, or memory that is not there.
+    Raises `RunError` for a call that is not offered, or memory that is not there.
     """
     if operation == EXIT:
         return 0, 0 if argument == APPLICATION_EXIT else 1
@@ -104,7 +104,7 @@ def serve(operation: int, argument: int, guest: Guest, disk: Disk) -> tuple[int,
         return 0, None
     if operation in (CLOSE, ISTTY, FLEN, SEEK, READ, WRITE):
         return _on_handle(operation, argument, guest, disk), None
-    raise Failure(
+    raise RunError(
         what="semihosting call",
         want="open, close, read, write, seek, flen, istty, errno, exit or console output",
         got=f"operation {operation:#x}",

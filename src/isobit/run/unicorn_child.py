@@ -9,17 +9,19 @@ import importlib
 import os
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
-
-import unicorn
-from unicorn import arm_const, riscv_const
+from typing import Protocol, cast
 
 from isobit.run import firmware, wire
-from isobit.run.counting import Chip, Count, Counter
-from isobit.run.firmware import Failure, Firmware
+from isobit.run.counting import Chip, Count, Counter, count_riscv, count_thumb
+from isobit.run.firmware import Firmware, RunError
 from isobit.run.semihosting import Disk, serve
+
+# Imported by name: Unicorn's annotations are incomplete, and the types here must hold without it.
+unicorn = importlib.import_module("unicorn")
+arm_const = importlib.import_module("unicorn.arm_const")
+riscv_const = importlib.import_module("unicorn.riscv_const")
 
 ARM_SYSTEM_PAGE = (0xE000E000, 0x1000)  # CPACR and its neighbours: plain memory is enough
 NEVER = 0xFFFFFFFE  # an address that is never executed
@@ -70,6 +72,20 @@ RISCV = Core(
 )
 
 
+class Emulator(Protocol):
+    """The part of `unicorn.Uc` that is used here."""
+
+    def ctl_set_cpu_model(self, model: int) -> None: ...  # noqa: D102
+    def mem_map(self, address: int, size: int, perms: int = ...) -> None: ...  # noqa: D102
+    def mem_read(self, address: int, size: int) -> bytearray: ...  # noqa: D102
+    def mem_write(self, address: int, data: bytes) -> None: ...  # noqa: D102
+    def reg_read(self, register: int) -> int: ...  # noqa: D102
+    def reg_write(self, register: int, value: int) -> None: ...  # noqa: D102
+    def hook_add(self, kind: int, function: Callable[..., object]) -> int: ...  # noqa: D102
+    def emu_start(self, begin: int, until: int) -> None: ...  # noqa: D102
+    def emu_stop(self) -> None: ...  # noqa: D102
+
+
 class Machine:
     """A chip with its memories, a firmware in them, and the state of the run."""
 
@@ -77,7 +93,7 @@ class Machine:
         is_arm = request["isa"] == "arm_m"
         self.core = ARM if is_arm else RISCV
         # Never UC_MODE_MCLASS: it silently turns every model into an M33.
-        self.uc = (
+        self.uc: Emulator = (
             unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB)
             if is_arm
             else unicorn.Uc(unicorn.UC_ARCH_RISCV, unicorn.UC_MODE_RISCV32)
@@ -87,9 +103,7 @@ class Machine:
         self.firmware: Firmware = firmware.read(elf, self.core.thumb)
         self.regions = cast("list[tuple[str, int, int]]", request["regions"])
         self.disk = disk
-        self.trapped = False
         self.invalid = ""
-        self.failure: Failure | None = None
         self._map(is_arm)
         self.uc.hook_add(unicorn.UC_HOOK_INTR, self._on_interrupt)
         self.uc.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._on_invalid)
@@ -98,17 +112,15 @@ class Machine:
         """Run from Reset to the firmware's exit and return its exit code."""
         pc = self._reset()
         while True:
-            self.trapped = False
+            problem = "an instruction that this core does not have, or a trap"
             try:
                 self.uc.emu_start(pc | self.core.thumb, NEVER)
             except unicorn.UcError as error:
-                if self.failure is None:
-                    raise self._died(self.invalid or str(error)) from error
-            if self.failure is not None:
-                raise self.failure
+                problem = self.invalid or str(error)
             pc = self.uc.reg_read(self.core.pc)
-            if not self.trapped or not self._is_semihosting(pc):
-                raise self._died("an instruction that this core does not have, or a trap")
+            # The Arm models call the hook for a trap; RISC-V's ends with an error instead.
+            if self.invalid or not self._is_semihosting(pc):
+                raise self._died(problem)
             result, code = serve(
                 self.uc.reg_read(self.core.operation),
                 self.uc.reg_read(self.core.argument),
@@ -145,16 +157,8 @@ class Machine:
             taken_cycles=cycles.TAKEN_BRANCH_CYCLES if cycles else 0,
             stack_limit=self.firmware.labels["__stack_limit"],
         )
-        on_block = counter.hook()
-
-        def guarded(uc: unicorn.Uc, address: int, size: int, data: object) -> None:
-            try:
-                on_block(uc, address, size, data)
-            except Failure as failure:
-                self.failure = failure
-                uc.emu_stop()
-
-        self.uc.hook_add(unicorn.UC_HOOK_BLOCK, guarded)
+        # What it raises, Unicorn's binding raises again out of emu_start.
+        self.uc.hook_add(unicorn.UC_HOOK_BLOCK, counter.hook())
         return counter
 
     def read(self, address: int, size: int) -> bytes:
@@ -187,57 +191,44 @@ class Machine:
             if kind == "flash" and base <= self.firmware.entry < base + size:
                 sp, start = struct.unpack("<2I", self.read(base, 8))
                 self.uc.reg_write(self.core.sp, sp)
-                return cast("int", start) & ~1
+                return int(start) & ~1
         raise self._died("no vector table: the firmware's entry point lies outside the flash")
 
     def _is_semihosting(self, pc: int) -> bool:
-        before = self.core.before
-        code = bytes(self.uc.mem_read(pc - len(before), len(before) + len(self.core.trap)))
-        return code == before + self.core.trap
+        signature = self.core.before + self.core.trap
+        start = pc - len(self.core.before)
+        return self._holds(start, len(signature), ("flash", "ram")) and (
+            bytes(self.uc.mem_read(start, len(signature))) == signature
+        )
 
-    def _on_interrupt(self, uc: unicorn.Uc, _number: int, _data: object) -> None:
-        self.trapped = True
+    def _on_interrupt(self, uc: Emulator, _number: int, _data: object) -> None:
         uc.emu_stop()
 
     def _on_invalid(
-        self, _uc: unicorn.Uc, access: int, address: int, size: int, _value: int, _data: object
+        self, _uc: Emulator, access: int, address: int, size: int, _value: int, _data: object
     ) -> bool:
         what = _ACCESSES.get(access, "a forbidden access")
         self.invalid = f"{what}: {size} bytes at {self.firmware.describe(address)}"
         return False
 
-    def _check(self, address: int, size: int, kinds: tuple[str, ...]) -> None:
-        for kind, base, length in self.regions:
-            if kind in kinds and base <= address and address + size <= base + length:
-                return
-        raise self._died(f"{size} bytes at {address:#x} lie outside the {' and '.join(kinds)}")
+    def _holds(self, address: int, size: int, kinds: tuple[str, ...]) -> bool:
+        return any(
+            kind in kinds and base <= address and address + size <= base + length
+            for kind, base, length in self.regions
+        )
 
-    def _died(self, got: str) -> Failure:
+    def _check(self, address: int, size: int, kinds: tuple[str, ...]) -> None:
+        if not self._holds(address, size, kinds):
+            raise self._died(f"{size} bytes at {address:#x} lie outside the {' and '.join(kinds)}")
+
+    def _died(self, got: str) -> RunError:
         pc = self.firmware.describe(self.uc.reg_read(self.core.pc))
-        return Failure(
+        return RunError(
             what="the firmware crashed",
             want="a run to its exit",
             got=f"{got}, pc {pc}",
             fix="Kernels may touch only their buffers; check the memories of the target.",
         )
-
-
-def count_thumb(code: bytes) -> int:
-    """Return the number of Thumb instructions: 0b11101, 0b11110 and 0b11111 start a 32-bit one."""
-    at = number = 0
-    while at < len(code):
-        at += 4 if code[at + 1] >= 0xE8 else 2
-        number += 1
-    return number
-
-
-def count_riscv(code: bytes) -> int:
-    """Return the number of RISC-V instructions: low bits 11 mark a 32-bit one."""
-    at = number = 0
-    while at < len(code):
-        at += 4 if code[at] & 3 == 3 else 2
-        number += 1
-    return number
 
 
 def answer(message: bytes) -> bytes:
@@ -248,7 +239,7 @@ def answer(message: bytes) -> bytes:
         machine = Machine(request, blobs["elf"], disk)
         counter = machine.count(request) if request["count"] else None
         code = machine.run()
-    except Failure as failure:
+    except RunError as failure:
         return wire.pack({"error": failure.fields}, {})
     header: dict[str, wire.Json] = {
         "exit_code": code,
@@ -261,7 +252,7 @@ def answer(message: bytes) -> bytes:
     return wire.pack(header, disk.results())
 
 
-def _call(spans: list[tuple[str, int, int]], has_cycles: bool) -> wire.Json:
+def _call(spans: Sequence[tuple[str, int, int]], has_cycles: bool) -> wire.Json:
     listed: list[wire.Json] = [[s, i, c if has_cycles else None] for s, i, c in spans]
     total = sum(c for _, _, c in spans) if has_cycles else None
     return [sum(i for _, i, _ in spans), total, listed]

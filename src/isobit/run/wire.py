@@ -1,6 +1,6 @@
 """Messages between us and the emulator's process: a JSON header and binary blobs, length-prefixed.
 
-    magic "isobit1\\n" | header length, u32 little-endian | header | the blobs, one after another
+    the magic | header length, u32 little-endian | header | the blobs, one after another
 
 The header's key "blobs" lists their names and sizes in order.
 """
@@ -13,7 +13,7 @@ from typing import TypeAlias, cast
 
 MAGIC = b"isobit1\n"
 
-Json: TypeAlias = "None | bool | int | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | str | list[Json] | dict[str, Json] | None"
 
 
 def pack(header: Mapping[str, Json], blobs: Mapping[str, bytes]) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,10 @@ from isobit.core.fixed import Rounding
 from isobit.core.types import AnyArray, FloatArray, IntArray, TensorType
 from isobit.ir.graph import Attrs
 from isobit.ops import sampling
-from isobit.ops.base import Cost, EncodingRule, Inferred, Layer, NodeTypes, Op, Sample, Scheme
+from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Sample
 from isobit.ops.weighted import (
     WeightedInputs,
-    derive_multipliers,
+    WeightedOp,
     exact_matmul,
     finish,
     weight_problems,
@@ -43,16 +43,12 @@ class Conv2dAttrs(Attrs):
         return Window(kernel=(w[1], w[2]), stride=self.stride, pad=self.pad, dilation=self.dilation)
 
 
-class Conv2d(Op[Conv2dAttrs, WeightedInputs[Any]], name="conv2d"):
+class Conv2d(WeightedOp[Conv2dAttrs], name="conv2d"):
     """x: s8 [N,H,W,C]; w: s8 [O,KH,KW,C/groups]; b: s32 [O]; y: s8 [N,OH,OW,O].
 
     Padding stands for real 0, that is for the code Zx. Output channel o reads input group
     `o // (O / groups)`. Source: docs/numerics.md; TFLite `CONV_2D`; Jacob et al. 2018, eq. 7.
     """
-
-    constants = ("w", "b", "mult", "shift")
-    encoding_rule = EncodingRule.FREE
-    absorbs_clamp = True
 
     @staticmethod
     def infer(attrs: Conv2dAttrs, types: WeightedInputs[TensorType]) -> Inferred:
@@ -105,15 +101,10 @@ class Conv2d(Op[Conv2dAttrs, WeightedInputs[Any]], name="conv2d"):
         return result if inputs.b is None else result + inputs.b
 
     @staticmethod
-    def surrogate(
-        attrs: Conv2dAttrs, q: NodeTypes[Any], inputs: WeightedInputs[Tensor]
-    ) -> Tensor:
+    def combine(attrs: Conv2dAttrs, x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
         from isobit.core import fixed_torch as ft
 
-        def convolve(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
-            return ft.conv2d_nhwc(x, w, b, attrs.stride, attrs.pad, attrs.dilation, attrs.groups)
-
-        return ft.weighted(convolve, inputs, q.inputs.x, q.output, attrs.clamp, attrs.round)
+        return ft.conv2d_nhwc(x, w, b, attrs.stride, attrs.pad, attrs.dilation, attrs.groups)
 
     @staticmethod
     def cost(attrs: Conv2dAttrs, q: NodeTypes[Any]) -> Cost:
@@ -123,12 +114,6 @@ class Conv2d(Op[Conv2dAttrs, WeightedInputs[Any]], name="conv2d"):
             reads=x.elements + w.elements,
             writes=y.elements,
         )
-
-    @staticmethod
-    def derive(
-        attrs: Conv2dAttrs, q: NodeTypes[Any], scheme: Scheme, consts: Any
-    ) -> tuple[Conv2dAttrs, Mapping[str, AnyArray]]:
-        return attrs, derive_multipliers(q, scheme)
 
     @staticmethod
     def samples() -> Iterator[Sample[Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +10,13 @@ import numpy as np
 
 from isobit.core.errors import BadShape, IsobitError, raise_all
 from isobit.core.fixed import Rounding
-from isobit.core.types import AnyArray, FloatArray, IntArray, TensorType
+from isobit.core.types import FloatArray, IntArray, TensorType
 from isobit.ir.graph import Attrs
 from isobit.ops import sampling
-from isobit.ops.base import Cost, EncodingRule, Inferred, Layer, NodeTypes, Op, Sample, Scheme
+from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Sample
 from isobit.ops.weighted import (
     WeightedInputs,
-    derive_multipliers,
+    WeightedOp,
     exact_matmul,
     finish,
     weight_problems,
@@ -34,12 +34,8 @@ class LinearAttrs(Attrs):
     round: Rounding = Rounding.HALF_UP
 
 
-class Linear(Op[LinearAttrs, WeightedInputs[Any]], name="linear"):
+class Linear(WeightedOp[LinearAttrs], name="linear"):
     """x: s8 [N,I]; w: s8 [O,I]; b: s32 [O]; y: s8 [N,O]. Source: docs/numerics.md; TFLite `FULLY_CONNECTED`."""
-
-    constants = ("w", "b", "mult", "shift")
-    encoding_rule = EncodingRule.FREE
-    absorbs_clamp = True
 
     @staticmethod
     def infer(attrs: LinearAttrs, types: WeightedInputs[TensorType]) -> Inferred:
@@ -83,23 +79,15 @@ class Linear(Op[LinearAttrs, WeightedInputs[Any]], name="linear"):
         return result if inputs.b is None else result + inputs.b
 
     @staticmethod
-    def surrogate(attrs: LinearAttrs, q: NodeTypes[Any], inputs: WeightedInputs[Tensor]) -> Tensor:
+    def combine(attrs: LinearAttrs, x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
         from torch.nn.functional import linear
 
-        from isobit.core import fixed_torch as ft
-
-        return ft.weighted(linear, inputs, q.inputs.x, q.output, attrs.clamp, attrs.round)
+        return linear(x, w, b)
 
     @staticmethod
     def cost(attrs: LinearAttrs, q: NodeTypes[Any]) -> Cost:
         x, w, y = q.inputs.x, q.inputs.w, q.output
         return Cost(macs=w.elements, reads=x.elements + w.elements, writes=y.elements)
-
-    @staticmethod
-    def derive(
-        attrs: LinearAttrs, q: NodeTypes[Any], scheme: Scheme, consts: Any
-    ) -> tuple[LinearAttrs, Mapping[str, AnyArray]]:
-        return attrs, derive_multipliers(q, scheme)
 
     @staticmethod
     def samples() -> Iterator[Sample[Any]]:

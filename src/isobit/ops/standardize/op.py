@@ -114,6 +114,13 @@ class Standardize(Op[StandardizeAttrs, StandardizeInputs[Any]], name="standardiz
         return ft.floor_clamp(acc + 0.5, attrs.clamp[0] - zero, attrs.clamp[1] - zero)
 
     @staticmethod
+    def estimate(
+        attrs: StandardizeAttrs, q: NodeTypes[Any], inputs: StandardizeInputs[Tensor]
+    ) -> Tensor:
+        assert inputs.log2_scale is not None
+        return (inputs.x - inputs.mean) * (-inputs.log2_scale).exp2()
+
+    @staticmethod
     def cost(attrs: StandardizeAttrs, q: NodeTypes[Any]) -> Cost:
         return Cost(reads=q.inputs.x.elements + q.inputs.mean.elements, writes=q.output.elements)
 
@@ -171,6 +178,7 @@ class StandardizeLayer(Layer, name="Standardize"):
 
     @staticmethod
     def lower(build: Any, module: Any, x: Any) -> Any:
+        module.materialize(x.type.shape[-1])
         build.observe_with(module)
         inputs = StandardizeInputs(
             x.name, build.parameter("mean"), log2_scale=build.parameter("log2_scale")

@@ -33,6 +33,12 @@ class Standardize(torch.nn.Module):
         mean = self.mean.reshape(1, -1, *[1] * (x.dim() - 2))
         return (x - mean) * torch.exp2(-self.log2_scale)
 
+    def materialize(self, channels: int) -> None:
+        """Give the buffers their channel count; a network knows it only once its input is known."""
+        if self.mean.numel() != channels:
+            self.mean = torch.zeros(channels, device=self.mean.device)
+            self.moments = torch.zeros(3, channels, dtype=torch.float64, device=self.mean.device)
+
     @torch.no_grad()
     def observe(self, x: Tensor) -> None:
         """Take one batch, channels last, into the statistics; after `batches` of them nothing changes any more."""
@@ -50,13 +56,13 @@ class Standardize(torch.nn.Module):
 
     def adapt(self, x: Tensor) -> None:
         """Set the statistics from images [N,C,...] at once and keep them."""
+        self.materialize(x.shape[1])
         self.moments.zero_()
         self.observed.zero_()
         self.observe(x.movedim(1, -1))
         self.observed.fill_(self.batches)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        for name in ("mean", "moments"):  # their channel count is only known from data
-            if prefix + name in state_dict:
-                setattr(self, name, torch.empty_like(state_dict[prefix + name]))
+        if prefix + "mean" in state_dict:
+            self.materialize(state_dict[prefix + "mean"].numel())
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -3,8 +3,8 @@
 
 #include <stdint.h>
 
-#define STACK_PAINT 0xA5A5A5A5u /* also in run/unicorn_child.py */
-#define FAULT_EXIT_CODE 250
+#define STACK_PAINT 0xA5A5A5A5u
+#define FAULT_EXIT_CODE 250 /* also in run/qemu.py */
 
 extern uint32_t __data_load[], __data_start[], __data_end[], __bss_start[], __bss_end[];
 extern uint32_t __stack_limit[], __stack_top[];

@@ -1,8 +1,8 @@
 # Start-up of emulated RV32 firmware. Reset must lie at the base of the flash: QEMU's `virt` jumps
 # there. Registers: t0 source, t1 destination, t2 end, t3 value.
     .option arch, +zicsr
-    .equ STACK_PAINT, 0xA5A5A5A5        # also in run/unicorn_child.py
-    .equ FAULT_EXIT_CODE, 250
+    .equ STACK_PAINT, 0xA5A5A5A5
+    .equ FAULT_EXIT_CODE, 250           # also in run/qemu.py
 
     .section .vectors, "ax", @progbits
     .globl Reset

@@ -1,0 +1,101 @@
+"""Ranges of activations and weights: observed as moving statistics, frozen between updates.
+
+This is the quantisation block of KANJI (moving min/max of what flows, a step derived from it, frozen for some
+steps), with three ways to turn observations into a range.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+from torch import Tensor, nn
+
+
+class RangeMethod(Enum):
+    """How a range follows from what was observed."""
+
+    MINMAX = "minmax"
+    """The moving minimum and maximum."""
+    PERCENTILE = "percentile"
+    """Cut the outermost 0.01 % of the observed values on each side."""
+    MSE = "mse"
+    """The range, among shrunken ones, whose 8-bit quantisation error is smallest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RangeOptions:
+    """`momentum`: weight of a new batch in the moving range. `update_every`: training steps a range stays frozen."""
+
+    method: RangeMethod = RangeMethod.MINMAX
+    momentum: float = 0.1
+    update_every: int = 50
+    observe_every: int = 10
+    tail: float = 1e-4
+
+
+class RangeObserver(nn.Module):
+    """Moving range of one tensor, in real units, and the frozen copy that encodings are made from."""
+
+    low: Tensor
+    high: Tensor
+    seen: Tensor
+    frozen_low: Tensor
+    frozen_high: Tensor
+    frozen: Tensor
+
+    def __init__(self, options: RangeOptions) -> None:
+        super().__init__()
+        self.options = options
+        for name, start in (("low", -1.0), ("high", 1.0)):
+            self.register_buffer(name, torch.tensor(start, dtype=torch.float64))
+            self.register_buffer(f"frozen_{name}", torch.tensor(start, dtype=torch.float64))
+        for name in ("seen", "frozen"):
+            self.register_buffer(name, torch.zeros((), dtype=torch.bool))
+
+    @torch.no_grad()
+    def freeze(self) -> None:
+        """Make what was observed so far the range in force; without observations nothing changes."""
+        if bool(self.seen):
+            self.frozen_low.copy_(self.low)
+            self.frozen_high.copy_(self.high)
+            self.frozen.fill_(True)
+
+    @torch.no_grad()
+    def observe(self, values: Tensor, scale: float | Tensor) -> None:
+        """Take `values * scale` into the moving range (`scale` > 0, a number or one per last axis)."""
+        if isinstance(scale, Tensor):
+            values = values * scale
+            scale = 1.0
+        low, high = self._batch_range(values, scale)
+        weight = self.options.momentum if bool(self.seen) else 1.0
+        self.low.lerp_(low.to(self.low), weight)
+        self.high.lerp_(high.to(self.high), weight)
+        self.seen.fill_(True)
+
+    def _batch_range(self, values: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        if self.options.method is RangeMethod.PERCENTILE:
+            flat = values.detach().flatten()
+            rank = max(1, round(flat.numel() * self.options.tail))
+            low = flat.kthvalue(rank).values
+            high = flat.kthvalue(flat.numel() - rank + 1).values
+        else:
+            low, high = torch.aminmax(values.detach())
+        if self.options.method is RangeMethod.MSE:
+            low, high = _least_error(values.detach(), low, high)
+        return low.double() * scale, high.double() * scale
+
+
+def _least_error(values: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Try shrinking the range in steps of 5 % down to 40 %; O(13 n)."""
+    sample = values.flatten()[:: max(1, values.numel() // 65536)].double()
+    best, result = None, (low, high)
+    for percent in range(100, 35, -5):
+        a, b = low.double() * percent / 100, high.double() * percent / 100
+        step = ((b - a) / 255).clamp_min(1e-30)
+        restored = ((sample.clamp(a, b) - a) / step).round() * step + a
+        error = (restored - sample).square().mean()
+        if best is None or error < best:
+            best, result = error, (a, b)
+    return result

@@ -1,0 +1,112 @@
+"""Grouping a float graph into steps: what becomes one integer node.
+
+A step is an operator with the batch norm and the activation clamp that follow it, when nothing else reads the
+values between. A clamp also moves up through max pools, with which it commutes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+from isobit.ir.graph import Attrs, Graph, Inputs, Location, Node, Value, operands
+from isobit.ops.base import Op, Registry
+from isobit.ops.clamp.op import ClampAttrs
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One future integer node. `low`, `high`: the absorbed clamp in real units."""
+
+    op: type[Op[Any, Any]]
+    inputs: Inputs[str]
+    attrs: Attrs
+    outputs: tuple[Value, ...]
+    location: Location
+    low: float = -math.inf
+    high: float = math.inf
+    absorbed: tuple[str, ...] = ()
+    """Float values that ended up inside this step, for names.json and `explain`."""
+
+    @property
+    def name(self) -> str:
+        """The first output's name, which names the step."""
+        return self.outputs[0].name
+
+    @property
+    def activations(self) -> tuple[str, ...]:
+        """Names of the activation operands, in field order."""
+        consts = {
+            name
+            for field in self.op.constants
+            for name in _names(getattr(self.inputs, field))
+        }
+        return tuple(name for name in operands(self.inputs) if name not in consts)
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    return value if isinstance(value, tuple) else (value,)
+
+
+def group(graph: Graph, registry: Registry) -> tuple[tuple[Step, ...], dict[str, str]]:
+    """Return the steps in order, and for every float value the step output that now carries it."""
+    grouping = _Grouping(graph, registry)
+    for node in graph.nodes:
+        grouping.add(node)
+    return tuple(grouping.steps.values()), grouping.carried
+
+
+class _Grouping:
+    def __init__(self, graph: Graph, registry: Registry) -> None:
+        self.registry = registry
+        self.readers = graph.consumers()
+        self.results = set(graph.outputs)
+        self.steps: dict[str, Step] = {}
+        self.carried: dict[str, str] = {}
+
+    def add(self, node: Node) -> None:
+        if node.op == "clamp" and self._absorb_clamp(node):
+            return
+        step = Step(
+            op=self.registry.op(node.op),
+            inputs=self._rename(node.inputs),
+            attrs=node.attrs,
+            outputs=node.outputs,
+            location=node.location,
+        )
+        self.steps[step.name] = step
+        for value in node.outputs:
+            self.carried[value.name] = value.name
+
+    def _absorb_clamp(self, node: Node) -> bool:
+        """Give the clamp to the step that computes its input, possibly through max pools."""
+        (source,) = operands(node.inputs)
+        assert isinstance(node.attrs, ClampAttrs)
+        if len(self.readers[source]) != 1 or source in self.results:
+            return False
+        holder = self.carried.get(source)
+        while holder is not None and holder in self.steps:
+            step = self.steps[holder]
+            if step.op.absorbs_clamp:
+                self.steps[holder] = replace(
+                    step,
+                    low=max(step.low, node.attrs.low),
+                    high=min(step.high, node.attrs.high),
+                    absorbed=(*step.absorbed, node.output.name),
+                )
+                self.carried[node.output.name] = self.carried[source]
+                return True
+            (above,) = step.activations if step.op.name == "max_pool2d" else (None,)
+            if above is None or len(self.readers[above]) != 1 or above in self.results:
+                return False
+            holder = above
+        return False
+
+    def _rename(self, inputs: Inputs[str]) -> Inputs[str]:
+        from isobit.ir.graph import map_inputs
+
+        renamed: Inputs[str] = map_inputs(inputs, lambda name: self.carried.get(name, name))
+        return renamed

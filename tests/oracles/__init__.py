@@ -1,0 +1,60 @@
+"""Slow, readable definitions of every operator, written from `docs/numerics.md` alone.
+
+These scalar loops over Python integers are the oracle of the golden model, of the torch forward and
+of the C kernels. They import nothing from `isobit`, on purpose: two programs that share a helper
+share its mistakes. numpy carries arrays in and out and computes nothing.
+
+Every operator is one module with one function::
+
+    oracle(inputs, attrs, zeros) -> array, or a list of arrays
+
+`inputs` holds integer arrays by field name (`x`, `w`, `b`, `mult`, `shift`; None where absent),
+activations with the batch axis first. `attrs` holds the attributes; a missing one has the default
+that the module names. `zeros` holds the zero points by field name and of the output as `"y"`; a
+missing one is 0. Codes are returned as int64, real values as float32.
+
+An `assert` fails where a value leaves the limits that the text names (int32 sums, 64-bit products,
+the ranges of multipliers and shifts) or where the text gives no meaning to the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+
+import numpy as np
+
+Inputs = Mapping[str, "np.ndarray | list[np.ndarray] | None"]
+Attrs = Mapping[str, object]
+Zeros = Mapping[str, int]
+Oracle = Callable[[Inputs, Attrs, Zeros], "np.ndarray | list[np.ndarray]"]
+
+OPERATORS = (
+    "add",
+    "avg_pool2d",
+    "clamp",
+    "concat",
+    "conv2d",
+    "depthwise_conv2d",
+    "dequantize",
+    "global_avg_pool",
+    "linear",
+    "lut",
+    "max_pool2d",
+    "mul",
+    "pad",
+    "quantize",
+    "requantize",
+    "reshape",
+    "softmax",
+    "split",
+    "standardize",
+    "transpose",
+)
+
+
+def oracle(op: str) -> Oracle:
+    """The function that defines the operator `op`."""
+    if op not in OPERATORS:
+        raise KeyError(f"no oracle is written for {op!r}; there is one for {', '.join(OPERATORS)}")
+    return import_module(f"{__name__}.{op}").oracle

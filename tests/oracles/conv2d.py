@@ -1,0 +1,52 @@
+"""`conv2d`: the sum over a window and over the channels of a group.
+
+`y[n,i,j,o] = clamp(Zy + R(b[o] + sum_{u,v,c} (x[n,p,q,g*C/G + c] - Zx) * w[o,u,v,c]))` with
+`p = i*sh - top + u*dh`, `q = j*sw - left + v*dw`, `g = o // (O/G)`; taps on padding contribute 0.
+x is [N,H,W,C], w is [O,KH,KW,C/G], b [O] or None, mult and shift have 1 or O entries.
+Defaults: stride (1,1), pad (top,left,bottom,right) all 0, dilation (1,1), groups 1,
+clamp (-128,127), round half_up.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .arrays import filled, integers
+from .rounding import accumulate, clamp, rescale
+from .windows import output_size, taps_on_input
+
+
+def oracle(inputs, attrs, zeros) -> np.ndarray:
+    stride_h, stride_w = attrs.get("stride", (1, 1))
+    top, left, bottom, right = attrs.get("pad", (0, 0, 0, 0))
+    dilation_h, dilation_w = attrs.get("dilation", (1, 1))
+    groups = attrs.get("groups", 1)
+    limits, rule = attrs.get("clamp", (-128, 127)), attrs.get("round", "half_up")
+    zx, zy = zeros.get("x", 0), zeros.get("y", 0)
+    N, H, W, C = inputs["x"].shape
+    Co, KH, KW, group_inputs = inputs["w"].shape
+    assert group_inputs * groups == C and Co % groups == 0
+    x, w, b = integers(inputs["x"]), integers(inputs["w"]), integers(inputs.get("b"))
+    mult, shift = integers(inputs.get("mult")), integers(inputs["shift"])
+
+    out_h = output_size(H, top, bottom, KH, stride_h, dilation_h)
+    out_w = output_size(W, left, right, KW, stride_w, dilation_w)
+    y = filled((N, out_h, out_w, Co))
+    for n in range(N):
+        for i in range(out_h):
+            rows = taps_on_input(i * stride_h - top, KH, dilation_h, H)
+            for j in range(out_w):
+                columns = taps_on_input(j * stride_w - left, KW, dilation_w, W)
+                for o in range(Co):
+                    first = o // (Co // groups) * group_inputs
+                    acc = accumulate(
+                        b[o] if b is not None else 0,
+                        (
+                            (x[n][p][q][first + c] - zx) * w[o][u][v][c]
+                            for u, p in rows
+                            for v, q in columns
+                            for c in range(group_inputs)
+                        ),
+                    )
+                    y[n, i, j, o] = clamp(zy + rescale(acc, rule, mult, shift, o), limits)
+    return y
