@@ -6,7 +6,7 @@ With `m = max(x)`, `d = x - m`, and only over the elements with `d >= diff_min`:
     E      = exp(a)                            Q0.31
     S      = sum of E rounded to Q12.19
     r * 2^-bits = 1 / S                        r in Q0.31, bits = 12 - (leading zeros of S)
-    y      = clamp(-128 + divide(r * E, 2^(bits + 23)))
+    y      = clamp(-128 + r * E * 2^-(bits + 31 - 8))
 
 Elements below `diff_min` give -128. y has scale 1/256 and zero point -128. Qm.n is an int32 whose
 unit is 2^-n. `mult` (Q31), `shift` (to the left) and `diff_min` come from beta * Sx.
@@ -104,8 +104,13 @@ def reciprocal(total: int) -> tuple[int, int]:
     return one_over_one_plus(mantissa - 2**31), 12 - leading_zeros
 
 
-def softmax_of_row(row: list[int], mult: int, shift: int, diff_min: int) -> list[int]:
-    """The softmax of one row of codes."""
+def softmax_of_row(
+    row: list[int], mult: int, shift: int, diff_min: int, output_bits: int = 8
+) -> list[int]:
+    """The softmax of one row of codes.
+
+    The operator has 8 output bits. The same arithmetic with 16 shows a test eight more of its bits.
+    """
     largest = max(row)
     exps = [
         exp_of_negative(product(int32((code - largest) * 2**shift), mult))
@@ -118,8 +123,11 @@ def softmax_of_row(row: list[int], mult: int, shift: int, diff_min: int) -> list
         if exp is not None:
             total = int32(total + divide(exp, 12))
     r, bits = reciprocal(total)
+    low, high = -(2 ** (output_bits - 1)), 2 ** (output_bits - 1) - 1
     return [
-        -128 if exp is None else clamp(-128 + divide(product(r, exp), bits + 23), (-128, 127))
+        low
+        if exp is None
+        else clamp(low + divide(product(r, exp), bits + 31 - output_bits), (low, high))
         for exp in exps
     ]
 

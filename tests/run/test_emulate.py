@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from elftools.elf.elffile import ELFFile
 
 from isobit import targets
 from isobit.core.errors import BadArgument, ChildDied, FileMissing, ToolMissing
+from isobit.core.features import Feature
 from isobit.run import emulate as emulate_module
 from isobit.run.compilers import Compiled, Kind
 from isobit.run.emulate import emulate
+from isobit.targets import Target
 
 Build = Callable[[str, Kind, str], Compiled]
+NeedQemu = Callable[[Target], None]
 
 CORES = ("cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "rv32imc")
 BOARDS = ("nucleo-l4r5zi", "nucleo-l432kc")
@@ -125,7 +130,7 @@ def test_emulate_returns_the_status_of_the_run(build: Build) -> None:
         (b"r", "a read outside the memories: 4 bytes at 0x70000000"),
         (b"w", "a write outside the memories: 4 bytes at 0x70000004"),
         (b"j", "a jump outside the memories"),
-        (b"u", "broken_call"),
+        (b"u", "instruction"),
     ],
 )
 def test_emulate_names_the_fault(build: Build, name: str, case: bytes, words: str) -> None:
@@ -136,6 +141,59 @@ def test_emulate_names_the_fault(build: Build, name: str, case: bytes, words: st
         assert words in str(caught.value)
         if case != b"j":
             assert "broken_call+" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["cortex-m0plus", "cortex-m4", "rv32imc"])
+def test_emulate_checks_alignment_where_the_core_needs_it(build: Build, name: str) -> None:
+    elf, target = build(name, "zig", "broken").path, targets.load(name)
+    if target.unaligned_access:
+        assert emulate(elf, target, {"case.bin": b"a"}, entry="broken_call").exit_code == 0
+        return
+    with pytest.raises(ChildDied, match=r"misaligned access.*broken_call\+"):
+        emulate(elf, target, {"case.bin": b"a"}, entry="broken_call")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", [*CORES])
+def test_emulate_counts_what_qemu_steps(
+    build: Build, need_qemu: NeedQemu, tmp_path: Path, name: str, kind: Kind
+) -> None:
+    """The oracle: QEMU's log of every single instruction, by the function that it lies in."""
+    elf, target = build(name, kind, "toy").path, targets.load(name)
+    need_qemu(target)
+    marks = ("toy_add", "toy_scale")
+    run = emulate(elf, target, {"input.bin": INPUT}, entry="isobit_toy_run", marks=marks)
+    log = step_in_qemu(elf, target, tmp_path, marks)
+    # What a mark calls (soft float) is the mark's in `emulate`, but no part of its own code.
+    assert run.by_mark[0]["toy_add"] * 3 == log.count("toy_add")
+    if Feature.FPU in target.features:
+        assert run.by_mark[0]["toy_scale"] * 3 == log.count("toy_scale")
+
+
+def step_in_qemu(elf: Path, target: Target, folder: Path, functions: Sequence[str]) -> list[str]:
+    """Run one instruction at a time; return the function of each, within `functions`."""
+    assert target.qemu is not None
+    program = target.qemu.program
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    major, minor = (int(part) for part in version.stdout.split()[3].split(".")[:2])
+    step = ["-accel", "tcg,one-insn-per-tb=on"] if (major, minor) >= (8, 1) else ["-singlestep"]
+    with elf.open("rb") as stream:
+        symbols = ELFFile(stream).get_section_by_name(".symtab")
+        found = [symbols.get_symbol_by_name(name)[0] for name in functions]
+    places = [f"{s['st_value'] & ~1:#x}+{s['st_size']:#x}" for s in found]
+    (folder / "input.bin").write_bytes(INPUT)
+    subprocess.run(
+        [
+            *(program, "-M", target.qemu.machine, *target.qemu.args, *step),
+            *("-nographic", "-monitor", "none", "-serial", "none"),
+            *("-semihosting-config", "enable=on,target=native", "-kernel", str(elf)),
+            *("-d", "exec,nochain", "-D", "steps.log", "-dfilter", ",".join(places)),
+        ],
+        cwd=folder,
+        check=True,
+        timeout=60,
+    )
+    return [line.split()[-1] for line in (folder / "steps.log").read_text().splitlines()]
 
 
 def test_emulate_ends_an_endless_firmware(build: Build) -> None:

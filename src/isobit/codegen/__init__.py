@@ -1,1 +1,1 @@
-"""From a plan to a C project, and the board files that emulated firmware is linked with."""
+"""From a plan to C that people can read, and the project around it."""

@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from isobit.core.dtypes import DType
-from isobit.core.errors import NoKernel, UnknownName
+from isobit.core.errors import IsobitError, NoKernel, UnknownName
 from isobit.core.features import Feature
 from isobit.core.types import AnyArray, Encoding, FloatArray, IntArray, Real, Shape, TensorType
 from isobit.ir.graph import Attrs, Inputs
@@ -123,6 +123,8 @@ class Op(Generic[A, I]):
     encoding_rule: ClassVar[EncodingRule] = EncodingRule.SAME
     absorbs_clamp: ClassVar[bool] = False
     """Whether a following activation clamp becomes the `clamp` attribute."""
+    view: ClassVar[bool] = False
+    """Whether the output is the input's bytes: both get one buffer and no code runs."""
     elementwise: ClassVar[bool] = False
     """Whether output element i depends on element i of the inputs alone (up to broadcasting)."""
 
@@ -191,6 +193,11 @@ class Op(Generic[A, I]):
         `q` holds the encodings chosen for inputs and outputs, `consts` the float graph's constants.
         """
         return attrs, {}
+
+    @classmethod
+    def prove(cls, attrs: A, q: NodeTypes[I], consts: I, where: str) -> Sequence[IsobitError]:
+        """Return what cannot be proven of an integer node from its actual constants: sums that may overflow."""
+        return ()
 
     @classmethod
     def outputs_of(cls, attrs: Any, types: Any) -> tuple[Inferred, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -86,6 +86,16 @@ class WeightedOp(Op[A, WeightedInputs[Any]]):
     ) -> tuple[A, Mapping[str, AnyArray]]:
         """Return `mult` and `shift` for `Sx*Sw/Sy`."""
         return attrs, derive_multipliers(q, scheme)
+
+
+    @classmethod
+    def prove(
+        cls, attrs: A, q: NodeTypes[Any], consts: Any, where: str
+    ) -> Sequence[IsobitError]:
+        """Prove from the actual weights that no partial sum and no requantised value leaves int32."""
+        options: Any = attrs
+        bound = accumulator_bound(q.inputs.x, consts.w, consts.b, cls.channel_axis)
+        return overflow_problems(where, bound, consts.mult, consts.shift, options.round)
 
 
 def exact_matmul(a: AnyArray, b: AnyArray) -> IntArray:
@@ -213,7 +223,9 @@ def overflow_problems(
         np.broadcast_to(shift, count).tolist(),
         strict=True,
     ):
-        if rounding is Rounding.HALF_UP:
+        if mult is None:
+            worst = max(worst, acc + (1 << s >> 1))
+        elif rounding is Rounding.HALF_UP:
             worst = max(worst, acc, 2 * (acc * m >> s))
         else:
             worst = max(worst, acc << max(s, 0), 2 * ((acc << max(s, 0)) * m >> 31 + max(-s, 0)))

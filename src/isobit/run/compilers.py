@@ -122,6 +122,34 @@ class Compiler:
             timeout_s=timeout_s,
         )
 
+    def compile_program(
+        self,
+        sources: Sequence[Path],
+        output: Path,
+        *,
+        include_dirs: Sequence[Path] = (),
+        defines: Mapping[str, str] | None = None,
+        flags: Sequence[str] = (),
+        optimize: Optimize = "",
+        warnings: bool = True,
+        timeout_s: float = 300.0,
+    ) -> Compiled:
+        """Compile C sources into a program for this computer; otherwise as `compile_shared`."""
+        _check_host(self.target)
+        return self._compile(
+            ["-fno-sanitize=undefined"] if self.kind == "zig" else [],
+            sources,
+            output,
+            last=(),
+            include_dirs=include_dirs,
+            defines=defines or {},
+            flags=flags,
+            optimize=optimize,
+            warnings=warnings,
+            script="",
+            timeout_s=timeout_s,
+        )
+
     def compile_shared(
         self,
         sources: Sequence[Path],
@@ -139,14 +167,7 @@ class Compiler:
         zig has no runtime for AddressSanitizer: `-fsanitize=address` needs gcc.
         Raises `CompileFailed`; `BadArgument` for a target other than the host.
         """
-        if self.target.isa is not Isa.HOST:
-            raise BadArgument(
-                where=f"target {self.target.name!r}",
-                what="shared library",
-                want="the target host",
-                got=self.target.name,
-                fix="A microcontroller has no shared libraries: use compile_elf.",
-            )
+        _check_host(self.target)
         arguments = ["-shared", "-fPIC"]
         if self.kind == "zig":
             arguments.append("-fno-sanitize=undefined")
@@ -217,6 +238,17 @@ class Compiler:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return Compiled(path=output, command=command, stack_frames=MappingProxyType(frames))
+
+
+def _check_host(target: Target) -> None:
+    if target.isa is not Isa.HOST:
+        raise BadArgument(
+            where=f"target {target.name!r}",
+            what="program or shared library",
+            want="the target host",
+            got=target.name,
+            fix="A microcontroller runs firmware: use compile_elf.",
+        )
 
 
 def find(kind: Kind, target: Target) -> Compiler:

@@ -40,6 +40,7 @@ class Instruction(Protocol):
     """One instruction, as capstone describes it."""
 
     mnemonic: str
+    size: int
     cc: int
     operands: list[Operand]
 
@@ -105,4 +106,7 @@ def _without_condition(one: Instruction) -> str:
 def _disassemble(code: bytes, address: int) -> list[Instruction]:
     decoder = capstone.Cs(capstone.CS_ARCH_ARM, capstone.CS_MODE_THUMB | capstone.CS_MODE_MCLASS)
     decoder.detail = True
-    return list(decoder.disasm(code, address))
+    found: list[Instruction] = list(decoder.disasm(code, address))
+    if sum(one.size for one in found) != len(code):
+        raise ValueError(f"capstone cannot read all of the block at {address:#x}: {code.hex()}")
+    return found

@@ -65,7 +65,8 @@ class Target:
 
     `clock_hz` 0: a bare core has no clock. `unicorn_model` "": Unicorn does not emulate it.
     `cycle_model` "": cycles are not modelled. `zig_flags` and `gcc_flags` select the core only;
-    optimisation is not theirs.
+    optimisation is not theirs. `unaligned_access` False: a load or store must be aligned to its
+    size, or the core faults (or, for some RISC-V cores, traps to a slow handler).
     """
 
     name: str
@@ -82,6 +83,7 @@ class Target:
     unicorn_model: str = ""
     qemu: Qemu | None = None
     cycle_model: str = ""
+    unaligned_access: bool = True
 
     def blocks(self, kind: Literal["flash", "ram"]) -> tuple[Region, ...]:
         """Return the memories of one kind, largest first, with adjacent regions joined into one.

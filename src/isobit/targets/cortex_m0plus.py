@@ -18,5 +18,6 @@ TARGET = Target(
     unicorn_model="UC_CPU_ARM_CORTEX_M0",
     # QEMU has no M0+; ARMv6-M is a subset of the M3's ARMv7-M. The compiler keeps code inside it.
     qemu=Qemu(program="qemu-system-arm", machine="mps2-an385"),
+    unaligned_access=False,
     source="Arm DDI 0484, Cortex-M0+ Technical Reference Manual",
 )

@@ -19,5 +19,6 @@ TARGET = Target(
     gcc_flags=("-march=rv32imc", "-mabi=ilp32"),
     unicorn_model="UC_CPU_RISCV32_ANY",
     qemu=Qemu(program="qemu-system-riscv32", machine="virt", args=("-bios", "none")),
+    unaligned_access=False,
     source="RISC-V Unprivileged ISA 20191213, chapters RV32I, M, C",
 )

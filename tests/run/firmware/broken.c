@@ -5,6 +5,8 @@ int main(void);
 int32_t broken_call(uint8_t which);
 int32_t broken_recurse(int32_t depth);
 
+static uint8_t odd[16] __attribute__((aligned(4)));
+
 __attribute__((noinline)) int32_t broken_recurse(int32_t depth) {
     volatile int32_t big[256];
     big[depth & 255] = depth;
@@ -34,6 +36,8 @@ __attribute__((noinline)) int32_t broken_call(uint8_t which) {
         return 0;
     case 's':
         return broken_recurse(1000);
+    case 'a':
+        return *(volatile int32_t *)(uintptr_t)(odd + 1);
     default:
         return which;
     }

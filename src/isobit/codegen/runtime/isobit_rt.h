@@ -30,6 +30,18 @@ typedef struct {
     int32_t x_zero, y_zero, low, high;
 } isobit_quant;
 
+/* Copies bytes unless an end is missing or both are the same; a loop, because freestanding C has no memcpy. */
+ISOBIT_KERNEL void isobit_copy(void *to, const void *from, int32_t bytes) {
+    uint8_t *t = to;
+    const uint8_t *f = from;
+    if (t == NULL || f == NULL || t == f) {
+        return;
+    }
+    for (int32_t i = 0; i < bytes; i++) {
+        t[i] = f[i];
+    }
+}
+
 /* floor(acc * 2^-shift + 1/2). acc + 2^(shift-1) must fit int32, which the exporter proves. */
 ISOBIT_KERNEL int32_t isobit_shift(int32_t acc, int32_t shift) {
     return (acc + (int32_t)((uint32_t)1 << shift >> 1)) >> shift;

@@ -39,6 +39,7 @@ class Reshape(Op[ReshapeAttrs, ReshapeInputs[Any]], name="reshape"):
     """x: [N,...]; y: [N,*shape], the same encoding. Costs nothing: the planner gives both one buffer."""
 
     elementwise = True
+    view = True
 
     @staticmethod
     def infer(attrs: ReshapeAttrs, types: ReshapeInputs[TensorType]) -> Inferred:

@@ -1,0 +1,82 @@
+"""An independent check of a plan: every byte of the arena is played through the nodes.
+
+It knows nothing of how the plan was made. Each byte remembers which value wrote it last; before a node runs, the
+bytes of everything it reads must still be that value's, and its output may only touch bytes of its own inputs as the
+kernel's declaration allows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from isobit.core.errors import BadPlan, IsobitError, raise_all
+from isobit.ir.graph import operands
+
+if TYPE_CHECKING:
+    from isobit.plan.plan import NodePlan, Plan
+
+
+def verify_plan(plan: Plan) -> None:
+    """Raise `BadPlan` with every violation; return for a correct plan."""
+    names = {name: i + 1 for i, name in enumerate(plan.buffers)}
+    types = plan.graph.type_map()
+    owner = np.zeros(plan.arena_bytes, dtype=np.int64)
+    errors: list[IsobitError] = []
+
+    def span(name: str) -> slice:
+        offset = plan.buffers[name].offset
+        return slice(offset, offset + types[name].size_bytes)
+
+    def bad(place: str, what: str, got: str) -> None:
+        fix = "This is a fault of isobit's planner; please report the network."
+        errors.append(BadPlan(where=place, what=what, want="intact memory", got=got, fix=fix))
+
+    for name, buffer in plan.buffers.items():
+        if buffer.offset < 0 or span(name).stop > plan.arena_bytes:
+            bad(name, "buffer", "outside the arena")
+        if buffer.offset % buffer.alignment_bytes:
+            bad(name, "buffer", f"offset {buffer.offset} not aligned to {buffer.alignment_bytes}")
+    for value in (*plan.graph.inputs, *plan.graph.states):
+        owner[span(value.name)] = names[value.name]
+    for step in plan.nodes:
+        reads = [name for name in operands(step.node.inputs) if name in plan.buffers]
+        for name in reads:
+            if np.any(owner[span(name)] != names[name]):
+                bad(step.name, f"input %{name}", "overwritten before it was read")
+        _check_sharing(plan, step, reads, bad)
+        if step.scratch is not None:
+            owner[step.scratch.offset : step.scratch.end] = 0
+        for value in step.node.outputs:
+            owner[span(value.name)] = names[value.name]
+        if step.kernel is None:  # a view: its source stays valid too, so both names must be accepted
+            for name in reads:
+                names[name] = names[step.name]
+    for name in plan.graph.outputs:
+        if np.any(owner[span(name)] != names[name]):
+            bad(name, "output", "overwritten before the end")
+    raise_all(errors)
+
+
+def _check_sharing(plan: Plan, step: NodePlan, reads: list[str], bad: object) -> None:
+    assert callable(bad)
+    if step.kernel is None:
+        return
+    types = plan.graph.type_map()
+    lead = step.kernel.overlap_bytes(step.node.attrs, step.types)
+    for value in step.node.outputs:
+        out = plan.buffers[value.name].offset
+        for position, name in enumerate(reads):
+            source, size = plan.buffers[name].offset, types[name].size_bytes
+            if out + value.type.size_bytes <= source or source + size <= out:
+                continue
+            allowed = lead is not None and (position == 0 or step.kernel.overlaps_all)
+            if not allowed or lead is None or out + lead > source:
+                bad(step.name, f"output over input %{name}", f"offsets {out} and {source}, lead {lead}")
+    if step.scratch is not None:
+        for name in (*reads, *(v.name for v in step.node.outputs)):
+            start = plan.buffers[name].offset
+            end = start + types[name].size_bytes
+            if start < step.scratch.end and step.scratch.offset < end:
+                bad(step.name, f"scratch over %{name}", f"offset {step.scratch.offset}")
