@@ -233,38 +233,35 @@ def test_linear_equals_tflite_micro(tflite_micro: Runner) -> None:
         y = draw.output((x.shape[0], w.shape[0]))
         tensors = (draw.input(x), weights, *([bias] if bias else []), y)
         got = tflite_micro(one_operator(operator, *tensors), x)
-        # Unlike convolutions, this kernel multiplies the two scales in float32.
-        real = float(draw.input_scale * scale) / float(draw.output_scale)
+        real = float(draw.input_scale) * float(scale) / float(draw.output_scale)
         inputs = {"x": x, "w": w, "b": b} | multipliers(np.array([real]))
         attrs = {"clamp": draw.clamp(), "round": "tflite_double"}
         want = expected("linear", inputs, attrs, draw)
         np.testing.assert_array_equal(got, want, err_msg=f"linear, seed {seed}")
 
 
-@pytest.mark.parametrize(("code", "want"), [("FULLY_CONNECTED", 0), ("CONV_2D", -1)])
-def test_tflite_micro_multiplies_scales_as_assumed(
-    code: str, want: int, tflite_micro: Runner
-) -> None:
-    """The two multiplier rules above, on one sum of -1 where they differ.
+@pytest.mark.parametrize("code", ["FULLY_CONNECTED", "CONV_2D"])
+def test_tflite_micro_multiplies_scales_in_float64(code: str, tflite_micro: Runner) -> None:
+    """The multipliers above, on one sum of -1 where float32 would give another result.
 
     float32(1/3) * 3 is 1 in float32 and more than 1 in float64: -1/2 rounds up to 0, less than
-    -1/2 rounds to -1.
+    -1/2 rounds to -1. (Some versions of the library multiply in float32 for FULLY_CONNECTED.)
     """
-    third = np.float32(1 / 3)
-    shape = (1, 1) if code == "FULLY_CONNECTED" else (1, 1, 1, 1)
+    linear = code == "FULLY_CONNECTED"
+    shape = (1, 1) if linear else (1, 1, 1, 1)
     x, w = np.full(shape, -1, dtype=np.int8), np.ones(shape, dtype=np.int8)
     operator = Operator(
         code=code,
         inputs=("x", "w"),
         outputs=("y",),
-        options="FullyConnectedOptions" if code == "FULLY_CONNECTED" else "Conv2DOptions",
-        values={} if code == "FULLY_CONNECTED" else {"StrideH": 1, "StrideW": 1},
+        options="FullyConnectedOptions" if linear else "Conv2DOptions",
+        values={} if linear else {"StrideH": 1, "StrideW": 1},
         version=3,
     )
     weights = Tensor.constant("w", w, scale=(3.0,), zero_point=(0,))
     y = quantised("y", shape, np.float32(2), 0)
-    model = one_operator(operator, quantised("x", shape, third, 0), weights, y)
-    assert tflite_micro(model, x).item() == want
+    model = one_operator(operator, quantised("x", shape, np.float32(1 / 3), 0), weights, y)
+    assert tflite_micro(model, x).item() == -1
 
 
 @pytest.mark.parametrize("op", ["max_pool2d", "avg_pool2d"])

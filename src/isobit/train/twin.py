@@ -125,6 +125,12 @@ class Twin(nn.Module):
                 self._freeze_weights(step)
         self._numbers = None
 
+    def freeze(self, frozen: bool = True) -> None:
+        """Stop (or allow again) every update of ranges in training mode; the forward is then the export's."""
+        if frozen and not self.ranges_frozen:
+            self.update_ranges()
+        self.ranges_frozen = frozen
+
     def _freeze_weights(self, step: Step) -> None:
         key = _key(step.name)
         if key in self.weight_ranges:
@@ -203,12 +209,23 @@ class Twin(nn.Module):
         self.steps_seen += 1
 
     def _run_all(self, x: Tensor) -> dict[str, Tensor]:
-        require_exact(x.device)
-        numbers = self.numbers
-        values = self._input_carriers(x, None)
+        ((name, carriers),) = self._input_carriers(x, None).items()
+        return self._run_carriers(name, carriers)
+
+    def _run_carriers(self, name: str, carriers: Tensor) -> dict[str, Tensor]:
+        """Run every step from the input's carriers (`code - zero`, NHWC)."""
+        require_exact(carriers.device)
+        values = {name: carriers}
         for step in self.steps:
-            self._run(step, numbers, values)
+            self._run(step, self.numbers, values)
         return values
+
+    def _codes(self, values: dict[str, Tensor]) -> dict[str, AnyArray]:
+        types = self.numbers.types
+        return {
+            name: (tensor + types[name].zero).cpu().numpy().astype(types[name].dtype.numpy)
+            for name, tensor in values.items()
+        }
 
     def _input_carriers(self, x: Tensor, build: _NumberBuilder | None) -> dict[str, Tensor]:
         (source,) = self.traced.graph.inputs
@@ -294,11 +311,7 @@ class Twin(nn.Module):
             values = self._run_all(x)
         finally:
             self.train(training)
-        types = self.numbers.types
-        return {
-            name: (tensor + types[name].zero).cpu().numpy().astype(types[name].dtype.numpy)
-            for name, tensor in values.items()
-        }
+        return self._codes(values)
 
     def quantize_input(self, x: Tensor) -> AnyArray:
         """Return raw values [N, *input] as the codes [N, *NHWC] that the chip's input buffer takes."""
@@ -356,8 +369,12 @@ class Twin(nn.Module):
             step.location,
         )
 
+    def missing_ranges(self) -> list[str]:
+        """Names of activations whose range was never set."""
+        return [key for key, o in self.observers.items() if not bool(o.frozen)]
+
     def _require_ranges(self) -> None:
-        missing = [key for key, o in self.observers.items() if not bool(o.frozen)]
+        missing = self.missing_ranges()
         if missing:
             raise NoRange(
                 where=self.name,

@@ -1,0 +1,1 @@
+"""What users hold: `Model` (torch), `Bundle`, `Estimate`, `load`, `fit`."""

@@ -1,0 +1,374 @@
+"""`Bundle`: a deployed folder, and what can be done with it without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from isobit import __version__, targets
+from isobit.codegen.network import Network, c_name, generate
+from isobit.codegen.project import project_files
+from isobit.core.errors import (
+    BadArgument,
+    BundleDamaged,
+    FileMissing,
+    FileUnwritable,
+    IsobitError,
+    raise_all,
+)
+from isobit.core.files import write_atomic
+from isobit.core.types import AnyArray
+from isobit.ir.graph import Graph, Stage
+from isobit.ir.store import Stored, read_store, to_bytes
+from isobit.ops.base import load_ops
+from isobit.plan.plan import Optimize, make_plan
+from isobit.run.compilers import Kind
+from isobit.run.estimate import measure
+from isobit.run.execute import Result, build, execute
+from isobit.run.golden import run_golden
+from isobit.run.verify import Comparison, compare, differs
+from isobit.targets import Target
+
+GOLDEN_SAMPLES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A deployed folder. Everything is read from it when asked; nothing is cached here."""
+
+    path: Path
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The content of manifest.json."""
+        return _read_manifest(self.path)
+
+    @property
+    def graph(self) -> Graph:
+        """The integer graph."""
+        return _read_graph(self.path, self.manifest)
+
+    @property
+    def target(self) -> Target:
+        """The target the bundle was made for."""
+        return targets.load(str(self.manifest["target"]))
+
+    def network(self, on: str | None = None) -> Network:
+        """Return the network planned for the bundle's own target, or for another one."""
+        manifest = self.manifest
+        target = targets.load(on) if on else self.target
+        plan = make_plan(self.graph, target, Optimize(manifest["optimize"]))
+        return generate(plan, str(manifest["hashes"]["content"]))
+
+    def golden_inputs(self) -> AnyArray:
+        """Return the stored input codes [N, *NHWC]."""
+        return _load_array(self.path / "golden" / "input.npy")
+
+    def run(self, x: AnyArray, on: str | None = None, *, trace: bool = False, compiler: str = "") -> Result:
+        """Run input codes `x` on a target: the bundle's own C on its own target, else re-planned C."""
+        manifest = self.manifest
+        network, files = self._code(on)
+        kind: Kind = "gcc" if (compiler or manifest["compiler"]) == "gcc" else "zig"
+        on_qemu = not network.plan.target.unicorn_model and network.plan.target.qemu is not None
+        built = build(network, compiler=kind, trace=trace, files=files, qemu=on_qemu)
+        return execute(network, built, x, use_qemu=on_qemu)
+
+    def verify(
+        self,
+        x: AnyArray | None = None,
+        on: Sequence[str] = (),
+        *,
+        compiler: str = "",
+        raise_on_difference: bool = True,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> list[Comparison]:
+        """Compare golden model, recorded torch trace and the C on every core of `on`, all tensors of all samples.
+
+        x: input codes, the stored golden ones where absent. Appends the result to manifest.json. Raises
+        `ValuesDiffer` for every execution that differs (all at once), and whatever keeps a core from running.
+        """
+        graph = self.graph
+        codes = self.golden_inputs() if x is None else x
+        progress("golden")
+        golden = run_golden(graph, codes)
+        found: list[Comparison] = []
+        recorded = self.path / "golden" / "torch.npz"
+        if x is None and recorded.is_file():
+            with np.load(recorded) as stored:
+                found.append(compare(graph, golden, dict(stored), name="torch"))
+        names = list(dict.fromkeys(on or ("host", self.target.name)))
+        for name in names:
+            progress(name)
+            ran = self.run(codes, name, trace=True, compiler=compiler)
+            network, files = self._code(name)
+            found.append(
+                compare(
+                    graph,
+                    golden,
+                    {graph.inputs[0].name: codes, **ran.trace},
+                    name=name,
+                    compiler=compiler or str(self.manifest["compiler"]),
+                    emulator=ran.emulator,
+                    content_hash=_hash_files(files or project_files(network)),
+                )
+            )
+        self._record(found, codes)
+        if raise_on_difference:
+            raise_all([differs(c) for c in found if not c.equal])
+        return found
+
+    def _code(self, on: str | None) -> tuple[Network, dict[str, str] | None]:
+        """The network on a target, and the bundle's own files where it is the bundle's own target."""
+        network = self.network(on)
+        if network.plan.target.name != self.target.name:
+            return network, None
+        files = {
+            str(path.relative_to(self.path).as_posix()): path.read_text(encoding="utf-8")
+            for path in sorted(self.path.joinpath("src").rglob("*"))
+            if path.is_file()
+        }
+        return network, files
+
+    def _record(self, found: list[Comparison], codes: AnyArray) -> None:
+        manifest = self.manifest
+        done = {entry["name"]: entry for entry in manifest.get("verified", [])}
+        for comparison in found:
+            entry = asdict(comparison)
+            entry["inputs_sha256"] = hashlib.sha256(np.ascontiguousarray(codes).tobytes()).hexdigest()
+            done[comparison.name] = entry
+        manifest["verified"] = list(done.values())
+        write_atomic(self.path / "manifest.json", _json(manifest))
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """Return the bundle in a folder. Raises `FileMissing` or `BundleDamaged`."""
+    bundle = Bundle(Path(path))
+    _ = bundle.graph
+    return bundle
+
+
+def write_bundle(
+    graph: Graph,
+    target: Target,
+    out: Path,
+    *,
+    compiler: Kind = "zig",
+    optimize: Optimize = Optimize.SPEED,
+    inputs: AnyArray | None = None,
+    torch_trace: Callable[[AnyArray], Mapping[str, AnyArray]] | None = None,
+    ram_limit: int = 0,
+    flash_limit: int = 0,
+    name: str = "",
+) -> Bundle:
+    """Plan, generate, compile, measure and write a bundle; the folder appears complete or not at all.
+
+    Raises `DoesNotFit` with every excess, `BadArgument` for a folder that holds something else, `FileUnwritable`.
+    """
+    if graph.stage is not Stage.INT:
+        raise BadArgument(
+            where=graph.name,
+            what="graph",
+            want="integers",
+            got="a float graph",
+            fix="Run `isobit calibrate` first: a float network has no integers to deploy.",
+        )
+    if name:
+        from dataclasses import replace
+
+        graph = replace(graph, name=name)
+    _require_free(out)
+    content = _content_hash(graph)
+    network = generate(make_plan(graph, target, optimize), content)
+    codes = _sample_codes(graph) if inputs is None else inputs
+    estimate = measure(
+        network, compiler=compiler, ram_limit=ram_limit, flash_limit=flash_limit, inputs=codes[:2]
+    )
+    raise_all(estimate.problems())
+    golden = run_golden(graph, codes)
+    files: dict[str, bytes] = {k: v.encode() for k, v in project_files(network).items()}
+    files[f"{c_name(graph.name)}.isobit"] = to_bytes(Stored({"int": graph}))
+    files["golden/input.npy"] = _npy(codes)
+    files["golden/golden.npz"] = _npz(golden)
+    if torch_trace is not None:
+        files["golden/torch.npz"] = _npz(torch_trace(codes))
+    files["names.json"] = _json(_names(graph)).encode()
+    manifest = {
+        "schema": 1,
+        "isobit": __version__,
+        "name": graph.name,
+        "target": target.name,
+        "compiler": compiler,
+        "compiler_version": estimate.compiler,
+        "optimize": optimize.value,
+        "hashes": {
+            "content": content,
+            "c": _hash_files(project_files(network)),
+            "files": {k: hashlib.sha256(v).hexdigest() for k, v in sorted(files.items())},
+        },
+        "sizes": {k: v for k, v in asdict(estimate).items() if k != "layers"},
+        "layers": [asdict(layer) for layer in estimate.layers],
+        "verified": [],
+    }
+    files["manifest.json"] = _json(manifest).encode()
+    _write_folder(out, files)
+    return Bundle(out)
+
+
+def _require_free(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        got = "a file"
+    elif out.is_dir() and any(out.iterdir()) and not (out / "manifest.json").is_file():
+        got = "a folder with other things in it"
+    else:
+        return
+    raise BadArgument(
+        where=str(out),
+        what="output folder",
+        want="a new or empty folder, or an earlier bundle",
+        got=got,
+        fix="Choose another folder; nothing was written.",
+    )
+
+
+def _write_folder(out: Path, files: Mapping[str, bytes]) -> None:
+    """Write everything beside `out`, then exchange: an interrupted write leaves the old bundle."""
+    temporary: Path | None = None
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        temporary.chmod(0o755)
+        for name, blob in files.items():
+            path = temporary / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(blob)
+        if out.exists():
+            old = temporary.with_name(f"{temporary.name}.old")
+            out.replace(old)
+            temporary.replace(out)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            temporary.replace(out)
+    except OSError as error:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+        raise FileUnwritable(
+            where=str(out),
+            what="cannot write",
+            want="a writable folder with free space",
+            got=error.strerror or str(error),
+            fix="Choose another path, or change the folder's permissions.",
+        ) from error
+
+
+def _sample_codes(graph: Graph) -> AnyArray:
+    (source,) = graph.inputs
+    rng = np.random.default_rng(0)
+    shape = (GOLDEN_SAMPLES, *source.type.shape[1:])
+    kind = source.type.dtype
+    return rng.integers(kind.low, kind.high + 1, size=shape).astype(kind.numpy)
+
+
+def _content_hash(graph: Graph) -> str:
+    """SHA-256 of the `.isobit` bytes: text, weights and scales."""
+    return hashlib.sha256(to_bytes(Stored({"int": graph}))).hexdigest()
+
+
+def _hash_files(files: Mapping[str, str]) -> str:
+    digest = hashlib.sha256()
+    for name, text in sorted(files.items()):
+        if name.startswith("src/"):
+            digest.update(f"{name}\0{len(text)}\0{text}".encode())
+    return digest.hexdigest()
+
+
+def _names(graph: Graph) -> dict[str, Any]:
+    """Where every traced value comes from in the user's source."""
+    return {
+        "schema": 1,
+        "values": {
+            value.name: {"op": node.op, "source": str(node.location)}
+            for node in graph.nodes
+            for value in node.outputs
+        },
+    }
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, sort_keys=False) + "\n"
+
+
+def _npy(array: AnyArray) -> bytes:
+    import io
+
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=False)
+    return stream.getvalue()
+
+
+def _npz(arrays: Mapping[str, AnyArray]) -> bytes:
+    """Return an .npz whose bytes depend on the content alone (zip members carry a fixed date)."""
+    import io
+    import zipfile
+
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in sorted(arrays.items()):
+            info = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
+            archive.writestr(info, _npy(array))
+    return stream.getvalue()
+
+
+def _load_array(path: Path) -> AnyArray:
+    try:
+        array: AnyArray = np.load(path, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise FileMissing(
+            where=str(path), what="array", want="a .npy file", got="nothing", fix="Check the path."
+        ) from error
+    except (ValueError, OSError, EOFError) as error:
+        raise _damaged(path, f"unreadable ({error})") from error
+    return array
+
+
+def _damaged(path: Path, got: str) -> BundleDamaged:
+    return BundleDamaged(
+        where=str(path),
+        what="bundle",
+        want="a folder that `isobit deploy` wrote, complete",
+        got=got,
+        fix="Deploy again.",
+    )
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    file = path / "manifest.json"
+    if not file.is_file():
+        raise _damaged(path, "no manifest.json")
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        _ = manifest["hashes"]["content"], manifest["target"], manifest["name"], manifest["optimize"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(file, f"not a manifest ({error})") from error
+    result: dict[str, Any] = manifest
+    return result
+
+
+def _read_graph(path: Path, manifest: Mapping[str, Any]) -> Graph:
+    file = path / f"{c_name(str(manifest['name']))}.isobit"
+    try:
+        graph = read_store(file, load_ops().signature).graphs["int"]
+    except KeyError as error:
+        raise _damaged(file, "no integer graph") from error
+    except IsobitError as error:
+        raise _damaged(file, str(error)) from error
+    if _content_hash(graph) != manifest["hashes"]["content"]:
+        raise _damaged(file, "another network than the manifest's")
+    return graph
