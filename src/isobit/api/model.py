@@ -15,7 +15,8 @@ from isobit.core.errors import BadArgument, raise_all
 from isobit.core.types import AnyArray, Shape
 from isobit.ir.graph import Graph
 from isobit.ir.store import Stored, write_store
-from isobit.ops.base import Scheme, load_ops
+from isobit.ops.base import load_ops
+from isobit.ops.schemes import Scheme
 from isobit.plan.plan import Optimize
 from isobit.run.compilers import Kind
 from isobit.run.estimate import Estimate, estimate
@@ -125,13 +126,8 @@ class Model(Twin):
         (source,) = self.traced.graph.inputs
         kind = self.numbers.types[source.name]
         centred = torch.as_tensor(codes.astype(np.int64) - kind.zero).float()
-        training = self.training
-        self.eval()
-        try:
-            with torch.no_grad():
-                values = self._run_carriers(source.name, centred)
-        finally:
-            self.train(training)
+        with torch.no_grad():
+            values = self._run_carriers(source.name, centred)
         return self._codes(values)
 
     def save(self, path: str | Path) -> None:

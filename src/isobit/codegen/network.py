@@ -102,30 +102,38 @@ def _collect(
         own = [Constant(f"{c_name(step.name)}_{p.name}", step.name, p) for p in packed]
         constants.extend(c for c in own if c.packed.data.size)
         sources = [name for name in operands(step.node.inputs) if name in plan.buffers]
-        parameters = [
-            *(f"const void *x{i}" for i in range(len(sources))),
-            *(f"const {_c_type(p)} *{p.name}" for p in packed),
-            *(f"void *y{i}" for i in range(len(step.node.outputs))),
-        ]
+        has_scratch = step.scratch is not None
+        parameters = parameter_list(len(sources), packed, len(step.node.outputs), has_scratch)
         arguments = [
             *(places[name] for name in sources),
             *(_reference(c) for c in own),
             *(places[v.name] for v in step.node.outputs),
         ]
         if step.scratch is not None:
-            parameters.append("void *scratch")
             arguments.append(_at(step.scratch.offset))
         geometry = tuple(step.kernel.geometry(step.node.attrs, step.types).items())
-        key = (step.kernel, geometry, tuple(parameters))
+        key = (step.kernel, geometry, parameters)
         if key not in instances:
             symbol = f"{step.kernel.op}_{step.kernel.stem}_{sum(k[0] is step.kernel for k in instances)}"
-            instances[key] = Instance(symbol, step.kernel, geometry, tuple(parameters), ())
+            instances[key] = Instance(symbol, step.kernel, geometry, parameters, ())
         old = instances[key]
         instances[key] = Instance(
             old.symbol, old.kernel, old.geometry, old.parameters, (*old.nodes, step.name)
         )
         calls.append((step, old, tuple(arguments)))
     return tuple(constants), tuple(instances.values()), tuple(calls)
+
+
+def parameter_list(
+    inputs: int, packed: Sequence[Packed], outputs: int, has_scratch: bool
+) -> tuple[str, ...]:
+    """Return an instance's C parameters in call order: activations, constants, outputs, scratch."""
+    return (
+        *(f"const void *x{i}" for i in range(inputs)),
+        *(f"const {_c_type(p)} *{p.name}" for p in packed),
+        *(f"void *y{i}" for i in range(outputs)),
+        *(("void *scratch",) if has_scratch else ()),
+    )
 
 
 def _places(plan: Plan) -> dict[str, str]:
@@ -283,7 +291,7 @@ def _source(network: Network, stem: str) -> str:
     lines += [f'#include "kernels/{k.op}_{k.stem}{k.source().suffix}"' for k in kernels if k.source().suffix == ".c"]
     lines += ["", f'#include "{stem}_data.h"', ""]
     for instance in network.instances:
-        lines += [*_instance(instance), ""]
+        lines += [*instance_lines(instance), ""]
     lines += [
         "#ifdef ISOBIT_TRACE",
         "void isobit_trace(int32_t node, const void *data, uint32_t bytes);",
@@ -320,7 +328,7 @@ def _source(network: Network, stem: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _instance(instance: Instance) -> Iterator[str]:
+def instance_lines(instance: Instance) -> Iterator[str]:
     """Yield the C function that fixes a kernel's geometry."""
     kernel = instance.kernel
     yield f"/* {kernel.op} for: {', '.join(instance.nodes)} */"
@@ -328,6 +336,13 @@ def _instance(instance: Instance) -> Iterator[str]:
     fields = ", ".join(f".{name} = {value}" for name, value in instance.geometry)
     yield _wrapped(f"const {kernel.function}_geometry g = {{{fields}}};", 4)
     names = [parameter.rsplit("*", 1)[1].strip() for parameter in instance.parameters]
+    if kernel.gathers:
+        inputs = [name for name in names if re.fullmatch(r"x\d+", name)]
+        outputs = [name for name in names if re.fullmatch(r"y\d+", name)]
+        yield f"    const void *const xs[] = {{{', '.join(inputs)}}};"
+        yield f"    void *const ys[] = {{{', '.join(outputs)}}};"
+        constants = [name for name in names if name not in (*inputs, *outputs, "scratch")]
+        names = ["xs", *constants, "ys", *(name for name in names if name == "scratch")]
     yield f"    {kernel.function}({', '.join(['g', *names])});"
     yield "}"
 

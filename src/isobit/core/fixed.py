@@ -25,6 +25,15 @@ class Rounding(Enum):
     """Q31 multiplier, then a rounding shift, ties away from zero (gemmlowp); `shift` > 0 shifts left."""
 
 
+class Average(Enum):
+    """How a sum divided by the number of its terms becomes an integer."""
+
+    AWAY = "away"
+    """To nearest, ties away from zero (TFLite)."""
+    TRUNC = "trunc"
+    """Towards zero (legacy CMSIS-NN)."""
+
+
 def half_up(acc: IntArray, mult: IntArray | int, shift: IntArray | int) -> IntArray:
     """`floor(acc * mult * 2**-shift + 1/2)`, ties towards +infinity, with a 64-bit product.
 
@@ -79,6 +88,15 @@ def divide_trunc(total: IntArray, count: AnyArray | int) -> IntArray:
     total, count = np.asarray(total, dtype=np.int64), np.asarray(count, dtype=np.int64)
     result: IntArray = np.sign(total) * (np.abs(total) // count)
     return result
+
+
+def average(total: IntArray, count: AnyArray | int, rounding: Average) -> IntArray:
+    """The mean of `count` codes that sum to `total`, by either rule."""
+    match rounding:
+        case Average.AWAY:
+            return divide_round_away(total, count)
+        case Average.TRUNC:
+            return divide_trunc(total, count)
 
 
 def saturate(values: IntArray, low: int, high: int) -> IntArray:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own convention
 from torch import Tensor
 
-from isobit.core.fixed import Rounding
+from isobit.core.fixed import Average, Rounding
 from isobit.core.types import TensorType
 
 F32_EXACT = 1 << 24
@@ -91,6 +91,25 @@ class _WideRequantize(torch.autograd.Function):
         return grad.to(ctx.dtype), None, None, None, None, None
 
 
+class _Average(torch.autograd.Function):
+    """clamp(sign(t) * floor((|t| + half) / count), low, high); the gradient is 1 / count where strictly inside."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, total: Tensor, count: Tensor, half: Tensor, low: float, high: float
+    ) -> Tensor:
+        y = (total.abs() + half).div_(count).floor_().mul_(total.sign()).clamp_(low, high)
+        ctx.save_for_backward(y, count)
+        ctx.bounds = (low, high)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        y, count = ctx.saved_tensors
+        inside = torch.ops.aten.hardtanh_backward(grads[0], y, *ctx.bounds)
+        return inside.div_(count), None, None, None, None
+
+
 def _fits_f64(mult: Tensor, shift: Tensor) -> bool:
     """Whether `acc * mult + half` stays below 2^53 for |acc| < 2^31 (2^31 * 2^21 + 2^46 < 2^53)."""
     return bool((mult.max() < 1 << 21) & (shift.max() <= 47))
@@ -133,6 +152,18 @@ def requantize(
     return wide
 
 
+def average(total: Tensor, count: Tensor, rounding: Average, low: float, high: float) -> Tensor:
+    """`clamp(D(total, count), low, high)` for integer-valued sums of `count` codes each; `count` broadcasts.
+
+    A quotient is exact after `floor`: with n = |total| + count // 2 <= 128.5 * count, either n / count is an integer,
+    which division returns, or it lies at least 1 / count below the next integer q <= 129. Rounding to float32 moves
+    it by at most 2^-17 there, so it cannot reach q while count < 2^17; in float64 while count < 2^46.
+    """
+    half = torch.floor(count / 2) if rounding is Average.AWAY else torch.zeros_like(count)
+    result: Tensor = _Average.apply(total, count, half, low, high)  # type: ignore[no-untyped-call]  # torch's apply is untyped
+    return result
+
+
 @dataclass(frozen=True, slots=True)
 class SumTypes:
     """Types around a sum of products: `channel_axis` is the weights' output-channel axis."""
@@ -148,6 +179,17 @@ def sum_bound(w: Tensor, b: Tensor | None, types: SumTypes) -> float:
     largest = float(max(x.dtype.high - x.zero, x.zero - x.dtype.low))
     bound = w.detach().abs().movedim(types.channel_axis, 0).flatten(1).sum(1) * largest
     return float((bound if b is None else bound + b.detach().abs()).max())
+
+
+def exact_sums(
+    combine: Callable[[Tensor, Tensor, Tensor | None], Tensor], inputs: Any, types: SumTypes
+) -> Tensor:
+    """`combine(x, w)` without the bias, in float32 where it is exact, bias included later, else in float64."""
+    x, w = inputs.x, inputs.w
+    exact = x.device.type == "cpu" and sum_bound(w, inputs.b, types) <= F32_EXACT // 2
+    carrier = torch.float32 if exact else torch.float64
+    with torch.autocast(x.device.type, enabled=False):
+        return combine(x.to(carrier), w.to(carrier), None)
 
 
 def weighted(
@@ -202,3 +244,21 @@ def conv2d_nhwc(
     return F.conv2d(image, kernel, b, stride, (top, left), dilation, groups).permute(0, 2, 3, 1)
 
 
+
+
+class _StraightThrough(torch.autograd.Function):
+    """The value of one tensor with the gradient of another."""
+
+    @staticmethod
+    def forward(ctx: Any, exact: Tensor, smooth: Tensor) -> Tensor:
+        return exact.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return None, grads[0]
+
+
+def straight_through(exact: Tensor, smooth: Tensor) -> Tensor:
+    """Return `exact` (computed without a gradient) with the gradient of `smooth`, of the same shape."""
+    result: Tensor = _StraightThrough.apply(exact, smooth)  # type: ignore[no-untyped-call]  # torch's apply is untyped
+    return result

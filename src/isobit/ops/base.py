@@ -26,6 +26,8 @@ from isobit.core.features import Feature
 from isobit.core.types import AnyArray, Encoding, FloatArray, IntArray, Real, Shape, TensorType
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ir.text import Signature
+from isobit.ops import schemes
+from isobit.ops.schemes import Scheme
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,15 +99,6 @@ class EncodingRule(Enum):
     """From the operator itself, whatever the data (`fixed_encoding`)."""
 
 
-class Scheme(Enum):
-    """A number system for native models (docs/numerics.md)."""
-
-    POW2 = "pow2"
-    """Symmetric, steps that are powers of two; requantisation is one rounding shift."""
-    AFFINE = "affine"
-    """Asymmetric activations, symmetric per-channel weights; requantisation is multiply and shift."""
-
-
 # ------------------------------------------------------------------------------------------------ operator
 
 
@@ -120,6 +113,8 @@ class Op(Generic[A, I]):
     inputs_type: ClassVar[type[Inputs[Any]]]
     constants: ClassVar[tuple[str, ...]] = ()
     """Input fields that are constants, in field order; the others are activations."""
+    float_constants: ClassVar[tuple[str, ...]] = ()
+    """Those of them that only float graphs have."""
     encoding_rule: ClassVar[EncodingRule] = EncodingRule.SAME
     absorbs_clamp: ClassVar[bool] = False
     """Whether a following activation clamp becomes the `clamp` attribute."""
@@ -179,6 +174,21 @@ class Op(Generic[A, I]):
         """Yield the cases every implementation is held to."""
         raise AssertionError("every operator defines samples")
 
+    @classmethod
+    def choose_encoding(
+        cls, attrs: A, inputs: I, scheme: Scheme, consts: I, low: float, high: float
+    ) -> Encoding:
+        """Return the encoding of an `EncodingRule.FREE` output whose real values lie in `[low, high]`.
+
+        `inputs` are the operands' types (outputs are not decided yet), `consts` the float graph's constants.
+        """
+        return schemes.activation(scheme, low, high, cls.finest_frac(attrs, inputs))
+
+    @staticmethod
+    def finest_frac(attrs: A, inputs: I) -> int | None:
+        """Return the largest `pow2` frac the output may have so that no shift is negative; `None`: any."""
+        return None
+
     @staticmethod
     def fixed_encoding(attrs: A, inputs: I, scheme: Scheme) -> Encoding:
         """Return the output encoding of an `EncodingRule.FIXED` operator."""
@@ -198,6 +208,11 @@ class Op(Generic[A, I]):
     def prove(cls, attrs: A, q: NodeTypes[I], consts: I, where: str) -> Sequence[IsobitError]:
         """Return what cannot be proven of an integer node from its actual constants: sums that may overflow."""
         return ()
+
+    @classmethod
+    def rule(cls, attrs: A) -> EncodingRule:
+        """Return where the output's encoding comes from; by default the same whatever the attributes."""
+        return cls.encoding_rule
 
     @classmethod
     def outputs_of(cls, attrs: Any, types: Any) -> tuple[Inferred, ...]:
@@ -324,6 +339,9 @@ class Kernel:
         Further activation inputs must never overlap the output, unless `overlaps_all`.
         """
         return None
+
+    gathers: ClassVar[bool] = False
+    """Whether `<activations>` is one array of pointers `const void *const *xs`, `<outputs>` one `void *const *ys`."""
 
     overlaps_all: ClassVar[bool] = False
     """Whether `overlap_bytes` holds for every activation input (elementwise kernels)."""

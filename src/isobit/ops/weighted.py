@@ -88,6 +88,12 @@ class WeightedOp(Op[A, WeightedInputs[Any]]):
         return attrs, derive_multipliers(q, scheme)
 
 
+    @staticmethod
+    def finest_frac(attrs: A, inputs: WeightedInputs[TensorType]) -> int | None:
+        """Return `fx + fw`."""
+        x, w = inputs.x.encoding, inputs.w.encoding
+        return x.frac[0] + min(w.frac) if isinstance(x, Pow2) and isinstance(w, Pow2) else None
+
     @classmethod
     def prove(
         cls, attrs: A, q: NodeTypes[Any], consts: Any, where: str

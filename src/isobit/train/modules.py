@@ -43,7 +43,11 @@ def location_of(module: torch.nn.Module) -> Location:
 @functools.cache
 def layer_classes() -> dict[str, type[torch.nn.Module]]:
     """Every public layer by name: the operators' own, and torch's containers."""
-    classes = {name: _located(name, layer.module_class()) for name, layer in load_ops().layers.items()}
+    classes = {
+        name: _located(name, layer.module_class())
+        for name, layer in load_ops().layers.items()
+        if layer.public_name  # the others are functions only
+    }
     for name in ("Sequential", "Module", "ModuleList", "ModuleDict"):
         classes[name] = getattr(torch.nn, name)
     return classes

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 
@@ -63,16 +64,21 @@ class RangeObserver(nn.Module):
             self.frozen.fill_(True)
 
     @torch.no_grad()
-    def observe(self, values: Tensor, scale: float | Tensor) -> None:
-        """Take `values * scale` into the moving range (`scale` > 0, a number or one per last axis)."""
-        if isinstance(scale, Tensor):
-            values = values * scale
-            scale = 1.0
+    def observe(self, values: Tensor, scale: float, *, freeze: bool = False) -> None:
+        """Take `values * scale` (scale > 0) into the moving range.
+
+        `freeze`: a range that was never frozen is frozen now. With several processes all see the widest range.
+        """
         low, high = self._batch_range(values, scale)
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(low, dist.ReduceOp.MIN)
+            dist.all_reduce(high, dist.ReduceOp.MAX)
         weight = self.options.momentum if bool(self.seen) else 1.0
         self.low.lerp_(low.to(self.low), weight)
         self.high.lerp_(high.to(self.high), weight)
         self.seen.fill_(True)
+        if freeze and not bool(self.frozen):
+            self.freeze()
 
     def _batch_range(self, values: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         if self.options.method is RangeMethod.PERCENTILE:

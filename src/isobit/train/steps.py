@@ -10,9 +10,24 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+from isobit.core.errors import NoKernel
 from isobit.ir.graph import Attrs, Graph, Inputs, Location, Node, Value, operands
 from isobit.ops.base import Op, Registry
+from isobit.ops.batch_norm.op import BatchNormAttrs
 from isobit.ops.clamp.op import ClampAttrs
+from isobit.ops.weighted import WeightedOp
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """An absorbed batch norm: names of its float constants, and its numbers."""
+
+    gamma: str
+    beta: str
+    mean: str
+    var: str
+    eps: float
+    momentum: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +41,7 @@ class Step:
     location: Location
     low: float = -math.inf
     high: float = math.inf
+    norm: Norm | None = None
     absorbed: tuple[str, ...] = ()
     """Float values that ended up inside this step, for names.json and `explain`."""
 
@@ -70,6 +86,9 @@ class _Grouping:
     def add(self, node: Node) -> None:
         if node.op == "clamp" and self._absorb_clamp(node):
             return
+        if node.op == "batch_norm":
+            self._absorb_norm(node)
+            return
         step = Step(
             op=self.registry.op(node.op),
             inputs=self._rename(node.inputs),
@@ -80,6 +99,33 @@ class _Grouping:
         self.steps[step.name] = step
         for value in node.outputs:
             self.carried[value.name] = value.name
+
+    def _absorb_norm(self, node: Node) -> None:
+        """Give the batch norm to the weighted operator that computes its input; nothing else can hold it."""
+        inputs: Any = node.inputs
+        assert isinstance(node.attrs, BatchNormAttrs)
+        step = self.steps.get(self.carried.get(inputs.x, ""))
+        alone = len(self.readers[inputs.x]) == 1 and inputs.x not in self.results
+        if (
+            step is None
+            or not issubclass(step.op, WeightedOp)
+            or step.norm is not None
+            or step.absorbed
+            or not alone
+        ):
+            raise NoKernel(
+                where=f'batch_norm "{node.output.name}" ({node.location})',
+                what="place of the batch norm",
+                want="directly after a convolution or linear layer that only it reads",
+                got=f"after {step.op.name}" if step else "at the network input",
+                fix="Move it behind a convolution; on the chip it folds into that layer's multipliers.",
+            )
+        norm = Norm(
+            inputs.gamma, inputs.beta, inputs.mean, inputs.var, node.attrs.eps, node.attrs.momentum
+        )
+        name = node.output.name
+        self.steps[step.name] = replace(step, norm=norm, absorbed=(*step.absorbed, name))
+        self.carried[name] = step.name
 
     def _absorb_clamp(self, node: Node) -> bool:
         """Give the clamp to the step that computes its input, possibly through max pools."""

@@ -7,27 +7,29 @@ integers into a graph. Both read one `Numbers` object per set of ranges, so ther
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from isobit.core.dtypes import DType
-from isobit.core.errors import BadRunInput, BadWeights, NoRange, raise_all
-from isobit.core.types import Affine, AnyArray, Encoding, Pow2, Raw, Shape, TensorType, scale_of
-from isobit.ir.graph import Const, Graph, Inputs, Node, Stage, Value, map_inputs
-from isobit.ops.base import EncodingRule, NodeTypes, Scheme, load_ops
-from isobit.ops.clamp.op import clamp_codes
-from isobit.ops.weighted import WeightedOp
-from isobit.train import schemes
+from isobit.core import fixed_torch as ft
+from isobit.core.errors import BadRunInput
+from isobit.core.types import AnyArray, FloatArray, Shape, TensorType, scale_of
+from isobit.ir.graph import Graph, Inputs
+from isobit.ops.base import EncodingRule, NodeTypes, load_ops
+from isobit.ops.schemes import Scheme
+from isobit.ops.weighted import WeightedInputs, WeightedOp
+from isobit.train import norm
+from isobit.train.export import export_graph
+from isobit.train.numbers import NumberBuilder, Numbers
 from isobit.train.ranges import RangeObserver, RangeOptions
 from isobit.train.selftest import require_exact
-from isobit.train.steps import Step, group
+from isobit.train.ste import quantize_real, ste_round
+from isobit.train.steps import Norm, Step, group
 from isobit.train.trace import Traced, trace
-
-_PIXELS = TensorType((), DType.U8, Affine((1.0,), 0))
 
 
 class WeightRange(nn.Module):
@@ -40,21 +42,14 @@ class WeightRange(nn.Module):
         self.register_buffer("largest", torch.ones(channels, dtype=torch.float64))
 
 
-@dataclass
-class Numbers:
-    """Everything that follows from the frozen ranges: types by value name, and per step its derived constants."""
-
-    types: dict[str, TensorType]
-    attrs: dict[str, Any]
-    derived: dict[str, dict[str, Tensor]]
-
-
 class Twin(nn.Module):
-    """Float network in, integers inside, de-quantised float logits out.
+    """Float network in, integers inside, de-quantised float outputs out.
 
     net: any module of `isobit.nn` layers and supported functions, on logical NCHW input of `input` = (C, H, W) or
     (features,). `forward(x)` takes raw values [N, *input] and returns de-quantised outputs. In training mode ranges
-    are observed and updated every `ranges.update_every` steps; in eval mode nothing changes.
+    are observed and updated every `ranges.update_every` steps and batch norms use the batch's statistics (`affine`)
+    or move their running ones (`pow2`); in eval mode, and after `freeze()`, nothing changes and the forward is
+    exactly the export's.
     """
 
     steps_seen: Tensor
@@ -78,11 +73,16 @@ class Twin(nn.Module):
         self.options = ranges or RangeOptions()
         self.traced: Traced = trace(net, self.input_shape, name, target)
         self.steps, self.carried = group(self.traced.graph, load_ops())
+        (source,) = self.traced.graph.inputs
+        readers = [step for step in self.steps if source.name in step.activations]
+        self.takes_pixels = bool(readers) and all(s.op.name == "standardize" for s in readers)
+        self.frozen = False
         self.observers = nn.ModuleDict()
         self.weight_ranges = nn.ModuleDict()
         self._place_observers()
         self.register_buffer("steps_seen", torch.zeros((), dtype=torch.int64))
-        self.ranges_frozen = False
+        self.batch_statistics: dict[str, norm.Statistics] = {}
+        """Statistics that the last training forward normalised with, by step name (`affine` batch norms)."""
         self._numbers: Numbers | None = None
         self.register_load_state_dict_post_hook(_forget_numbers)
 
@@ -90,8 +90,6 @@ class Twin(nn.Module):
 
     def _place_observers(self) -> None:
         (source,) = self.traced.graph.inputs
-        readers = [step for step in self.steps if source.name in step.activations]
-        self.takes_pixels = bool(readers) and all(s.op.name == "standardize" for s in readers)
         if not self.takes_pixels:
             self.observers[_key(source.name)] = RangeObserver(self.options)
         types = self.traced.graph.type_map()
@@ -108,12 +106,46 @@ class Twin(nn.Module):
         """Return a float constant's current value, differentiably where it is bound to a parameter."""
         binding = self.traced.bindings.get(const)
         if binding is None:
-            return torch.as_tensor(self.traced.graph.const_map()[const].data)
+            data = self.traced.graph.const_map()[const].data
+            return torch.tensor(data, dtype=torch.float32, device=self.device)
         holder, _, attribute = binding.path.rpartition(".")
         value: Tensor = getattr(self.net.get_submodule(holder), attribute)
         return binding.apply(value)
 
+    @property
+    def device(self) -> torch.device:
+        """The device of the parameters; the CPU for a network without any."""
+        return next((p.device for p in self.net.parameters()), torch.device("cpu"))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the output values."""
+        return tuple(self.carried.get(name, name) for name in self.traced.graph.outputs)
+
     # -------------------------------------------------------------------------------------- ranges
+
+    def observer(self, name: str) -> RangeObserver | None:
+        """Return the observer of a value, if its range is free."""
+        found = self.observers[_key(name)] if _key(name) in self.observers else None
+        assert found is None or isinstance(found, RangeObserver)
+        return found
+
+    def frozen_range(self, name: str) -> tuple[float, float]:
+        """Return the range in force of a value, real units."""
+        observer = self.observer(name)
+        assert observer is not None
+        return float(observer.frozen_low), float(observer.frozen_high)
+
+    def frozen_largest(self, step: Step) -> FloatArray:
+        """Return the largest weight magnitude per output channel, as it will be quantised."""
+        holder = self.weight_ranges[_key(step.name)]
+        assert isinstance(holder, WeightRange)
+        largest: FloatArray = holder.largest.cpu().numpy()
+        return largest
+
+    def missing_ranges(self) -> list[str]:
+        """Names of activations whose range was never set."""
+        return [key for key, o in self.observers.items() if not bool(o.frozen)]
 
     def update_ranges(self) -> None:
         """Freeze the ranges observed so far: from now on, until the next call, encodings are constant."""
@@ -123,27 +155,31 @@ class Twin(nn.Module):
                 observer.freeze()
             for step in self.steps:
                 self._freeze_weights(step)
+                self._watcher(step, "freeze")
         self._numbers = None
 
     def freeze(self, frozen: bool = True) -> None:
-        """Stop (or allow again) every update of ranges in training mode; the forward is then the export's."""
-        if frozen and not self.ranges_frozen:
+        """Stop (or allow again) every update in training mode: ranges, batch-norm statistics, input statistics."""
+        if frozen and not self.frozen:
             self.update_ranges()
-        self.ranges_frozen = frozen
+        self.frozen = frozen
 
+    @torch.no_grad()
     def _freeze_weights(self, step: Step) -> None:
         key = _key(step.name)
         if key in self.weight_ranges:
-            inputs: Any = step.inputs
-            assert isinstance(step.op, type) and issubclass(step.op, WeightedOp)
-            w = self.parameter(inputs.w).detach().movedim(step.op.channel_axis, 0)
+            assert issubclass(step.op, WeightedOp)
+            w = self._effective_weight(step).movedim(step.op.channel_axis, 0)
             holder = self.weight_ranges[key]
             assert isinstance(holder, WeightRange)
             holder.largest.copy_(w.abs().flatten(1).amax(1))
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
-        """Set every range from one batch of raw values [N, *input], layer by layer, and freeze them."""
+        """Set every range from one batch of raw values [N, *input], layer by layer, and freeze them.
+
+        Batch norms that never saw data take their statistics from this batch.
+        """
         self._observe(x)
         self.update_ranges()
 
@@ -153,32 +189,56 @@ class Twin(nn.Module):
 
         Ranges that were never set are set on the way, so one call from nothing leaves a usable network.
         """
-        build = _NumberBuilder(self)
-        values = self._input_carriers(x, build)
+        build = NumberBuilder(self)
+        (source,) = self.traced.graph.inputs
+        raw = self._raw_input(x)
+        observer = self.observer(source.name)
+        if observer is not None:
+            observer.observe(raw, 1.0, freeze=True)
+        build.input()
+        values = {source.name: self._carriers(raw, build.numbers.types[source.name])}
         for step in self.steps:
-            self._watch(step, values)
-            observer = self.observers[_key(step.name)] if _key(step.name) in self.observers else None
+            self._watcher(step, "observe", values[step.activations[0]])
+            if int(self.steps_seen) == 0:
+                self._watcher(step, "freeze")
+            observer = self.observer(step.name)
             if observer is not None:
-                assert isinstance(observer, RangeObserver)
-                types, inputs = build.undecided(step, values)
-                real = step.op.estimate(step.attrs, types, inputs)
-                observer.observe(real.clamp(step.low, step.high), 1.0)
-                if not bool(observer.frozen):
-                    observer.freeze()
+                real = self._real_output(step, build, values)
+                observer.observe(real.clamp(step.low, step.high), 1.0, freeze=True)
             build.decide(step)
-            self._run(step, build.numbers, values)
+            self._run(step, build.numbers, values, training=False)
 
-    def _watch(self, step: Step, values: dict[str, Tensor]) -> None:
+    def _watcher(self, step: Step, method: str, *arguments: Tensor) -> None:
+        """Call `observe(x)` or `freeze()` of the module that watches a step's input, if one does."""
         path = self.traced.observers.get(step.name)
         if path is not None:
-            module: Any = self.net.get_submodule(path)
-            module.observe(values[step.activations[0]])
+            getattr(self.net.get_submodule(path), method)(*arguments)
+
+    def _real_output(self, step: Step, build: NumberBuilder, values: dict[str, Tensor]) -> Tensor:
+        """Return a step's output before rounding, real units."""
+        if step.norm is None:
+            types = build.prepare(step)
+            inputs = self.operands(step, build.numbers, values)
+            return step.op.estimate(step.attrs, types, inputs)
+        assert issubclass(step.op, WeightedOp)
+        inputs_: Any = step.inputs
+        scale = float(scale_of(build.numbers.types[inputs_.x].encoding)[0])
+        c = step.op.combine(step.attrs, values[inputs_.x] * scale, self.parameter(inputs_.w), None)
+        learned = self._learned(step)
+        c = c + learned.bias
+        module = self._norm_module(step.norm)
+        if int(module.num_batches_tracked) == 0 and not self.frozen:
+            var, mean = torch.var_mean(c.reshape(-1, c.shape[-1]), dim=0, correction=0)
+            norm.update_running(module, norm.Statistics(mean, var), c.numel() // c.shape[-1], 1.0)
+            self._freeze_weights(step)
+        running = self._running(step)
+        return (c - running.mean) / (running.var + learned.eps).sqrt() * learned.gamma + learned.beta
 
     @property
     def numbers(self) -> Numbers:
         """Encodings and derived constants of the frozen ranges."""
         if self._numbers is None:
-            build = _NumberBuilder(self)
+            build = NumberBuilder(self)
             build.input()
             for step in self.steps:
                 build.decide(step)
@@ -189,10 +249,11 @@ class Twin(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return de-quantised outputs [N, ...] for raw values [N, *input], computed in the chip's integers."""
-        if self.training and not self.ranges_frozen:
+        updating = self.training and not self.frozen
+        if updating:
             self._advance(x)
-        values = self._run_all(x)
-        outputs = tuple(self._dequantize(name, values) for name in self._outputs)
+        values = self._run_all(x, training=updating)
+        outputs = tuple(self._dequantize(name, values) for name in self.outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
     def _advance(self, x: Tensor) -> None:
@@ -203,32 +264,27 @@ class Twin(nn.Module):
         else:
             if count % self.options.observe_every == 0:
                 self._observe(x)
-                self._numbers = None
             if count % self.options.update_every == 0:
                 self.update_ranges()
         self.steps_seen += 1
 
-    def _run_all(self, x: Tensor) -> dict[str, Tensor]:
-        ((name, carriers),) = self._input_carriers(x, None).items()
-        return self._run_carriers(name, carriers)
+    def _run_all(self, x: Tensor, *, training: bool = False) -> dict[str, Tensor]:
+        (source,) = self.traced.graph.inputs
+        carriers = self._carriers(self._raw_input(x), self.numbers.types[source.name])
+        return self._run_carriers(source.name, carriers, training=training)
 
-    def _run_carriers(self, name: str, carriers: Tensor) -> dict[str, Tensor]:
+    def _run_carriers(
+        self, name: str, carriers: Tensor, *, training: bool = False
+    ) -> dict[str, Tensor]:
         """Run every step from the input's carriers (`code - zero`, NHWC)."""
         require_exact(carriers.device)
         values = {name: carriers}
         for step in self.steps:
-            self._run(step, self.numbers, values)
+            self._run(step, self.numbers, values, training=training)
         return values
 
-    def _codes(self, values: dict[str, Tensor]) -> dict[str, AnyArray]:
-        types = self.numbers.types
-        return {
-            name: (tensor + types[name].zero).cpu().numpy().astype(types[name].dtype.numpy)
-            for name, tensor in values.items()
-        }
-
-    def _input_carriers(self, x: Tensor, build: _NumberBuilder | None) -> dict[str, Tensor]:
-        (source,) = self.traced.graph.inputs
+    def _raw_input(self, x: Tensor) -> Tensor:
+        """Check a batch of raw values and return it channels last."""
         if tuple(x.shape[1:]) != self.input_shape:
             raise BadRunInput(
                 where=self.name,
@@ -238,87 +294,176 @@ class Twin(nn.Module):
                 fix="Images are (channels, height, width).",
             )
         x = x.to(torch.float32)
-        if x.dim() == 4:
-            x = x.permute(0, 2, 3, 1)
-        if self.takes_pixels:
-            if build is not None:
-                build.input()
-            return {source.name: x.round().clamp(0, 255)}
-        observer = self.observers[_key(source.name)]
-        assert isinstance(observer, RangeObserver)
-        if build is not None:
-            observer.observe(x, 1.0)
-            if not bool(observer.frozen):
-                observer.freeze()
-            build.input()
-        kind = (build.numbers if build else self.numbers).types[source.name]
-        return {source.name: (quantize_real(x, kind) - kind.zero).float()}
+        return x.permute(0, 2, 3, 1) if x.dim() == 4 else x
 
-    def _run(self, step: Step, numbers: Numbers, values: dict[str, Tensor]) -> None:
-        inputs = self._operands(step, numbers, values)
-        q = _node_types(step, numbers)
-        result = step.op.surrogate(numbers.attrs[step.name], q, inputs)
+    def _carriers(self, raw: Tensor, kind: TensorType) -> Tensor:
+        return (quantize_real(raw, kind) - kind.zero).float()
+
+    def _run(
+        self, step: Step, numbers: Numbers, values: dict[str, Tensor], *, training: bool
+    ) -> None:
+        if step.norm is not None and self.training and torch.is_grad_enabled():
+            values[step.name] = self._run_norm(step, step.norm, numbers, values, moving=training)
+            return
+        inputs = self.operands(step, numbers, values)
+        result = step.op.surrogate(numbers.attrs[step.name], numbers.around(step), inputs)
         results = result if isinstance(result, tuple) else (result,)
         for value, tensor in zip(step.outputs, results, strict=True):
             values[value.name] = tensor
 
-    def _operands(self, step: Step, numbers: Numbers, values: dict[str, Tensor]) -> Inputs[Any]:
-        derived = numbers.derived[step.name]
+    def operands(self, step: Step, numbers: Numbers, values: dict[str, Any]) -> Inputs[Any]:
+        """Return a step's inputs as its surrogate takes them: carriers, and constants as integers."""
         found: dict[str, Any] = {}
         for item in fields(step.inputs):
             name = getattr(step.inputs, item.name)
-            if item.name in derived:
-                found[item.name] = derived[item.name]
-            elif name is None:
+            if name is None:
                 found[item.name] = None
             elif isinstance(name, tuple):
                 found[item.name] = tuple(values[n] for n in name)
-            elif item.name in step.op.constants:
-                found[item.name] = self._integer_constant(step, item.name, name, numbers)
-            else:
+            elif item.name not in step.op.constants:
                 found[item.name] = values[name]
+            elif not issubclass(step.op, WeightedOp):
+                found[item.name] = self.parameter(name).round()
+        if issubclass(step.op, WeightedOp):
+            found.update(self._weighted_constants(step, numbers))
+        found.update(numbers.derived[step.name])
+        if step.norm is not None and self.scheme is Scheme.AFFINE and numbers.derived[step.name]:
+            folded = self.folded(step, numbers)
+            found.update(mult=folded.mult, shift=folded.shift, b=folded.bias.float())
         return type(step.inputs)(**found)
 
-    def _integer_constant(self, step: Step, field: str, name: str, numbers: Numbers) -> Tensor:
-        """Return a parameter as integers, with a straight-through gradient."""
-        value = self.parameter(name)
-        if issubclass(step.op, WeightedOp) and field in ("w", "b"):
-            kind = numbers.types[name]
-            step_size = torch.as_tensor(scale_of(kind.encoding), device=value.device)
-            if field == "w":
-                axes = [-1 if i == step.op.channel_axis else 1 for i in range(value.dim())]
-                low = -128 if self.scheme is Scheme.POW2 else -127
-                return _ste_round(value, step_size.reshape(axes), low, 127)
-            return _ste_round(value, step_size, -(2**30), 2**30)
-        return value.round()
+    def _weighted_constants(self, step: Step, numbers: Numbers) -> dict[str, Any]:
+        """Return w and b as integers with straight-through gradients."""
+        assert issubclass(step.op, WeightedOp)
+        inputs: Any = step.inputs
+        w = self._effective_weight(step)
+        sizes = torch.as_tensor(scale_of(numbers.types[inputs.w].encoding), device=w.device)
+        axes = [-1 if i == step.op.channel_axis else 1 for i in range(w.dim())]
+        low = -128 if self.scheme is Scheme.POW2 else -127
+        found: dict[str, Any] = {"w": ste_round(w, sizes.reshape(axes), low, 127), "b": None}
+        if step.norm is not None:
+            if self.scheme is Scheme.POW2:
+                learned, running = self._learned(step), self._running(step)
+                slope = learned.gamma / (running.var + learned.eps).sqrt()
+                found["b"] = self._bias(
+                    learned.beta + (learned.bias - running.mean) * slope, numbers, f"{step.name}.b"
+                )
+        elif inputs.b is not None:
+            found["b"] = self._bias(self.parameter(inputs.b), numbers, inputs.b)
+        return found
+
+    def _bias(self, value: Tensor, numbers: Numbers, const: str) -> Tensor:
+        size = torch.as_tensor(scale_of(numbers.types[const].encoding), device=value.device)
+        return ste_round(value, size, -(2**29), 2**29)
 
     def _dequantize(self, name: str, values: dict[str, Tensor]) -> Tensor:
         real = values[name] * float(scale_of(self.numbers.types[name].encoding)[0])
         return real.permute(0, 3, 1, 2) if real.dim() == 4 else real
 
-    @property
-    def _outputs(self) -> tuple[str, ...]:
-        return tuple(self.carried.get(name, name) for name in self.traced.graph.outputs)
+    # -------------------------------------------------------------------------------------- batch norm
+
+    def _effective_weight(self, step: Step) -> Tensor:
+        """Return the real weights that are quantised: with gamma / sigma (`pow2`) or gamma's sign (`affine`) in them."""
+        assert issubclass(step.op, WeightedOp)
+        inputs: Any = step.inputs
+        w = self.parameter(inputs.w)
+        if step.norm is None:
+            return w
+        gamma = self.parameter(step.norm.gamma)
+        if self.scheme is Scheme.POW2:
+            factor = gamma / (self._running(step).var + step.norm.eps).sqrt()
+            if self.training and not self.frozen:
+                factor = factor.detach()  # the norm's own gradient reaches gamma (train/norm.py)
+        else:
+            factor = norm.sign_of(gamma.detach())
+        return w * factor.reshape([-1 if i == step.op.channel_axis else 1 for i in range(w.dim())])
+
+    def _learned(self, step: Step) -> norm.Affine:
+        assert step.norm is not None
+        inputs: Any = step.inputs
+        gamma, beta = self.parameter(step.norm.gamma), self.parameter(step.norm.beta)
+        bias = torch.zeros_like(beta) if inputs.b is None else self.parameter(inputs.b)
+        return norm.Affine(gamma, beta, bias, step.norm.eps)
+
+    def _running(self, step: Step) -> norm.Statistics:
+        assert step.norm is not None
+        return norm.Statistics(self.parameter(step.norm.mean), self.parameter(step.norm.var))
+
+    def _norm_module(self, own: Norm) -> Any:
+        return self.net.get_submodule(self.traced.bindings[own.mean].path.rpartition(".")[0])
+
+    def folded(self, step: Step, numbers: Numbers) -> norm.Folded:
+        """Return the frozen multiplier, shift and bias of an `affine` batch norm, from its running statistics."""
+        q = numbers.around(step)
+        return norm.fold(
+            self._learned(step), self._running(step), _sum_step(q), float(scale_of(q.output.encoding)[0])
+        )
+
+    def _run_norm(
+        self, step: Step, own: Norm, numbers: Numbers, values: dict[str, Tensor], *, moving: bool
+    ) -> Tensor:
+        """Run a normalised step in training: exact for the statistics it uses, with batch norm's gradient."""
+        assert issubclass(step.op, WeightedOp)
+        q, attrs, inputs = numbers.around(step), numbers.attrs[step.name], self.operands(step, numbers, values)
+        assert isinstance(inputs, WeightedInputs)
+        types = ft.SumTypes(q.inputs.x, q.output, step.op.channel_axis)
+        acc = ft.exact_sums(partial(step.op.combine, step.attrs), inputs, types)
+        module, learned, sizes = self._norm_module(own), self._learned(step), _sum_step(q).to(acc.device)
+        count = acc.numel() // acc.shape[-1]
+        y_step = float(scale_of(q.output.encoding)[0])
+        bounds = (attrs.clamp[0] - q.output.zero, attrs.clamp[1] - q.output.zero)
+        if self.scheme is Scheme.POW2:
+            if moving:
+                self._move_running(step, module, acc, sizes, count)
+                return norm.shift_requantize(acc, learned, inputs.b, inputs.shift, y_step, bounds)
+            scaled = (acc + inputs.b) * torch.exp2(-inputs.shift.to(acc.dtype)) + 0.5
+            return ft.floor_clamp(scaled, *bounds).float()
+        statistics = norm.batch_statistics(acc, learned, sizes) if moving else self._running(step)
+        if moving:
+            self.batch_statistics[step.name] = statistics
+            norm.update_running(module, statistics, count, own.momentum)
+        folded = norm.fold(learned, statistics, sizes, y_step)
+        return norm.norm_requantize(
+            acc, learned, folded, statistics, sizes, y_step, bounds, moving=moving
+        )
+
+    @torch.no_grad()
+    def _move_running(
+        self, step: Step, module: Any, acc: Tensor, sizes: Tensor, count: int
+    ) -> None:
+        """Undo gamma / sigma in the sums of folded weights to see the statistics before the norm."""
+        assert step.norm is not None
+        learned, running = self._learned(step), self._running(step)
+        slope = learned.gamma.double() / (running.var.double() + learned.eps).sqrt()
+        usable = slope.abs() > 1e-4
+        plain = norm.Affine(torch.ones_like(learned.gamma), learned.beta, torch.zeros_like(learned.bias), learned.eps)
+        found = norm.batch_statistics(acc, plain, sizes)
+        safe = torch.where(usable, slope, torch.ones_like(slope))
+        mean = torch.where(usable, found.mean.double() / safe + learned.bias.double(), running.mean.double())
+        var = torch.where(usable, found.var.double() / safe.square(), running.var.double())
+        norm.update_running(
+            module, norm.Statistics(mean.float(), var.float()), count, step.norm.momentum
+        )
 
     # -------------------------------------------------------------------------------------- integers out
 
     @torch.no_grad()
     def trace(self, x: Tensor) -> dict[str, AnyArray]:
         """Return the integer codes of every value, NHWC, keyed by graph value name, for raw values [N, *input]."""
-        training = self.training
-        self.eval()
-        try:
-            values = self._run_all(x)
-        finally:
-            self.train(training)
-        return self._codes(values)
+        return self._codes(self._run_all(x))
+
+    def _codes(self, values: dict[str, Tensor]) -> dict[str, AnyArray]:
+        types = self.numbers.types
+        return {
+            name: (tensor + types[name].zero).cpu().numpy().astype(types[name].dtype.numpy)
+            for name, tensor in values.items()
+        }
 
     def quantize_input(self, x: Tensor) -> AnyArray:
         """Return raw values [N, *input] as the codes [N, *NHWC] that the chip's input buffer takes."""
         (source,) = self.traced.graph.inputs
-        carriers = self._input_carriers(x, None)[source.name]
         kind = self.numbers.types[source.name]
-        codes: AnyArray = (carriers + kind.zero).cpu().numpy().astype(kind.dtype.numpy)
+        codes: AnyArray = quantize_real(self._raw_input(x), kind).cpu().numpy().astype(kind.dtype.numpy)
         return np.ascontiguousarray(codes)
 
     @torch.no_grad()
@@ -328,86 +473,7 @@ class Twin(nn.Module):
         Raises `NoRange` for ranges that were never set, unless `untrained`, which takes them as they are (sizes do
         not depend on them); `BadWeights` for parameters that are not finite.
         """
-        if not untrained:
-            self._require_ranges()
-        self._require_finite()
-        numbers = self.numbers
-        consts: dict[str, Const] = {}
-        nodes = [self._export_step(step, numbers, consts) for step in self.steps]
-        (source,) = self.traced.graph.inputs
-        return Graph(
-            name=self.name,
-            stage=Stage.INT,
-            target=self.target_name,
-            inputs=(Value(source.name, numbers.types[source.name]),),
-            consts=tuple(consts.values()),
-            nodes=tuple(nodes),
-            outputs=self._outputs,
-        )
-
-    def _export_step(self, step: Step, numbers: Numbers, consts: dict[str, Const]) -> Node:
-        operands_ = self._operands(step, numbers, _Missing())
-        names: dict[str, Any] = {}
-        for item in fields(step.inputs):
-            name, tensor = getattr(step.inputs, item.name), getattr(operands_, item.name)
-            if item.name not in step.op.constants:
-                names[item.name] = name
-                continue
-            keep = tensor is not None and item.name not in _FLOAT_ONLY.get(step.op.name, ())
-            names[item.name] = own = f"{step.name}.{item.name}" if keep else None
-            if own is not None:
-                kind = numbers.types.get(name or own) or TensorType((), DType.S32, Raw())
-                label = self.traced.bindings[name].path if name in self.traced.bindings else ""
-                array = tensor.detach().cpu().numpy().astype(kind.dtype.numpy)
-                consts[own] = Const(own, kind.with_shape(array.shape), array, label)
-        outputs = tuple(Value(v.name, numbers.types[v.name]) for v in step.outputs)
-        return Node(
-            step.op.name,
-            type(step.inputs)(**names),
-            numbers.attrs[step.name],
-            outputs,
-            step.location,
-        )
-
-    def missing_ranges(self) -> list[str]:
-        """Names of activations whose range was never set."""
-        return [key for key, o in self.observers.items() if not bool(o.frozen)]
-
-    def _require_ranges(self) -> None:
-        missing = self.missing_ranges()
-        if missing:
-            raise NoRange(
-                where=self.name,
-                what="ranges",
-                want="every activation observed at least once",
-                got=f"{len(missing)} never seen: {', '.join(missing[:5])}",
-                fix="Train it, or call model.calibrate(images); model.estimate() needs neither.",
-            )
-
-    def _require_finite(self) -> None:
-        raise_all(
-            [
-                BadWeights(
-                    where=f'"{path}"',
-                    what="values",
-                    want="finite numbers",
-                    got=f"{int((~torch.isfinite(p)).sum())} of {p.numel()} are NaN or infinite",
-                    fix="Load a checkpoint from before training diverged.",
-                )
-                for path, p in self.net.state_dict().items()
-                if p.is_floating_point() and not bool(torch.isfinite(p).all())
-            ]
-        )
-
-
-_FLOAT_ONLY = {"standardize": ("log2_scale",)}
-
-
-class _Missing(dict[str, Any]):
-    """Stands for activations while only constants are wanted."""
-
-    def __missing__(self, key: str) -> None:
-        return None
+        return export_graph(self, untrained=untrained)
 
 
 def _forget_numbers(module: nn.Module, _: Any) -> None:
@@ -419,159 +485,6 @@ def _key(name: str) -> str:
     return name.replace(".", "_")
 
 
-def quantize_real(x: Tensor, kind: TensorType) -> Tensor:
-    """Return `clamp(floor(x / S + 1/2) + Z)` in float64: how a real input becomes codes."""
-    scale = float(scale_of(kind.encoding)[0])
-    return ((x.double() / scale + 0.5).floor() + kind.zero).clamp(kind.dtype.low, kind.dtype.high)
-
-
-class _SteRound(torch.autograd.Function):
-    """round(x / step) clamped; the gradient is 1 / step (ranges follow the weights, so clipping is rare)."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, step: Tensor, low: float, high: float) -> Tensor:
-        inverse = (1.0 / step).to(x.dtype)
-        ctx.save_for_backward(inverse)
-        out = torch.empty_like(x)
-        return torch.mul(x, inverse, out=out).round_().clamp_(low, high)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (inverse,) = ctx.saved_tensors
-        return grads[0] * inverse, None, None, None
-
-
-def _ste_round(x: Tensor, step: Tensor, low: float, high: float) -> Tensor:
-    result: Tensor = _SteRound.apply(x, step, low, high)  # type: ignore[no-untyped-call]  # torch's apply is untyped
-    return result
-
-
-def _node_types(step: Step, numbers: Numbers) -> NodeTypes[Any]:
-    types = numbers.types
-    inputs = map_inputs(step.inputs, lambda name: types[name])
-    return NodeTypes(inputs, tuple(types[v.name] for v in step.outputs))
-
-
-class _NumberBuilder:
-    """Decides encodings step by step, in graph order."""
-
-    def __init__(self, twin: Twin) -> None:
-        self.twin = twin
-        self.numbers = Numbers({}, {}, {})
-        self.float_types = twin.traced.graph.type_map()
-
-    def input(self) -> None:
-        twin = self.twin
-        (source,) = twin.traced.graph.inputs
-        shape = source.type.shape
-        if twin.takes_pixels:
-            self.numbers.types[source.name] = _PIXELS.with_shape(shape)
-        else:
-            low, high = self._range(source.name)
-            encoding = schemes.activation(twin.scheme, low, high)
-            self.numbers.types[source.name] = TensorType(shape, DType.S8, encoding)
-
-    def _range(self, name: str) -> tuple[float, float]:
-        observer = self.twin.observers[_key(name)]
-        assert isinstance(observer, RangeObserver)
-        return float(observer.frozen_low), float(observer.frozen_high)
-
-    def undecided(self, step: Step, values: dict[str, Tensor]) -> tuple[NodeTypes[Any], Inputs[Any]]:
-        """Types and operands of a step whose output encoding is still open."""
-        self._constant_types(step, None)
-        self.numbers.derived[step.name] = {}
-        q = NodeTypes(map_inputs(step.inputs, lambda n: self.numbers.types[n]), ())
-        return q, self.twin._operands(step, self.numbers, values)
-
-    def decide(self, step: Step) -> None:
-        """Fix the step's output encoding, its constants' encodings and everything derived from them."""
-        twin, types = self.twin, self.numbers.types
-        activations = [types[name] for name in step.activations]
-        encoding: Encoding
-        if step.op.encoding_rule is EncodingRule.FREE:
-            low, high = self._range(step.name)
-            low, high = max(low, step.low), min(high, step.high)
-            encoding = self._free_encoding(step, low, high)
-        elif step.op.encoding_rule is EncodingRule.SAME:
-            encoding = activations[0].encoding
-        else:
-            encoding = step.op.fixed_encoding(step.attrs, map_inputs(step.inputs, types.get), twin.scheme)
-        for value in step.outputs:
-            types[value.name] = TensorType(value.type.shape, DType.S8, encoding)
-        self._constant_types(step, encoding)
-        q = _node_types(step, self.numbers)
-        consts = map_inputs(step.inputs, self._float_constant)
-        attrs: Any
-        attrs, derived = step.op.derive(step.attrs, q, twin.scheme, consts)
-        if step.op.absorbs_clamp:
-            attrs = replace(attrs, clamp=clamp_codes(q.output, step.low, step.high))
-        device = next((p.device for p in twin.net.parameters()), torch.device("cpu"))
-        self.numbers.attrs[step.name] = attrs
-        self.numbers.derived[step.name] = {
-            field: torch.as_tensor(np.asarray(array), device=device) for field, array in derived.items()
-        }
-        for field, array in derived.items():
-            kind = TensorType(np.shape(array), DType.S32, Raw())
-            types.setdefault(f"{step.name}.{field}", kind)
-
-    def _float_constant(self, name: str) -> AnyArray | None:
-        if name not in self.twin.traced.graph.const_map():
-            return None
-        value: AnyArray = self.twin.parameter(name).detach().cpu().double().numpy()
-        return value
-
-    def _free_encoding(self, step: Step, low: float, high: float) -> Encoding:
-        twin, types = self.twin, self.numbers.types
-        if step.op.name == "standardize":
-            inputs: Any = step.inputs
-            log2_scale = int(twin.parameter(inputs.log2_scale)[0])
-            return schemes.pixel_step(twin.scheme, low, high, log2_scale)
-        finest = None
-        if twin.scheme is Scheme.POW2:
-            inputs = step.inputs
-            fracs = [e.frac[0] for e in (types[n].encoding for n in step.activations) if isinstance(e, Pow2)]
-            finest = max(fracs)
-            if issubclass(step.op, WeightedOp):
-                frac = self._weight_encoding(step, None)
-                assert isinstance(frac, Pow2)
-                finest = fracs[0] + frac.frac[0]
-        return schemes.activation(twin.scheme, low, high, finest)
-
-    def _weight_encoding(self, step: Step, output: Encoding | None) -> Encoding:
-        holder = self.twin.weight_ranges[_key(step.name)]
-        assert isinstance(holder, WeightRange)
-        largest = holder.largest.cpu().numpy()
-        x = self.numbers.types[step.activations[0]].encoding
-        scheme = self.twin.scheme
-        if output is None and scheme is Scheme.AFFINE:
-            return schemes.weights(scheme, largest, x, x, gain=largest)
-        return schemes.weights(scheme, largest, x, output or x)
-
-    def _constant_types(self, step: Step, output: Encoding | None) -> None:
-        types, inputs = self.numbers.types, step.inputs
-        for field in step.op.constants:
-            name = getattr(inputs, field)
-            if name is not None:
-                types[name] = TensorType(self.float_types[name].shape, DType.S32, Raw())
-        if issubclass(step.op, WeightedOp):
-            weighted: Any = inputs
-            encoding = self._weight_encoding(step, output)
-            axis = step.op.channel_axis
-            if isinstance(encoding, Affine):
-                encoding = replace(encoding, axis=axis)
-            types[weighted.w] = TensorType(self.float_types[weighted.w].shape, DType.S8, encoding)
-            if weighted.b is not None:
-                x = types[weighted.x].encoding
-                shape = self.float_types[weighted.b].shape
-                types[weighted.b] = TensorType(shape, DType.S32, _product(x, encoding))
-
-
-def _product(x: Encoding, w: Encoding) -> Encoding:
-    """Return the encoding of a bias: step `Sx * Sw[c]`."""
-    if isinstance(x, Pow2) and isinstance(w, Pow2):
-        return Pow2((x.frac[0] + w.frac[0],))
-    scale = scale_of(x) * scale_of(w)
-    return Affine(tuple(float(s) for s in scale), 0, 0 if scale.size > 1 else None)
-
-
-__all__ = ["Numbers", "Twin", "WeightRange", "quantize_real"]
+def _sum_step(q: NodeTypes[Any]) -> Tensor:
+    """Return `Sx * Sw[c]` in float64."""
+    return torch.as_tensor(scale_of(q.inputs.x.encoding) * scale_of(q.inputs.w.encoding))

@@ -18,6 +18,7 @@ from isobit.core.errors import BadAttribute, BadShape, IsobitError, raise_all
 from isobit.core.types import (
     Affine,
     AnyArray,
+    Encoding,
     FloatArray,
     IntArray,
     Pow2,
@@ -27,7 +28,8 @@ from isobit.core.types import (
 )
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
-from isobit.ops.base import Cost, EncodingRule, Inferred, Layer, NodeTypes, Op, Sample, Scheme
+from isobit.ops.base import Cost, EncodingRule, Inferred, Layer, NodeTypes, Op, Sample
+from isobit.ops.schemes import Scheme, pixel_step
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,6 +62,7 @@ class Standardize(Op[StandardizeAttrs, StandardizeInputs[Any]], name="standardiz
     """
 
     constants = ("mean", "log2_scale")
+    float_constants = ("log2_scale",)
     encoding_rule = EncodingRule.FREE
     absorbs_clamp = True
     elementwise = True
@@ -123,6 +126,19 @@ class Standardize(Op[StandardizeAttrs, StandardizeInputs[Any]], name="standardiz
     @staticmethod
     def cost(attrs: StandardizeAttrs, q: NodeTypes[Any]) -> Cost:
         return Cost(reads=q.inputs.x.elements + q.inputs.mean.elements, writes=q.output.elements)
+
+    @classmethod
+    def choose_encoding(
+        cls,
+        attrs: StandardizeAttrs,
+        inputs: StandardizeInputs[TensorType],
+        scheme: Scheme,
+        consts: StandardizeInputs[AnyArray],
+        low: float,
+        high: float,
+    ) -> Encoding:
+        assert consts.log2_scale is not None
+        return pixel_step(scheme, low, high, int(consts.log2_scale[0]))
 
     @staticmethod
     def derive(

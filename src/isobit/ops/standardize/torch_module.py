@@ -41,13 +41,19 @@ class Standardize(torch.nn.Module):
 
     @torch.no_grad()
     def observe(self, x: Tensor) -> None:
-        """Take one batch, channels last, into the statistics; after `batches` of them nothing changes any more."""
+        """Take one batch, channels last, into the moments; after `batches` of them nothing changes any more."""
         if int(self.observed) >= self.batches:
             return
         flat = x.reshape(-1, x.shape[-1]).to(torch.float64)
         found = torch.stack([torch.full_like(flat[0], len(flat)), flat.sum(0), flat.square().sum(0)])
         self.moments = self.moments + found
         self.observed += 1
+
+    @torch.no_grad()
+    def freeze(self) -> None:
+        """Make what was observed so far the mean and scale in force."""
+        if int(self.observed) == 0:
+            return
         count, total, squares = self.moments
         mean = total / count
         deviation = (squares / count - mean.square()).mean().clamp_min(1e-12).sqrt()
@@ -60,6 +66,7 @@ class Standardize(torch.nn.Module):
         self.moments.zero_()
         self.observed.zero_()
         self.observe(x.movedim(1, -1))
+        self.freeze()
         self.observed.fill_(self.batches)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:

@@ -6,11 +6,21 @@ Steps are chosen in float64 from frozen ranges; training and export read the sam
 from __future__ import annotations
 
 import math
+from enum import Enum
 
 import numpy as np
 
 from isobit.core.types import Affine, Encoding, FloatArray, Pow2, scale_of
-from isobit.ops.base import Scheme
+
+
+class Scheme(Enum):
+    """A number system for native models (docs/numerics.md)."""
+
+    POW2 = "pow2"
+    """Symmetric, steps that are powers of two; requantisation is one rounding shift."""
+    AFFINE = "affine"
+    """Asymmetric activations, symmetric per-channel weights; requantisation is multiply and shift."""
+
 
 GRID = 65536.0
 COARSEST_ON_GRID = 32
@@ -53,19 +63,17 @@ def pixel_step(scheme: Scheme, low: float, high: float, log2_scale: int) -> Enco
     return Affine((step,), max(-128, min(127, zero)))
 
 
-def weights(
-    scheme: Scheme, largest: FloatArray, x: Encoding, y: Encoding, gain: FloatArray | None = None
-) -> Encoding:
+def weights(scheme: Scheme, largest: FloatArray, x: Encoding, y: Encoding | None) -> Encoding:
     """Return the encoding of weights whose magnitudes per output channel are `largest`; axis 0.
 
-    pow2: one frac for all, at most 24 above the input's needs. affine: 127 steps per channel; unless `gain` (a batch
-    norm) will enter the multiplier later, steps are rounded up so that `Sx*Sw/Sy` lies on the 2^-16 grid exactly
-    and weights never clip.
+    pow2: one frac for all. affine: 127 steps per channel; where the output encoding `y` is known, steps are rounded
+    up so that `Sx*Sw/Sy` lies on the 2^-16 grid exactly and weights never clip. Without it (not decided yet, or a
+    batch norm will enter the multiplier) they stay as they are.
     """
     if scheme is Scheme.POW2:
         return Pow2((fraction_bits(float(largest.max(initial=0.0))),))
     step = np.maximum(largest, 1e-8) / 127.0
-    if gain is None:
+    if y is not None:
         ratio = float(scale_of(x)[0]) / float(scale_of(y)[0])
         k = np.ceil(step * ratio * GRID)
         if k.min() >= COARSEST_ON_GRID and k.max() < 1 << 24:

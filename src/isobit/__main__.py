@@ -1,0 +1,5 @@
+"""`python -m isobit`."""
+
+from isobit.cli import main
+
+main()

@@ -1,0 +1,5 @@
+"""`python -m isobit.cli`."""
+
+from isobit.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""What verbs share: output, subjects, progress, option types."""

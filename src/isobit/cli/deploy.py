@@ -1,0 +1,72 @@
+"""`isobit deploy`: write the C project of a trained network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from isobit import targets
+from isobit.api.bundle import write_bundle
+from isobit.cli.common.output import json_option, out, print_json
+from isobit.cli.common.progress import stage
+from isobit.cli.common.sizes import BYTES
+from isobit.cli.common.subject import read_graph
+from isobit.core.errors import BadArgument
+from isobit.plan.plan import Optimize
+from isobit.run.compilers import Kind
+
+
+@click.command("deploy")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--target", help="A name of `isobit targets`; the model's own by default.")
+@click.option("--out", "folder", type=click.Path(path_type=Path), required=True)
+@click.option("--name", default="", help="C prefix; the model's name by default.")
+@click.option("--compiler", type=click.Choice(["zig", "gcc"]), default="zig", show_default=True)
+@click.option("--optimize", type=click.Choice([o.value for o in Optimize]), default="speed")
+@click.option("--ram-limit", type=BYTES, default=0, help="Bytes; K = 1024.")
+@click.option("--flash-limit", type=BYTES, default=0, help="Bytes; K = 1024.")
+@json_option
+def command(
+    model: Path,
+    target: str | None,
+    folder: Path,
+    name: str,
+    compiler: Kind,
+    optimize: str,
+    ram_limit: int,
+    flash_limit: int,
+    as_json: bool,
+) -> None:
+    """Write MODEL (M.isobit) as a C project with golden vectors and manifest into a folder."""
+    if name and not name.isidentifier():
+        raise BadArgument(
+            where="--name",
+            what="name",
+            want="a C identifier",
+            got=repr(name),
+            fix="Use letters, digits and underscores.",
+        )
+    graph = read_graph(model)
+    chip = targets.load(target or graph.target)
+    with stage(f"deploying for {chip.title}"):
+        bundle = write_bundle(
+            graph,
+            chip,
+            folder,
+            compiler=compiler,
+            optimize=Optimize(optimize),
+            ram_limit=ram_limit,
+            flash_limit=flash_limit,
+            name=name,
+        )
+    manifest = bundle.manifest
+    if as_json:
+        print_json({"out": str(folder), "sizes": manifest["sizes"], "hashes": manifest["hashes"]})
+        return
+    sizes = manifest["sizes"]
+    out().print(
+        f"{folder}: RAM {sizes['ram_bytes'] or sizes['arena_bytes']:,} bytes, flash "
+        f"{sizes['flash_bytes'] or sizes['constant_bytes']:,} bytes. Next: isobit verify {folder}",
+        soft_wrap=True,
+    )

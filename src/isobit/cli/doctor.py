@@ -1,0 +1,67 @@
+"""`isobit doctor`: what is installed, what is missing, and how to get it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+
+import click
+from rich.table import Table
+
+from isobit import __version__, targets
+from isobit.cli.common.output import json_option, out, print_json
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One tool: what it is for, whether it is there, how to get it."""
+
+    name: str
+    purpose: str
+    found: str
+    fix: str
+
+
+_PACKAGES = (
+    ("torch", "training (Model, fit)", "pip install 'isobit[train]'"),
+    ("ziglang", "the default C compiler, for every core", "pip install 'isobit[build]'"),
+    ("unicorn", "the emulated chip, exact instruction counts", "pip install 'isobit[emulate]'"),
+    ("capstone", "disassembly for instruction counts", "pip install 'isobit[emulate]'"),
+)
+
+
+@click.command("doctor")
+@json_option
+def command(as_json: bool) -> None:
+    """Say what of isobit works here; exit 1 if nothing can be compiled."""
+    findings = [_package(*entry) for entry in _PACKAGES]
+    programs = {(t.gcc, "second compiler") for t in map(targets.load, targets.names()) if t.gcc}
+    programs |= {(t.qemu.program, "second emulator; the only one for cortex-m55")
+                 for t in map(targets.load, targets.names()) if t.qemu}
+    for name, purpose in sorted(programs):
+        path = shutil.which(name)
+        fix = "" if path else f"install {name} with your system's package manager"
+        findings.append(Finding(name, purpose, "on PATH" if path else "", fix))
+    works = any(f.name == "ziglang" and f.found for f in findings) or any(
+        "gcc" in f.name and f.found for f in findings
+    )
+    if as_json:
+        print_json({"isobit": __version__, "ok": works, "tools": [asdict(f) for f in findings]})
+    else:
+        console = out()
+        console.print(f"isobit {__version__}, Python {sys.version.split()[0]}")
+        table = Table("", "tool", "for", "found / how to get it", box=None, pad_edge=False)
+        for f in findings:
+            table.add_row("ok" if f.found else "--", f.name, f.purpose, f.found or f.fix)
+        console.print(table)
+    if not works:
+        sys.exit(1)
+
+
+def _package(name: str, purpose: str, fix: str) -> Finding:
+    try:
+        return Finding(name, purpose, importlib.metadata.version(name), "")
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name, purpose, "", fix)

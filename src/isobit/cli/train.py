@@ -1,0 +1,95 @@
+"""`isobit train`: train a SPEC.py on a data set."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from isobit import data
+from isobit.cli.common.output import err, json_option, out, print_json
+from isobit.cli.common.progress import training_progress
+from isobit.cli.common.subject import read_spec
+from isobit.core.errors import BadArgument
+
+
+@click.command("train")
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option("--data", "name", required=True, help="digits, mnist, fashion-mnist, cifar10, cifar100, or a folder.")
+@click.option("--unverified", is_flag=True, help="Accept files that are not the published ones.")
+@click.option("--epochs", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option("--learning-rate", type=float, default=2e-3, show_default=True)
+@click.option("--out", "model_out", type=click.Path(path_type=Path), help="M.isobit; checkpoints go to M.run/.")
+@click.option("--resume", type=click.Path(path_type=Path), help="A run folder to continue.")
+@click.option("--dry-run", is_flag=True, help="Say what it would do and cost, then stop.")
+@json_option
+def command(
+    spec: Path,
+    name: str,
+    unverified: bool,
+    epochs: int,
+    seed: int,
+    batch_size: int,
+    learning_rate: float,
+    model_out: Path | None,
+    resume: Path | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Train the model of SPEC with the chip's integers and save it as M.isobit."""
+    if model_out is not None and model_out.suffix != ".isobit":
+        raise BadArgument(
+            where="--out",
+            what="file name",
+            want="one that ends in .isobit",
+            got=str(model_out),
+            fix=f"--out {model_out.with_suffix('.isobit')}",
+        )
+    import torch
+
+    from isobit.train.cost import step_seconds
+    from isobit.train.fit import fit
+
+    torch.manual_seed(seed)
+    model = read_spec(spec)
+    train, test = data.load(name, verified=not unverified)
+    steps = -(-len(train) // batch_size)
+    seconds = step_seconds(model, train, batch_size) * steps * epochs
+    plan = f"{epochs} epochs of {steps} steps on {len(train):,} images, about {seconds / 60:.1f} min"
+    if dry_run:
+        if as_json:
+            print_json({"steps": steps * epochs, "seconds": seconds, "images": len(train)})
+        else:
+            out().print(plan)
+        return
+    if not as_json:
+        err().print(plan)
+    folder = model_out.with_suffix(".run") if model_out else None
+    with training_progress() as progress:
+        history = fit(
+            model,
+            train,
+            test,
+            epochs=epochs,
+            seed=seed,
+            out=folder,
+            resume=resume,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            progress=progress,
+        )
+    if model_out is not None:
+        model.save(model_out)
+    last = history.epochs[-1]
+    if as_json:
+        print_json({"epochs": [asdict(e) for e in history.epochs], "data_verified": test.verified})
+        return
+    console = out()
+    console.print(f"accuracy {last.val_accuracy:.2%} on {len(test):,} test images, computed in the chip's integers")
+    if test.verified is False:
+        console.print("the data files are not the published ones (--unverified)")
+    if model_out is not None:
+        console.print(f"saved {model_out}. Next: isobit deploy {model_out} --out build/{model.name}", soft_wrap=True)

@@ -1,0 +1,54 @@
+"""`isobit verify`: prove that a deployed folder computes what was trained."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import numpy as np
+
+from isobit.cli.common.arrays import read_array
+from isobit.cli.common.output import json_option, out, print_json
+from isobit.cli.common.progress import stage
+from isobit.cli.common.subject import read_bundle
+from isobit.core.errors import raise_all
+from isobit.report.terminal import verification_table
+from isobit.run.verify import differs
+
+
+@click.command("verify")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--on", "cores", help="Comma-separated targets; host and the bundle's own by default.")
+@click.option("--input", "array", type=click.Path(path_type=Path), help="x.npy of input codes.")
+@click.option("--samples", type=int, help="Instead of --input: that many random inputs.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--compiler", type=click.Choice(["zig", "gcc"]), help="The bundle's own by default.")
+@json_option
+def command(
+    folder: Path,
+    cores: str | None,
+    array: Path | None,
+    samples: int | None,
+    seed: int,
+    compiler: str | None,
+    as_json: bool,
+) -> None:
+    """Compare golden model, recorded torch trace and the C on every core: every value of every tensor."""
+    bundle = read_bundle(folder)
+    x = read_array(array) if array else None
+    if samples is not None and x is None:
+        kind = bundle.graph.inputs[0].type
+        rng = np.random.default_rng(seed)
+        shape = (samples, *kind.shape[1:])
+        x = rng.integers(kind.dtype.low, kind.dtype.high + 1, size=shape).astype(kind.dtype.numpy)
+    names = cores.split(",") if cores else []
+    with stage("verifying"):
+        found = bundle.verify(x, names, compiler=compiler or "", raise_on_difference=False)
+    bad = [differs(c) for c in found if not c.equal]
+    if as_json:
+        raise_all(bad)
+        print_json({"verified": [asdict(c) for c in found]})
+        return
+    out().print(verification_table(found))
+    raise_all(bad)

@@ -1,0 +1,1 @@
+"""add: sum of two tensors with broadcasting."""

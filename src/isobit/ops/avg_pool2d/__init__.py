@@ -1,0 +1,1 @@
+"""avg_pool2d: mean over windows."""

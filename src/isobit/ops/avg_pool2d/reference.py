@@ -1,0 +1,54 @@
+"""The readable avg_pool2d: every core, windows of up to 4088 values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from isobit.core.dtypes import DType
+from isobit.core.fixed import Average
+from isobit.ops.avg_pool2d.op import AvgPool2dAttrs
+from isobit.ops.base import Kernel, NodeTypes, Packed
+from isobit.ops.weighted import QUANT
+
+NARROW, WIDE = 361, 4088
+"""The largest windows that a reciprocal of 24 and of 31 fractional bits divides exactly: 128.5 * n^2 < 2^bits."""
+
+
+class Reference(Kernel, op="avg_pool2d", function="avg_pool2d_s8"):
+    """One output at a time, one reciprocal per window; in place where the window allows."""
+
+    @staticmethod
+    def when(attrs: AvgPool2dAttrs, q: NodeTypes[Any]) -> str:
+        if q.inputs.x.dtype is not DType.S8:
+            return f"want s8, got {q.inputs.x.dtype.value}"
+        size = attrs.kernel[0] * attrs.kernel[1]
+        return "" if size <= WIDE else f"want at most {WIDE} values in a window, got {size}"
+
+    @staticmethod
+    def geometry(attrs: AvgPool2dAttrs, q: NodeTypes[Any]) -> Mapping[str, int]:
+        top, left, bottom, right = attrs.counted(q.inputs.x.shape)
+        return {
+            **attrs.window().geometry(q.inputs.x.shape, q.output.shape),
+            "counted_top": top,
+            "counted_left": left,
+            "counted_bottom": bottom,
+            "counted_right": right,
+            "away": int(attrs.round is Average.AWAY),
+            "wide": int(attrs.kernel[0] * attrs.kernel[1] > NARROW),
+        }
+
+    @staticmethod
+    def pack(attrs: AvgPool2dAttrs, q: NodeTypes[Any], consts: Any) -> Sequence[Packed]:
+        numbers = np.asarray([q.inputs.x.zero, q.output.zero, *attrs.clamp], dtype=np.int32)
+        return [Packed("quant", numbers, struct="isobit_quant", fields=QUANT)]
+
+    @staticmethod
+    def overlap_bytes(attrs: AvgPool2dAttrs, q: NodeTypes[Any]) -> int | None:
+        return attrs.window().overlap_bytes(q.inputs.x.shape, q.output.shape)
+
+    @staticmethod
+    def cycles(attrs: AvgPool2dAttrs, q: NodeTypes[Any]) -> float:
+        return q.output.elements * (6.0 * attrs.kernel[0] * attrs.kernel[1] + 15.0)

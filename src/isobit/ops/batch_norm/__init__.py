@@ -1,0 +1,1 @@
+"""batch_norm: float graphs only; folds into the operator before it."""

@@ -1,0 +1,1 @@
+"""concat: tensors one after the other along an axis."""

@@ -1,0 +1,1 @@
+"""dequantize: int8 to float32 by a table of 256."""

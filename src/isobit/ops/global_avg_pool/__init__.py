@@ -1,0 +1,1 @@
+"""global_avg_pool: mean over the whole image."""

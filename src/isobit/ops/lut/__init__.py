@@ -1,0 +1,1 @@
+"""lut: any function of one code, as a table of 256."""

@@ -1,0 +1,1 @@
+"""mul: product of two tensors with broadcasting."""

@@ -1,0 +1,1 @@
+"""pad: a border of zeros."""

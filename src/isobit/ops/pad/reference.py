@@ -1,0 +1,51 @@
+"""The readable pad: every core, int8, up to four axes after the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from isobit.core.dtypes import DType
+from isobit.ops.base import Kernel, NodeTypes, Packed
+from isobit.ops.pad.op import PadAttrs
+
+AXES = 4
+
+
+class Reference(Kernel, op="pad", function="pad_s8"):
+    """Writes the output in order: a code, or the next one of the input."""
+
+    @staticmethod
+    def when(attrs: PadAttrs, q: NodeTypes[Any]) -> str:
+        if q.inputs.x.dtype is not DType.S8:
+            return f"want s8, got {q.inputs.x.dtype.value}"
+        rank = len(attrs.pads)
+        return "" if rank <= AXES else f"want at most {AXES} axes after the batch, got {rank}"
+
+    @staticmethod
+    def geometry(attrs: PadAttrs, q: NodeTypes[Any]) -> Mapping[str, int]:
+        missing = AXES - len(attrs.pads)
+        sizes = (1,) * missing + q.inputs.x.shape[1:]
+        pads = ((0, 0),) * missing + attrs.pads
+        found: dict[str, int] = {}
+        for letter, size, (before, after) in zip("abcd", sizes, pads, strict=True):
+            found |= {letter: size, f"{letter}_before": before, f"{letter}_after": after}
+        return found
+
+    @staticmethod
+    def pack(attrs: PadAttrs, q: NodeTypes[Any], consts: Any) -> Sequence[Packed]:
+        value = q.inputs.x.zero if attrs.value is None else attrs.value
+        return [Packed("value", np.asarray([value], dtype=np.int8))]
+
+    @staticmethod
+    def overlap_bytes(attrs: PadAttrs, q: NodeTypes[Any]) -> int | None:
+        # The output leads most at the last input element: by all that is inserted before it.
+        x, y = q.inputs.x.shape[1:], q.output.shape[1:]
+        last = np.ravel_multi_index([p[0] + n - 1 for p, n in zip(attrs.pads, x, strict=True)], y)
+        return int(last) + 1 - q.inputs.x.elements
+
+    @staticmethod
+    def cycles(attrs: PadAttrs, q: NodeTypes[Any]) -> float:
+        return 6.0 * q.output.elements

@@ -1,0 +1,68 @@
+"""What avg_pool2d and global_avg_pool share: means of codes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from isobit.core import fixed
+from isobit.core.errors import IsobitError, Overflow
+from isobit.core.fixed import Average
+from isobit.core.types import AnyArray, IntArray, TensorType
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+LARGEST = 255
+"""No centred int8 code `q - zero` is further from 0."""
+
+
+def mean_codes(
+    centred: IntArray, count: AnyArray, y: TensorType, clamp: tuple[int, int], rounding: Average
+) -> IntArray:
+    """`clamp(D(sum, count))` from the sums of `x - Zx`; the division is of the codes' own sum."""
+    total = centred + count * y.zero
+    return fixed.saturate(fixed.average(total, count, rounding), *clamp)
+
+
+def sum_carrier(terms: int) -> torch.dtype:
+    """The torch dtype in which `terms` centred codes add up exactly in any order."""
+    import torch
+
+    from isobit.core.fixed_torch import F32_EXACT
+
+    return torch.float32 if terms * LARGEST <= F32_EXACT else torch.float64
+
+
+def mean_carriers(
+    centred: Tensor, count: AnyArray, y: TensorType, clamp: tuple[int, int], rounding: Average
+) -> Tensor:
+    """Torch: the same from sums of carriers, in the sums' dtype, as centred float32 carriers."""
+    import torch
+
+    from isobit.core import fixed_torch as ft
+
+    counts = torch.as_tensor(count, dtype=centred.dtype, device=centred.device)
+    # A mean never leaves the carrier, so a bound at its end clips nothing and takes no gradient away.
+    low = clamp[0] if clamp[0] > y.dtype.low else -np.inf
+    high = clamp[1] if clamp[1] < y.dtype.high else np.inf
+    codes = ft.average(centred + counts * y.zero, counts, rounding, float(low), float(high))
+    return (codes - y.zero).to(torch.float32)
+
+
+def overflow_problems(where: str, terms: int) -> list[IsobitError]:
+    """Refuse means of so many codes that the sum and its rounding term may leave int32."""
+    worst = 128 * terms + terms // 2
+    if worst < 2**31:
+        return []
+    return [
+        Overflow(
+            where=where,
+            what="largest possible sum of a window",
+            want="below 2^31",
+            got=f"{worst} ({terms} values)",
+            fix="Pool in two steps.",
+        )
+    ]

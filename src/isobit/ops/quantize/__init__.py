@@ -1,0 +1,1 @@
+"""quantize: float32 to int8 in integer arithmetic."""

@@ -1,0 +1,1 @@
+"""requantize: the same reals in another encoding."""

@@ -1,0 +1,1 @@
+"""softmax: exponentials over their sum, in fixed point."""

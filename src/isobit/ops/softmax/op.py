@@ -1,0 +1,188 @@
+"""softmax over the last axis: the int8 arithmetic of TensorFlow Lite Micro (docs/numerics.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from isobit.core.dtypes import DType
+from isobit.core.errors import BadAttribute, BadShape, IsobitError, raise_all
+from isobit.core.types import (
+    Affine,
+    AnyArray,
+    Encoding,
+    FloatArray,
+    IntArray,
+    Pow2,
+    TensorType,
+    scale_of,
+)
+from isobit.ir.graph import Attrs, Inputs
+from isobit.ops import sampling
+from isobit.ops.axes import stored_axis
+from isobit.ops.base import Cost, EncodingRule, Inferred, Layer, NodeTypes, Op, Sample, Scheme
+from isobit.ops.softmax import gemmlowp
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+T = TypeVar("T")
+
+OUTPUT = Affine((1 / 256,), -128)
+MAX_DEPTH = 4095
+"""Every exponential adds at most 2^19 to an int32 sum."""
+
+
+@dataclass(frozen=True, slots=True)
+class SoftmaxAttrs(Attrs):
+    """`beta`: real factor of the exponents; `mult`, `shift`, `diff_min` follow from it and the input's scale."""
+
+    beta: float = 1.0
+    mult: int = 0
+    shift: int = 0
+    diff_min: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SoftmaxInputs(Inputs[T]):
+    """x: [N,...,D], D <= 4095."""
+
+    x: T
+
+
+class Softmax(Op[SoftmaxAttrs, SoftmaxInputs[Any]], name="softmax"):
+    """x: s8 [N,...,D]; y: s8, the same shape, scale 1/256, zero point -128. Source: TFLite `SOFTMAX`, gemmlowp."""
+
+    encoding_rule = EncodingRule.FIXED
+
+    @staticmethod
+    def fixed_encoding(attrs: SoftmaxAttrs, inputs: Any, scheme: Scheme) -> Encoding:
+        return OUTPUT
+
+    @staticmethod
+    def infer(attrs: SoftmaxAttrs, types: SoftmaxInputs[TensorType]) -> Inferred:
+        x = types.x
+        errors: list[IsobitError] = []
+        if len(x.shape) < 2 or not 1 <= x.shape[-1] <= MAX_DEPTH:
+            errors.append(
+                BadShape(
+                    where="softmax",
+                    what="size of the last axis",
+                    want=f"1..{MAX_DEPTH}",
+                    got=str(list(x.shape)),
+                    fix="The sum of more exponentials leaves int32.",
+                )
+            )
+        legal = 0 <= attrs.mult < 2**31 and 0 <= attrs.shift <= 31 and attrs.diff_min <= 0
+        if not legal or attrs.beta <= 0:
+            errors.append(
+                BadAttribute(
+                    where="softmax",
+                    what="beta, mult, shift, diff_min",
+                    want="> 0, 0..2^31-1, 0..31, <= 0",
+                    got=f"{attrs.beta}, {attrs.mult}, {attrs.shift}, {attrs.diff_min}",
+                    fix="docs/numerics.md says how they follow from beta and the input's scale.",
+                )
+            )
+        raise_all(errors)
+        return Inferred(x.shape, x.dtype)
+
+    @staticmethod
+    def integer(
+        attrs: SoftmaxAttrs, q: NodeTypes[Any], inputs: SoftmaxInputs[IntArray]
+    ) -> IntArray:
+        d = inputs.x - inputs.x.max(axis=-1, keepdims=True)
+        counted = d >= attrs.diff_min
+        # Where an element does not count, 0 stands in, so that every intermediate stays in range.
+        scaled = gemmlowp.product(np.where(counted, d, 0) << attrs.shift, np.int64(attrs.mult))
+        e = np.where(counted, gemmlowp.exp_of_negative(scaled), 0)
+        total = gemmlowp.divide_by_power(e, np.int64(12)).sum(axis=-1, keepdims=True)
+        r, bits = gemmlowp.reciprocal(total)
+        y = gemmlowp.divide_by_power(gemmlowp.product(r, e), bits + 23) - 128
+        return np.where(counted, np.clip(y, -128, 127), -128)
+
+    @staticmethod
+    def real(attrs: SoftmaxAttrs, inputs: SoftmaxInputs[FloatArray]) -> FloatArray:
+        x = inputs.x * attrs.beta
+        e = np.exp(x - x.max(axis=-1, keepdims=True))
+        result: FloatArray = e / e.sum(axis=-1, keepdims=True)
+        return result
+
+    @staticmethod
+    def surrogate(attrs: SoftmaxAttrs, q: NodeTypes[Any], inputs: SoftmaxInputs[Tensor]) -> Tensor:
+        import torch
+
+        from isobit.core import fixed_torch as ft
+        from isobit.ops.softmax import torch_gemmlowp
+
+        exact = torch_gemmlowp.softmax(inputs.x, attrs.mult, attrs.shift, attrs.diff_min)
+        if not inputs.x.requires_grad:
+            return exact
+        step = float(scale_of(q.inputs.x.encoding)[0]) * attrs.beta
+        return ft.straight_through(exact, torch.softmax(inputs.x * step, dim=-1) * 256.0)
+
+    @staticmethod
+    def cost(attrs: SoftmaxAttrs, q: NodeTypes[Any]) -> Cost:
+        return Cost(reads=q.inputs.x.elements, writes=q.output.elements)
+
+    @staticmethod
+    def derive(
+        attrs: SoftmaxAttrs, q: NodeTypes[Any], scheme: Scheme, consts: Any
+    ) -> tuple[SoftmaxAttrs, Mapping[str, AnyArray]]:
+        scale = float(scale_of(q.inputs.x.encoding)[0])
+        mult, shift, diff_min = gemmlowp.parameters(attrs.beta * scale)
+        return replace(attrs, mult=mult, shift=shift, diff_min=diff_min), {}
+
+    @staticmethod
+    def samples() -> Iterator[Sample[Any]]:
+        rng = np.random.default_rng(36)
+        cases: tuple[tuple[str, tuple[int, ...], Encoding, float, int], ...] = (
+            ("ten classes", (9, 10), Affine((0.02,), 3), 1.0, 128),
+            ("pow2", (9, 5), Pow2((6,)), 1.0, 128),
+            ("beta", (6, 12), Affine((0.05,), -20), 0.4, 100),
+            ("wide scale, some below diff_min", (12, 6), Affine((0.25,), 0), 1.0, 20),
+            ("two classes", (60, 2), Affine((0.03,), 7), 1.0, 128),
+            ("image", (1, 3, 4, 3), Pow2((5,)), 1.0, 100),
+            ("fine scale", (8, 4), Affine((1e-3,), 0), 1.0, 128),
+        )
+        for label, shape, encoding, beta, spread in cases:
+            x = sampling.kind((1, *shape[1:]), encoding)
+            y = sampling.kind((1, *shape[1:]), OUTPUT, DType.S8)
+            types = NodeTypes(SoftmaxInputs(x), (y,))
+            attrs, _ = Softmax.derive(SoftmaxAttrs(beta), types, Scheme.AFFINE, None)
+            codes = sampling.codes(rng, shape, -spread, min(spread, 127))
+            if label.startswith("wide"):
+                codes[::2, 0] -= 100  # far below diff_min
+            yield Sample(label, attrs, types, SoftmaxInputs(codes))
+
+
+class SoftmaxLayer(
+    Layer,
+    name="Softmax",
+    functions=("torch.softmax", "torch.nn.functional.softmax", "Tensor.softmax"),
+):
+    """`isobit.nn.Softmax(dim)` over the channels of an image or the last axis of anything else."""
+
+    @staticmethod
+    def lower(build: Any, module: Any, x: Any) -> Any:
+        return _lower(build, x, module.dim)
+
+    @classmethod
+    def lower_function(cls, build: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        return _lower(build, args[0], args[1] if len(args) > 1 else kwargs.get("dim"))
+
+
+def _lower(build: Any, x: Any, dim: Any) -> Any:
+    rank = len(x.type.shape)
+    known = isinstance(dim, int) and -rank <= dim < rank
+    if not known or stored_axis(dim, rank) != rank - 1:
+        raise build.refuse(
+            "dim",
+            "1, the channels" if rank == 4 else "-1, the last axis",
+            str(dim),
+            "Name the axis that is last on the chip; permute others there first.",
+        )
+    return build.node("softmax", SoftmaxInputs(x.name), SoftmaxAttrs())

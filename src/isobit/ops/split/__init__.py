@@ -1,0 +1,1 @@
+"""split: consecutive slices along an axis, one output each."""

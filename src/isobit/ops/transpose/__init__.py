@@ -1,0 +1,1 @@
+"""transpose: axes in another order."""

@@ -1,0 +1,1 @@
+"""One `Report`, three renderings: terminal, JSON, one-file HTML."""

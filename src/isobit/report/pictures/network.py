@@ -1,0 +1,271 @@
+"""The graph: a box per node in execution order, an arrow per activation, residual branches in lanes at the left.
+
+The order of execution runs down one column, then down the next. A column ends where few edges cross, so that a block
+with its branch stays together; whatever crosses runs through the gap between the columns. Lanes are given out first
+fit by where they start: O(edges * lanes), optimal for intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from isobit.report import units
+from isobit.report.report import Port, Report, Step
+from isobit.report.svg import Markup, join, label, picture, shorten, tag, text
+
+WIDE = 1040
+NARROW = 340
+BOX_HEIGHT = 46
+PITCH = 66
+LANE = 11
+MARGIN = 6
+_OP_WIDTH = 7.9
+_MONO_WIDTH = 6.75
+
+
+@dataclass(frozen=True, slots=True)
+class _Box:
+    """One box; `reads` and `writes` are value names."""
+
+    mark: str
+    title: str
+    name: str
+    shape: str
+    note: str
+    class_: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    tip: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Edge:
+    source: int
+    target: int
+
+
+def draw(report: Report) -> str:
+    """Return the picture twice, for wide and narrow screens (the style sheet shows one); "" without nodes."""
+    if not report.steps:
+        return ""
+    boxes = [*map(_input, report.inputs), *map(_step, report.steps), *map(_output, report.outputs)]
+    edges = _edges(boxes)
+    columns = min(3, -(-len(boxes) // 4))
+    desc = f"{len(report.steps)} nodes in execution order: " + ", ".join(s.op for s in report.steps)
+    wide = _drawing(boxes, edges, _breaks(len(boxes), edges, columns), WIDE)
+    narrow = _drawing(boxes, edges, [0, len(boxes)], NARROW)
+    return join(_frame(kind, size, desc) for kind, size in (("wide", wide), ("narrow", narrow)))
+
+
+def _frame(kind: str, drawing: tuple[Markup, float, float], desc: str) -> Markup:
+    body, width, height = drawing
+    whole = picture(
+        body,
+        id_=f"network-{kind}",
+        title="The network's graph",
+        desc=desc,
+        height=height,
+    )
+    return tag("div", whole, class_=f"{kind}-only graph", style=f"width:{width:.0f}px")
+
+
+# ------------------------------------------------------------------------------------------------ boxes
+
+
+def _input(port: Port) -> _Box:
+    return _port(port, "input", (), (port.name,))
+
+
+def _output(port: Port) -> _Box:
+    return _port(port, "output", (port.name,), ())
+
+
+def _port(port: Port, title: str, reads: tuple[str, ...], writes: tuple[str, ...]) -> _Box:
+    shape = f"{units.shape(port.shape)} {port.dtype}"
+    return _Box(
+        "", title, port.name, shape, "", "box port", reads, writes, f"{title} {port.name}: {shape}"
+    )
+
+
+def _step(step: Step) -> _Box:
+    cost = step.cost
+    shape = f"{units.shape(step.shape)} {step.dtype}"
+    lines = [f"{step.index}  {step.op}  {step.name}", f"output {shape}", f"kernel {step.kernel}"]
+    lines += [f"{units.count(cost.macs)} MACs"] if cost.macs else []
+    lines += (
+        [f"{units.count(cost.instructions)} instructions"] if cost.instructions is not None else []
+    )
+    lines += [step.source] if step.source else []
+    kind = "view" if step.is_view else "weighted" if cost.macs else "plain"
+    note = "view, no code" if step.is_view else step.kernel
+    return _Box(
+        str(step.index),
+        step.op,
+        step.name,
+        shape,
+        note,
+        f"box {kind}",
+        step.reads,
+        step.writes,
+        "\n".join(lines),
+    )
+
+
+def _edges(boxes: list[_Box]) -> list[_Edge]:
+    found = []
+    made_by: dict[str, int] = {}
+    for index, box in enumerate(boxes):
+        found += [
+            _Edge(made_by[name], index) for name in dict.fromkeys(box.reads) if name in made_by
+        ]
+        made_by.update(dict.fromkeys(box.writes, index))
+    return found
+
+
+def _breaks(amount: int, edges: list[_Edge], columns: int) -> list[int]:
+    """Return where columns start, and the end: near equal heights, but where the fewest edges cross."""
+    breaks = [0]
+    for column in range(1, columns):
+        ideal = column * amount / columns
+        reach = max(1, amount // (4 * columns))
+        near = range(
+            max(breaks[-1] + 1, round(ideal) - reach), min(amount, round(ideal) + reach + 1)
+        )
+        crossing = {cut: sum(e.source < cut <= e.target for e in edges) for cut in near}
+        breaks.append(min(near, key=lambda cut: (crossing[cut], abs(cut - ideal))))
+    return [*breaks, amount]
+
+
+# ------------------------------------------------------------------------------------------------ drawing
+
+
+def _drawing(
+    boxes: list[_Box], edges: list[_Edge], breaks: list[int], width: float
+) -> tuple[Markup, float, float]:
+    """Return (markup, width, height)."""
+    columns = len(breaks) - 1
+    column_of = {i: c for c in range(columns) for i in range(breaks[c], breaks[c + 1])}
+    row_of = {i: i - breaks[column_of[i]] for i in column_of}
+    skips = [
+        e for e in edges if column_of[e.source] == column_of[e.target] and e.target > e.source + 1
+    ]
+    crossings = [e for e in edges if column_of[e.source] != column_of[e.target]]
+    lanes = _lanes(skips)
+    depth = [
+        max((lanes[e.source] + 1 for e in skips if column_of[e.source] == c), default=0)
+        for c in range(columns)
+    ]
+    channels = {source: i for i, source in enumerate(dict.fromkeys(e.source for e in crossings))}
+    gap = 40 + LANE * max(len(channels) - 1, 0) / 2 if columns > 1 else 0
+    inset = [MARGIN + (LANE * d + 6 if d else 0) for d in depth]
+    box_width = min((width - sum(inset) - gap * (columns - 1) - MARGIN) / columns, 330)
+    left, x = [], 0.0
+    for c in range(columns):
+        x += inset[c]
+        left.append(x)
+        x += box_width + gap
+    top = MARGIN + (
+        14 if any(column_of[e.target] > column_of[e.source] + 1 for e in crossings) else 0
+    )
+
+    def y_of(index: int) -> float:
+        return float(top + row_of[index] * PITCH)
+
+    drawn = []
+    for edge in edges:
+        a, b = column_of[edge.source], column_of[edge.target]
+        y1, y2 = y_of(edge.source), y_of(edge.target)
+        if a != b:
+            out = left[a] + box_width
+            lane = out + 14 + (channels[edge.source] * LANE) % max(gap - 26, 1)
+            points = [(out, y1 + BOX_HEIGHT / 2 + 6), (lane, y1 + BOX_HEIGHT / 2 + 6)]
+            if b > a + 1:
+                before = lane + (left[b] - left[a] - box_width - gap)
+                points += [(lane, MARGIN), (before, MARGIN), (before, y2 + BOX_HEIGHT / 2)]
+            else:
+                points.append((lane, y2 + BOX_HEIGHT / 2))
+            points.append((left[b], y2 + BOX_HEIGHT / 2))
+            drawn.append(_arrow(points))
+        elif edge.target == edge.source + 1:
+            middle = left[a] + box_width / 2
+            drawn.append(_arrow([(middle, y1 + BOX_HEIGHT), (middle, y2)]))
+        else:
+            lane = left[a] - 10 - LANE * lanes[edge.source]
+            points = [(left[a], y1 + BOX_HEIGHT / 2 + 8), (lane, y1 + BOX_HEIGHT / 2 + 8)]
+            points += [(lane, y2 + BOX_HEIGHT / 2 - 8), (left[b], y2 + BOX_HEIGHT / 2 - 8)]
+            drawn.append(_arrow(points, "edge branch"))
+    drawn += [_box(box, left[column_of[i]], y_of(i), box_width) for i, box in enumerate(boxes)]
+    height = (
+        top
+        + max(b - a for a, b in zip(breaks, breaks[1:], strict=False)) * PITCH
+        - PITCH
+        + BOX_HEIGHT
+    )
+    return join(drawn), x - gap + MARGIN, height + MARGIN
+
+
+def _lanes(skips: Iterable[_Edge]) -> dict[int, int]:
+    """Return a lane per source: first fit over the stretch from the source to its last reader."""
+    ends: dict[int, int] = {}
+    for edge in skips:
+        ends[edge.source] = max(ends.get(edge.source, 0), edge.target)
+    busy: list[int] = []
+    found: dict[int, int] = {}
+    for source in sorted(ends):
+        lane = next((i for i, until in enumerate(busy) if until <= source), len(busy))
+        busy[lane : lane + 1] = [ends[source]]
+        found[source] = lane
+    return found
+
+
+def _arrow(points: list[tuple[float, float]], class_: str = "edge") -> Markup:
+    """Return a line with rounded corners and a head at its end."""
+    path = [f"M{points[0][0]:.1f} {points[0][1]:.1f}"]
+    for before, corner, after in zip(points, points[1:], points[2:], strict=False):
+        (ax, ay), (bx, by) = (_towards(corner, before, 6), _towards(corner, after, 6))
+        path.append(f"L{ax:.1f} {ay:.1f}Q{corner[0]:.1f} {corner[1]:.1f} {bx:.1f} {by:.1f}")
+    x, y = points[-1]
+    path.append(f"L{x:.1f} {y:.1f}")
+    across = points[-2][1] == y
+    head = f"M{x - 6:.1f} {y - 3.5:.1f}L{x:.1f} {y:.1f}L{x - 6:.1f} {y + 3.5:.1f}"
+    if not across:
+        head = f"M{x - 3.5:.1f} {y - 6:.1f}L{x:.1f} {y:.1f}L{x + 3.5:.1f} {y - 6:.1f}"
+    return tag("path", d="".join([*path, head]), class_=class_)
+
+
+def _towards(
+    start: tuple[float, float], end: tuple[float, float], most: float
+) -> tuple[float, float]:
+    dx, dy = end[0] - start[0], end[1] - start[1]
+    distance = abs(dx) + abs(dy)  # lines are horizontal or vertical
+    share = min(most, distance / 2) / distance if distance else 0
+    return start[0] + dx * share, start[1] + dy * share
+
+
+def _box(box: _Box, x: float, y: float, width: float) -> Markup:
+    inner = width - 24
+    mark = tag("tspan", text(f"{box.mark} "), class_="index") if box.mark else Markup("")
+    head = shorten(box.title, int(inner / _OP_WIDTH))
+    space = int((inner - (len(head) + len(box.mark) + 2) * _OP_WIDTH) / _MONO_WIDTH)
+    shape_space = int((inner - (len(box.note) + 2) * _MONO_WIDTH) / _MONO_WIDTH)
+    parts = [
+        tag(
+            "rect",
+            x=x,
+            y=y,
+            width=width,
+            height=BOX_HEIGHT,
+            rx=BOX_HEIGHT / 2 if "port" in box.class_ else 5,
+            class_="body",
+        ),
+        tag("text", mark, text(head), x=x + 12, y=y + 19, class_="op"),
+        label(shorten(box.shape, max(shape_space, 8)), x + 12, y + 36, "mono"),
+    ]
+    if space > 2:
+        parts.append(label(shorten(box.name, space), x + width - 12, y + 19, "mono soft end"))
+    if box.note:
+        parts.append(label(shorten(box.note, 24), x + width - 12, y + 36, "mono soft end"))
+    if "weighted" in box.class_:
+        parts.append(tag("rect", x=x, y=y + 8, width=3, height=BOX_HEIGHT - 16, class_="stripe"))
+    return tag("g", *parts, class_=f"{box.class_} mark", data_tip=box.tip)

@@ -1,0 +1,165 @@
+"""Encodings and derived constants, decided step by step in graph order from frozen ranges.
+
+`NumberBuilder` is the one place where a range becomes an encoding; training and export read its `Numbers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from isobit.core.dtypes import DType
+from isobit.core.types import Affine, AnyArray, Encoding, FloatArray, Pow2, Raw, TensorType, scale_of
+from isobit.ir.graph import map_inputs
+from isobit.ops import schemes
+from isobit.ops.base import EncodingRule, NodeTypes
+from isobit.ops.clamp.op import clamp_codes
+from isobit.ops.schemes import Scheme
+from isobit.ops.weighted import WeightedOp
+from isobit.train.steps import Step
+from isobit.train.trace import Traced
+
+_PIXELS = TensorType((), DType.U8, Affine((1.0,), 0))
+
+
+@dataclass
+class Numbers:
+    """What follows from the frozen ranges: types by value and constant name; attributes and constants by step."""
+
+    types: dict[str, TensorType] = field(default_factory=dict)
+    attrs: dict[str, Any] = field(default_factory=dict)
+    derived: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+    def around(self, step: Step) -> NodeTypes[Any]:
+        """Return the types around a step."""
+        inputs = map_inputs(step.inputs, lambda name: self.types[name])
+        return NodeTypes(inputs, tuple(self.types[v.name] for v in step.outputs))
+
+
+class RangeSource(Protocol):
+    """What a builder asks the twin for."""
+
+    traced: Traced
+    scheme: Scheme
+    takes_pixels: bool
+
+    def frozen_range(self, name: str) -> tuple[float, float]:
+        """Return the range in force of a value, real units."""
+
+    def frozen_largest(self, step: Step) -> FloatArray:
+        """Return the largest weight magnitude per output channel, as it will be quantised."""
+
+    def parameter(self, const: str) -> Tensor:
+        """Return a float constant's current value."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where constants live."""
+
+
+class NumberBuilder:
+    """Decides encodings step by step; `numbers` grows with every call."""
+
+    def __init__(self, source: RangeSource) -> None:
+        self.source = source
+        self.numbers = Numbers()
+        self.float_types = source.traced.graph.type_map()
+
+    def input(self) -> None:
+        """Decide the network input: raw pixels (u8, scale 1), or s8 in the observed range."""
+        (value,) = self.source.traced.graph.inputs
+        if self.source.takes_pixels:
+            self.numbers.types[value.name] = _PIXELS.with_shape(value.type.shape)
+            return
+        encoding = schemes.activation(self.source.scheme, *self.source.frozen_range(value.name))
+        self.numbers.types[value.name] = TensorType(value.type.shape, DType.S8, encoding)
+
+    def prepare(self, step: Step) -> NodeTypes[Any]:
+        """Return the types of a step whose output is still open: its constants' encodings are provisional."""
+        self._constant_types(step, None)
+        self.numbers.derived[step.name] = {}
+        inputs = map_inputs(step.inputs, lambda name: self.numbers.types[name])
+        return NodeTypes(inputs, ())
+
+    def decide(self, step: Step) -> None:
+        """Fix the step's output encoding, its constants' encodings and everything derived from them."""
+        source, types = self.source, self.numbers.types
+        consts = map_inputs(step.inputs, self._float_constant)
+        self._constant_types(step, None)
+        encoding = self._output_encoding(step, consts)
+        for value in step.outputs:
+            types[value.name] = TensorType(value.type.shape, DType.S8, encoding)
+        self._constant_types(step, encoding)
+        q = self.numbers.around(step)
+        attrs: Any
+        attrs, derived = step.op.derive(step.attrs, q, source.scheme, consts)
+        if step.op.absorbs_clamp:
+            attrs = replace(attrs, clamp=clamp_codes(q.output, step.low, step.high))
+        self.numbers.attrs[step.name] = attrs
+        self.numbers.derived[step.name] = self._tensors(step, derived)
+
+    def _output_encoding(self, step: Step, consts: Any) -> Encoding:
+        source, types = self.source, self.numbers.types
+        inputs = map_inputs(step.inputs, types.get)
+        if step.op.encoding_rule is EncodingRule.FREE:
+            low, high = source.frozen_range(step.name)
+            low, high = max(low, step.low), min(high, step.high)
+            return step.op.choose_encoding(step.attrs, inputs, source.scheme, consts, low, high)
+        if step.op.encoding_rule is EncodingRule.FIXED:
+            return step.op.fixed_encoding(step.attrs, inputs, source.scheme)
+        return types[step.activations[0]].encoding
+
+    def _tensors(self, step: Step, derived: Mapping[str, AnyArray]) -> dict[str, Tensor]:
+        found = {}
+        for name, array in derived.items():
+            found[name] = torch.as_tensor(np.asarray(array), device=self.source.device)
+            kind = TensorType(np.shape(array), DType.S32, Raw())
+            self.numbers.types.setdefault(f"{step.name}.{name}", kind)
+        return found
+
+    def _float_constant(self, name: str) -> AnyArray | None:
+        if name not in self.source.traced.graph.const_map():
+            return None
+        value: AnyArray = self.source.parameter(name).detach().cpu().double().numpy()
+        return value
+
+    def _constant_types(self, step: Step, output: Encoding | None) -> None:
+        """Types of a step's constants; integers without a scale but for weights and bias."""
+        types: Any = self.numbers.types
+        for item in step.op.constants:
+            name = getattr(step.inputs, item)
+            if name is not None:
+                types[name] = TensorType(self.float_types[name].shape, DType.S32, Raw())
+        if not issubclass(step.op, WeightedOp):
+            return
+        inputs: Any = step.inputs
+        encoding = self._weight_encoding(step, output)
+        if isinstance(encoding, Affine):
+            encoding = replace(encoding, axis=step.op.channel_axis)
+        kind = self.float_types[inputs.w]
+        types[inputs.w] = TensorType(kind.shape, DType.S8, encoding)
+        if inputs.b is not None or step.norm is not None:
+            name = inputs.b or f"{step.name}.b"
+            shape = (kind.shape[step.op.channel_axis],)
+            types[name] = TensorType(shape, DType.S32, product(types[inputs.x].encoding, encoding))
+
+    def _weight_encoding(self, step: Step, output: Encoding | None) -> Encoding:
+        """Weights before their output is known, or under a batch norm in `affine`, keep their own steps."""
+        scheme = self.source.scheme
+        largest = self.source.frozen_largest(step)
+        x = self.numbers.types[step.activations[0]].encoding
+        on_grid = output is not None and step.norm is None
+        return schemes.weights(scheme, largest, x, output if on_grid else None)
+
+
+def product(x: Encoding, w: Encoding) -> Encoding:
+    """Return the encoding of a bias: step `Sx * Sw[c]`."""
+    if isinstance(x, Pow2) and isinstance(w, Pow2):
+        return Pow2((x.frac[0] + w.frac[0],))
+    scale = scale_of(x) * scale_of(w)
+    return Affine(tuple(float(s) for s in scale), 0, 0 if scale.size > 1 else None)

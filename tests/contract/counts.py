@@ -1,0 +1,47 @@
+"""Multiply-accumulates by direct counting: one loop iteration, one count.
+
+Taps on padding count (docs: the field's convention), so the loops run over every output and every weight it sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+from isobit.ops.base import NodeTypes
+
+
+def count(ranges: tuple[int, ...]) -> int:
+    """Iterations of nested loops."""
+    return sum(1 for _ in product(*map(range, ranges)))
+
+
+def conv2d(attrs: Any, q: NodeTypes[Any]) -> int:
+    """Every output pixel, every output channel, every tap of its group."""
+    _, rows, cols, channels = q.output.shape
+    _, kernel_h, kernel_w, _ = q.inputs.w.shape
+    macs = 0
+    for _ in product(range(rows), range(cols), range(channels)):
+        macs += kernel_h * kernel_w * (q.inputs.x.shape[3] // attrs.groups)
+    return macs
+
+
+def depthwise_conv2d(attrs: Any, q: NodeTypes[Any]) -> int:
+    """Every output reads one channel."""
+    _, rows, cols, channels = q.output.shape
+    kernel_h, kernel_w = q.inputs.w.shape[:2]
+    return count((rows, cols, channels, kernel_h, kernel_w))
+
+
+def linear(attrs: Any, q: NodeTypes[Any]) -> int:
+    """Every output, every input."""
+    return count((q.output.shape[1], q.inputs.x.shape[1]))
+
+
+MACS: dict[str, Callable[[Any, NodeTypes[Any]], int]] = {
+    "conv2d": conv2d,
+    "depthwise_conv2d": depthwise_conv2d,
+    "linear": linear,
+}
+"""Operators that multiply and accumulate; all others must say 0."""

@@ -1,0 +1,110 @@
+"""A sample as a float graph's numbers: what the codes stand for, and codes whose constants follow from it.
+
+Samples carry multipliers of their own choice, which need not belong to the encodings beside them. `derive` gives the
+constants that do; everything else keeps the sample's codes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from isobit.core.fixed import Rounding
+from isobit.core.types import Affine, Pow2, TensorType, scale_of, to_real
+from isobit.ir.graph import operands
+from isobit.ops.base import NodeTypes, Op, Sample, Scheme
+from isobit.ops.weighted import WeightedOp
+
+from . import cases
+
+
+@dataclass(frozen=True, slots=True)
+class RealCase:
+    """`attrs`, `codes`: the integer node that `derive` makes. `reals`: the float node's inputs."""
+
+    attrs: Any
+    codes: Any
+    reals: Any
+
+
+def real_case(op: type[Op[Any, Any]], sample: Sample[Any]) -> RealCase | None:
+    """Return the float twin of a sample; `None` where the sample has no float meaning."""
+    q, attrs = sample.types, sample.attrs
+    if op.name == "pad" and attrs.value is not None:
+        return None  # a code of its own, not a real number
+    reals = {
+        item.name: _decoded(getattr(q.inputs, item.name), getattr(sample.inputs, item.name))
+        for item in dataclasses.fields(sample.inputs)
+    }
+    if issubclass(op, WeightedOp):
+        reals |= {"mult": None, "shift": None}
+        if sample.inputs.b is not None:  # a bias is stored at Sx * Sw
+            reals["b"] = sample.inputs.b * scale_of(q.inputs.x.encoding) * scale_of(q.inputs.w.encoding)
+    if op.name == "standardize":  # the sample has the shifts, the float node has their meaning
+        step = float(scale_of(q.output.encoding)[0])
+        reals["log2_scale"] = np.asarray([attrs.right - attrs.left - np.log2(step)])
+    given = dataclasses.replace(sample.inputs, **reals)
+    consts = dataclasses.replace(given, **dict.fromkeys(cases.activation_fields(op)))
+    if isinstance(getattr(attrs, "round", None), Rounding):  # derived multipliers are native ones
+        attrs = dataclasses.replace(attrs, round=Rounding.HALF_UP)
+    attrs, derived = op.derive(attrs, q, scheme_of(q), consts)
+    codes = dataclasses.replace(
+        sample.inputs, **{name: np.asarray(data, dtype=_working(data)) for name, data in derived.items()}
+    )
+    if issubclass(op, WeightedOp) and "mult" not in derived:
+        codes = dataclasses.replace(codes, mult=None)
+    return RealCase(attrs, codes, given)
+
+
+def scheme_of(q: NodeTypes[Any]) -> Scheme:
+    """The number system whose encodings a sample has."""
+    kinds: list[TensorType] = [*operands(q.inputs), *q.outputs]
+    activations = [k for k in kinds if isinstance(k.encoding, Affine | Pow2)]
+    return Scheme.POW2 if all(isinstance(k.encoding, Pow2) for k in activations) else Scheme.AFFINE
+
+
+def _decoded(kind: Any, value: Any) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, tuple):
+        return tuple(map(to_real, kind, value))
+    return to_real(kind, np.asarray(value))
+
+
+def _working(data: Any) -> type:
+    return np.int64 if np.asarray(data).dtype.kind in "iu" else np.float64
+
+
+def limits(attrs: Any, kind: TensorType) -> tuple[float, float]:
+    """The real numbers at the ends of the output's codes (narrowed by the `clamp` attribute)."""
+    low, high = getattr(attrs, "clamp", (kind.dtype.low, kind.dtype.high))
+    ends = to_real(dataclasses.replace(kind, shape=(2,)), np.asarray([low, high]))
+    return float(ends[0]), float(ends[1])
+
+
+EXACT = 0.0
+ROUNDED = 0.5
+DEFAULT = 0.52
+BOUNDS: dict[str, float] = {
+    # Steps of the output by which an operator may be off.
+    # Codes are moved or selected, never computed.
+    "reshape": EXACT,
+    "transpose": EXACT,
+    "concat": EXACT,
+    "split": EXACT,
+    "pad": EXACT,
+    "max_pool2d": EXACT,
+    # Rounded once from exact integers: half a step. A bound of `clamp` is itself rounded to a code.
+    "clamp": ROUNDED,
+    "standardize": ROUNDED,
+    # Tables are computed from reals and rounded once.
+    "lut": ROUNDED,
+    # Averages round the mean of codes, `trunc` by almost a step.
+    "avg_pool2d": 1.0,
+    "global_avg_pool": 1.0,
+    # exp and 1/sum in fixed point: the result before rounding is off by less than 2^-12 = 1/16 step.
+    "softmax": 0.57,
+}
