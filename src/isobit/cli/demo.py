@@ -7,9 +7,12 @@ from pathlib import Path
 
 import click
 
+from isobit.api.reporting import bundle_report, record_training
 from isobit.cli.common.output import err, json_option, out, print_json
 from isobit.cli.common.progress import training_progress
 from isobit.core.errors import ToolMissing
+from isobit.core.files import write_atomic
+from isobit.report.html import render_html
 
 
 @click.command("demo")
@@ -20,8 +23,6 @@ def command(folder: Path, seed: int, as_json: bool) -> None:
     """Compose a network, size it untrained, train it, deploy it, prove it equal: digits, offline."""
     try:
         from isobit.api.demo import run_demo
-        from isobit.api.reporting import bundle_report
-        from isobit.report.html import write_html
     except ModuleNotFoundError as error:
         raise ToolMissing(
             where="isobit demo",
@@ -45,18 +46,16 @@ def command(folder: Path, seed: int, as_json: bool) -> None:
             estimated=lambda e: None if quiet else console.print(f"\n{e}\n", soft_wrap=True),
             progress=progress,
         )
-    report = folder / "report.html"
-    write_html(
-        bundle_report(
-            found.bundle,
-            comparisons=found.comparisons,
-            history=[asdict(e) for e in found.history],
-            confusion=found.confusion,
-            classes=found.classes,
-            accuracy=found.accuracy,
-        ),
-        report,
+    record_training(
+        found.bundle,
+        history=[asdict(e) for e in found.history],
+        confusion=found.confusion,
+        classes=found.classes,
+        accuracy=found.accuracy,
+        accuracy_on=f"{found.images} held-out digits",
     )
+    report = folder / "report.html"
+    write_atomic(report, render_html(bundle_report(found.bundle)))
     sizes = found.bundle.manifest["sizes"]
     if as_json:
         print_json(

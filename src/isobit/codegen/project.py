@@ -1,7 +1,7 @@
 """The C project around a network: kernels, run time, board files, build files, README.
 
     src/<name>.h  .c  _data.h      the network            src/kernels/   the kernels it uses, as source
-    src/isobit_rt.h                requantisation          src/board/     start-up, linker script, main of the emulated board
+    src/isobit_*.h                 run time                src/board/     start-up, linker script, main of the emulated board
     CMakeLists.txt  Makefile       library and firmware    README.md      how to integrate it
 """
 
@@ -21,7 +21,9 @@ def project_files(network: Network) -> dict[str, str]:
     """Return every file of the project by its path relative to the bundle, as text."""
     target, stem = network.plan.target, c_name(network.plan.graph.name)
     found = {f"src/{name}": text for name, text in network.files.items()}
-    found["src/isobit_rt.h"] = (RUNTIME / "isobit_rt.h").read_text(encoding="utf-8")
+    extra = {name for instance in network.instances for name in instance.kernel.headers}
+    for name in ("isobit_rt.h", *sorted(extra)):
+        found[f"src/{name}"] = (RUNTIME / name).read_text(encoding="utf-8")
     for instance in network.instances:
         source = instance.kernel.source()
         name = f"src/kernels/{instance.kernel.op}_{instance.kernel.stem}{source.suffix}"

@@ -168,7 +168,7 @@ def parse_graph(text: str, tensors: Mapping[str, AnyArray], signatures: Signatur
             parser.line(line, first=number == 1)
         except IsobitError as error:
             errors.append(error)
-        except (ValueError, KeyError, IndexError, TypeError) as error:
+        except (ValueError, KeyError, IndexError, TypeError, OverflowError) as error:
             errors.append(
                 TextSyntax(
                     where=f"line {number}",

@@ -120,6 +120,10 @@ class Op(Generic[A, I]):
     """Whether a following activation clamp becomes the `clamp` attribute."""
     view: ClassVar[bool] = False
     """Whether the output is the input's bytes: both get one buffer and no code runs."""
+    takes_any_encoding: ClassVar[bool] = False
+    """Whether inputs may be affine in the scheme `pow2`: no arithmetic on codes, or one that subtracts zero points."""
+    same_encoding: ClassVar[bool] = False
+    """Whether every activation input must have the output's encoding (training makes it so, `train/ties`)."""
     elementwise: ClassVar[bool] = False
     """Whether output element i depends on element i of the inputs alone (up to broadcasting)."""
 
@@ -286,6 +290,8 @@ class Kernel:
     folder: ClassVar[Path]
     function: ClassVar[str]
     features: ClassVar[frozenset[Feature]] = frozenset()
+    headers: ClassVar[tuple[str, ...]] = ()
+    """Files of `codegen/runtime` that the source includes, but `isobit_rt.h`, which every network has."""
     alignment_bytes: ClassVar[int] = 1
     """Alignment of every activation buffer the kernel touches."""
     data_independent: ClassVar[bool] = True

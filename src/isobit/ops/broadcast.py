@@ -1,4 +1,4 @@
-"""Two operands of one rank, broadcast as NumPy does: the shape rule, the loops of the kernels, the lowering."""
+"""Two operands of one rank, broadcast as NumPy does: shape rule, kernel loops, lowering."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ LOOPS = 4
 
 
 def broadcast_shape(where: str, a: Shape, b: Shape) -> Shape:
-    """Return the common shape. Both have the batch as axis 0, so ranks must be equal; sizes equal, or one of them 1."""
+    """Return the common shape: on every axis equal sizes, or one of them 1.
+
+    Both operands have the batch as axis 0, so their ranks must be equal. Raises `BadShape`.
+    """
     if len(a) != len(b) or any(p != q and 1 not in (p, q) for p, q in zip(a, b, strict=True)):
         raise BadShape(
             where=where,
             what="shapes of the operands",
             want="equal ranks; on every axis equal sizes, or one of them 1",
             got=f"{list(a)} and {list(b)}",
-            fix="Bring both to one shape, e.g. by a stride or 1x1 convolution on one branch (the graph is NHWC).",
+            fix="Bring both to one shape, e.g. by a 1x1 convolution on one branch (NHWC here).",
         )
     return tuple(q if p == 1 else p for p, q in zip(a, b, strict=True))
 
 
 def loops(a: Shape, b: Shape) -> list[tuple[int, int, int]]:
-    """Return (size, step of a, step of b) of the fewest loops that visit every output element in order.
+    """Return (size, step of a, step of b) of the fewest loops over the output in order.
 
-    An axis with step 0 is broadcast. Neighbouring axes become one where both operands step through them evenly.
+    An axis with step 0 is broadcast. Neighbouring axes become one where both operands step through
+    them evenly.
     """
     y = broadcast_shape("broadcast", a, b)
     found: list[tuple[int, int, int]] = []
@@ -63,14 +67,20 @@ def geometry(a: Shape, b: Shape) -> dict[str, int]:
 
 
 def lower_pair(
-    build: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], emit: Callable[[Any, Any, Shape], Any]
+    build: Any,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    emit: Callable[[Any, Any], Any],
 ) -> Any:
-    """Lower `f(a, b)` or `a.f(b)` on two values; `emit(a, b, torch_order)` appends the node."""
+    """Lower `f(a, b)` or `a.f(b)` on two values; `emit(a, b)` appends the node."""
     given = dict(kwargs)
     operands = [*args, *(given.pop(name) for name in ("input", "other") if name in given)]
     if given.pop("alpha", 1) != 1 or any(value is not None for value in given.values()):
         raise build.refuse(
-            "options", "none", ", ".join(f"{k}={v}" for k, v in kwargs.items()), "Call it on two tensors."
+            "options",
+            "none",
+            ", ".join(f"{k}={v}" for k, v in kwargs.items()),
+            "Call it on two tensors.",
         )
     for operand in operands:
         if not hasattr(operand, "type"):
@@ -81,28 +91,4 @@ def lower_pair(
                 "Fold numbers into the weights of a layer before it.",
             )
     a, b = operands
-    return emit(a, b, _common_order(build, a, b))
-
-
-def _common_order(build: Any, a: Any, b: Any) -> Shape:
-    """Return the result's torch feature order; refuse operands whose features mean different pixels.
-
-    A flattened image keeps NHWC order on the chip, so it cannot meet features that are in another order.
-    """
-    order_a, order_b = (_order(v) for v in (a, b))
-    features = (a.type.shape[-1], b.type.shape[-1])
-    if order_a != order_b and len(a.type.shape) == len(b.type.shape) == 2 and 1 not in features:
-        raise build.refuse(
-            "feature order",
-            "two values flattened from images of one shape",
-            f"one flattened from (C, H, W) = {order_a or order_b}, one "
-            + (f"from {order_b}" if order_a and order_b else "that was not flattened"),
-            "Combine them before Flatten, or after a Linear layer on both.",
-        )
-    return order_a or order_b
-
-
-def _order(value: Any) -> Shape:
-    """The (C, H, W) of a flattened image, () where flattening changes no order."""
-    order: Shape = value.torch_order
-    return () if not order or order[0] == 1 or order[1] * order[2] == 1 else order
+    return emit(a, b)

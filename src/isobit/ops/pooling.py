@@ -45,7 +45,7 @@ def mean_carriers(
     from isobit.core import fixed_torch as ft
 
     counts = torch.as_tensor(count, dtype=centred.dtype, device=centred.device)
-    # A mean never leaves the carrier, so a bound at its end clips nothing and takes no gradient away.
+    # A mean never leaves the carrier: a bound at its end clips nothing and takes no gradient away.
     low = clamp[0] if clamp[0] > y.dtype.low else -np.inf
     high = clamp[1] if clamp[1] < y.dtype.high else np.inf
     codes = ft.average(centred + counts * y.zero, counts, rounding, float(low), float(high))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from isobit.report import units
 from isobit.report.report import Report
-from isobit.report.svg import Markup, join, tag, text
+from isobit.report.svg import Markup, join, prose, tag, text
 from isobit.run.estimate import Estimate
 from isobit.run.verify import Comparison
 
@@ -14,7 +14,7 @@ def draw(report: Report) -> str:
     return join([_verdict(report), _first_difference(report), _cards(report)])
 
 
-# ------------------------------------------------------------------------------------------------ verdict
+# ------------------------------------------------------------------------------------------ verdict
 
 
 def _verdict(report: Report) -> Markup:
@@ -33,7 +33,8 @@ def _verdict(report: Report) -> Markup:
     )
     samples = max(c.samples for c in report.comparisons)
     plural = "" if samples == 1 else "s"
-    scope = f"Every value of every traced tensor, for {units.count(samples)} input{plural}, against the golden model."
+    inputs = f"{units.count(samples)} input{plural}"
+    scope = f"Every value of every traced tensor, for {inputs}, against the golden model."
     return tag(
         "div",
         headline,
@@ -97,7 +98,7 @@ def _first_difference(report: Report) -> Markup:
     )
 
 
-# ------------------------------------------------------------------------------------------------ cards
+# -------------------------------------------------------------------------------------------- cards
 
 
 def _cards(report: Report) -> Markup:
@@ -113,18 +114,12 @@ def _cards(report: Report) -> Markup:
         worst = ""
         if estimate.instructions_max and estimate.instructions_max - estimate.instructions >= 1:
             worst = f", at most {units.count(estimate.instructions_max)}"
-        exact = f"{units.count(estimate.instructions)} per inference, counted{worst}"
-        cards.append(_card("Instructions", value, unit, exact))
+        exact = f"{units.count(estimate.instructions)} " if unit else ""
+        cards.append(_card("Instructions", value, unit, f"{exact}per inference, counted{worst}"))
     if estimate.milliseconds is not None:
+        value, unit = units.split_milliseconds(estimate.milliseconds)
         clock = f"{estimate.clock_hz / 1e6:g} MHz"
-        cards.append(
-            _card(
-                "Time",
-                units.milliseconds(estimate.milliseconds),
-                "ms",
-                f"per inference, modelled at {clock}",
-            )
-        )
+        cards.append(_card("Time", value, unit, f"per inference, modelled at {clock}"))
     elif estimate.cycles is not None:
         value, unit = units.split_count(estimate.cycles)
         cards.append(
@@ -142,7 +137,7 @@ def _card(title: str, value: str, unit: str, words: str, meter: Markup | None = 
     figure = tag("p", tag("strong", text(value)), tag("span", text(f" {unit}")), class_="value")
     rest = [meter] if meter is not None else []
     return tag(
-        "section", tag("h2", text(title)), figure, *rest, tag("p", text(words)), class_="card"
+        "section", tag("h2", text(title)), figure, *rest, tag("p", prose(words)), class_="card"
     )
 
 
@@ -162,7 +157,8 @@ def _ram(estimate: Estimate) -> Markup:
     ram = estimate.arena_bytes if estimate.ram_bytes is None else estimate.ram_bytes
     parts = "arena alone, not compiled"
     if estimate.ram_bytes is not None:
-        parts = f"arena {units.count(estimate.arena_bytes)} + stack {units.count(estimate.stack_bytes or 0)} bytes"
+        stack = units.count(estimate.stack_bytes or 0)
+        parts = f"arena {units.count(estimate.arena_bytes)} + stack {stack} bytes"
     value, unit = units.split_bytes(ram)
     words = f"{parts}{_of(ram, estimate.ram_limit_bytes)}"
     return _card("RAM", value, unit, words, _meter(ram, estimate.ram_limit_bytes))

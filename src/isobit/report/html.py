@@ -1,7 +1,7 @@
 """The page: one HTML file that asks nothing of the network, with equal bytes for equal reports.
 
-Every string of the report passes `svg.text`. The page's policy allows its own style and the one script whose hash it
-names, so that even a name that slipped through could not run.
+Every string of the report passes `svg.text`. The page's policy allows its own style and the one
+script whose hash it names, so that even a name that slipped through could not run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from isobit.report import headline, tables, units
 from isobit.report.pictures import confusion, flash, instructions, memory, network, training
 from isobit.report.report import Report
-from isobit.report.svg import Markup, join, tag, text
+from isobit.report.svg import Markup, join, prose, tag, text
 
 _HERE = Path(__file__).parent
 
@@ -50,7 +50,15 @@ def render_html(report: Report) -> str:
         _footer(report),
         tag("div", id="tip", role="status", hidden="hidden"),
     ]
-    return f'<!doctype html>\n<html lang="en">\n{_head(report)}\n<body>\n{join(body, chr(10))}\n{_script()}\n</body>\n</html>\n'
+    lines = [
+        Markup('<!doctype html>\n<html lang="en">'),
+        _head(report),
+        Markup("<body>"),
+        *body,
+        _script(),
+        Markup("</body>\n</html>\n"),
+    ]
+    return join(lines, "\n")
 
 
 def _head(report: Report) -> Markup:
@@ -91,7 +99,7 @@ def _section(section: _Section, markup: Markup, report: Report) -> Markup:
     return tag(
         "section",
         tag("h2", text(section.title)),
-        tag("p", text(lead), class_="lead") if lead else Markup(""),
+        tag("p", prose(lead), class_="lead") if lead else Markup(""),
         tag("div", markup, class_=f"content {section.id_}"),
         id=section.id_,
         class_="part",
@@ -106,35 +114,35 @@ def _footer(report: Report) -> Markup:
     facts += [(f"C for {c.name}", c.content_hash) for c in report.comparisons if c.content_hash]
     rows = [tag("div", tag("dt", text(k)), tag("dd", text(v))) for k, v in facts]
     words = [
-        "Exact: bytes are read from the plan and the compiled program; instructions are counted while the compiled "
-        "program runs on an emulated core. KB = 1000 bytes. Flash leaves out the board's start-up code."
+        "Exact: bytes are read from the plan and the compiled program; instructions are counted "
+        "while the compiled program runs on an emulated core. KB = 1000 bytes. Flash leaves out "
+        "the board's start-up code."
     ]
     if estimate.cycles is not None:
         words.append(
-            f"Modelled: cycles and time follow the instruction timing of the core ({estimate.cycle_model}) with zero "
-            "wait states. Stalls of flash, bus and caches are not in them; measure on the board before relying on them."
+            f"Modelled: cycles and time follow the instruction timing of the core "
+            f"({estimate.cycle_model}) with zero wait states. Stalls of flash, bus and caches are "
+            "not in them; measure on the board before relying on them."
         )
     return tag("footer", tag("dl", *rows), *(tag("p", text(w)) for w in words))
 
 
-# ------------------------------------------------------------------------------------------------ leads
+# -------------------------------------------------------------------------------------------- leads
 
 
 def _network_lead(report: Report) -> str:
     views = sum(step.is_view for step in report.steps)
-    tail = (
-        f" {views} of them only {'rename' if views > 1 else 'renames'} bytes and run no code."
-        if views
-        else ""
-    )
-    return f"{len(report.steps)} nodes in the order they run. Shapes are height×width×channels, without the batch.{tail}"
+    words = "of them is a view: it renames" if views == 1 else "of them are views: they rename"
+    tail = f" {views} {words} bytes, no code runs." if views else ""
+    order = f"{len(report.steps)} nodes in the order they run."
+    return f"{order} Shapes are height×width×channels, without the batch.{tail}"
 
 
 def _memory_lead(report: Report) -> str:
     step, arena = report.steps[report.peak_index], report.estimate.arena_bytes
     return (
-        f"Each rectangle is a buffer: as wide as it lives, as high as it is large, at its address. The arena takes "
-        f"{units.count(arena)} bytes, decided at node {step.index}."
+        "Each rectangle is a buffer: as wide as it lives, as high as it is large, at its address. "
+        f"The arena takes {units.count(arena)} bytes, decided at node {step.index}."
     )
 
 
@@ -159,9 +167,9 @@ def _training_lead(report: Report) -> str:
     best = max(report.epochs, key=lambda e: (e.val_accuracy, -e.epoch))
     plural = "" if len(report.epochs) == 1 else "s"
     return (
-        f"{len(report.epochs)} epoch{plural} in {seconds:,.0f} s. Validation runs the chip's integers: "
-        f"{units.accuracy(report.epochs[-1].val_accuracy)} at the end, best {units.accuracy(best.val_accuracy)} in "
-        f"epoch {best.epoch}."
+        f"{len(report.epochs)} epoch{plural} in {seconds:,.0f} s. Validation runs the chip's "
+        f"integers: {units.accuracy(report.epochs[-1].val_accuracy)} at the end, best "
+        f"{units.accuracy(best.val_accuracy)} in epoch {best.epoch}."
     )
 
 
@@ -169,8 +177,9 @@ def _confusion_lead(report: Report) -> str:
     table = report.confusion
     assert table is not None, "drawn from it"
     return (
-        f"{units.count(table.right)} of {units.count(table.total)} examples right. Rows are the true class, columns "
-        "the network's answer, the last column the share of the row that is right."
+        f"{units.count(table.right)} of {units.count(table.total)} examples right. Rows are the "
+        "true class, columns the network's answer, the last column the share of the row that is "
+        "right."
     )
 
 
@@ -179,7 +188,10 @@ def _verification_lead(report: Report) -> str:
 
 
 def _layers_lead(report: Report) -> str:
-    return "The row with the mark is the peak of the arena. Live RAM counts every buffer alive while the node runs."
+    return (
+        "The row with the mark is the peak of the arena. Live RAM adds up the buffers alive while "
+        "the node runs; bytes that two of them share count in both."
+    )
 
 
 _SECTIONS = (

@@ -1,4 +1,4 @@
-"""Everything a report shows, gathered once as plain data; terminal, JSON and HTML only render it."""
+"""Everything a report shows, gathered once as plain data; the renderings only render it."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Port:
 class Step:
     """One node in execution order, with what it costs.
 
-    `reads` and `writes` are activations by value name; `shape` (NHWC, batch 1) and `dtype` are the first output's.
-    `source`: `file:line` where the user wrote it, "" where unknown.
+    `reads` and `writes` are activations by value name; `shape` (NHWC, batch 1) and `dtype` are the
+    first output's. `source`: `file:line` where the user wrote it, "" where unknown.
     """
 
     index: int
@@ -94,7 +94,7 @@ class Lifetime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epoch:
-    """What one epoch of training did. Accuracies are fractions; validation runs the chip's integers."""
+    """What one epoch did. Accuracies are fractions; validation runs the chip's integers."""
 
     epoch: int
     loss: float
@@ -120,6 +120,16 @@ class Confusion:
     def right(self) -> int:
         """Number of examples on the diagonal."""
         return sum(row[i] for i, row in enumerate(self.counts))
+
+    def errors(self) -> list[tuple[int, str, str]]:
+        """Return (count, true class, answer) of every error that occurred, most frequent first."""
+        pairs = [
+            (count, self.classes[i], self.classes[j])
+            for i, row in enumerate(self.counts)
+            for j, count in enumerate(row)
+            if i != j and count
+        ]
+        return sorted(pairs, key=lambda pair: -pair[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +166,7 @@ class Report:
 
     @property
     def remainder_bytes(self) -> int | None:
-        """Flash that belongs to no layer: the run function and compiler helpers; `None` if not compiled."""
+        """Flash of no layer: the run function and compiler helpers; `None` if not compiled."""
         if self.estimate.flash_bytes is None:
             return None
         layers = self.estimate.layers
@@ -165,9 +175,10 @@ class Report:
         )
 
     def to_json(self) -> dict[str, object]:
-        """Return the report as one JSON-able object: `schema` 1, keys in a fixed order, absent data `null` or `[]`.
+        """Return one JSON-able object: `schema` 1, keys in a fixed order, absent: `null` or `[]`.
 
-        Counts are exact; means have 1 decimal, milliseconds 4, loss and accuracies (fractions) 6, seconds 3.
+        Counts are exact; means have 1 decimal, milliseconds 4, loss and accuracies (fractions) 6,
+        seconds 3.
         """
         estimate = self.estimate
         return {
@@ -231,13 +242,14 @@ def make_report(
     notes: Sequence[str] = (),
     hashes: Mapping[str, str] | None = None,
 ) -> Report:
-    """Gather a report from what a bundle, a training and a verification gave; the graph is the plan's.
+    """Gather a report of a plan (and its graph), an estimate, verification and training.
 
-    estimate: of the same plan. history: one mapping per epoch with `epoch`, `loss`, `train_accuracy`,
-    `val_accuracy`, `learning_rate`, `seconds` (a line of metrics.jsonl); further keys are ignored. confusion: integer
-    counts [K, K], true class by row, taken-for class by column; classes: its K names, class numbers where absent.
-    accuracy: a fraction, the confusion's where absent; accuracy_on: the data it was measured on. notes: sentences the
-    reader must see, such as data that could not be verified. hashes: label -> hash.
+    estimate: of the same plan. history: one mapping per epoch with `epoch`, `loss`,
+    `train_accuracy`, `val_accuracy`, `learning_rate`, `seconds` (a line of metrics.jsonl); further
+    keys are ignored. confusion: integer counts [K, K], true class by row, taken-for class by
+    column; classes: its K names, class numbers where absent. accuracy: a fraction, the confusion's
+    where absent; accuracy_on: the data it was measured on. notes: sentences the reader must see,
+    such as data that could not be verified. hashes: label -> hash.
 
     Raises `BadArgument` for pieces that do not belong together, all at once.
     """
@@ -282,7 +294,7 @@ def make_report(
     )
 
 
-# ------------------------------------------------------------------------------------------------ gathering
+# ---------------------------------------------------------------------------------------- gathering
 
 
 def _make_step(index: int, step: NodePlan, cost: LayerCost, plan: Plan) -> Step:
@@ -361,7 +373,7 @@ def _bad(what: str, want: str, got: str) -> BadArgument:
     )
 
 
-# ------------------------------------------------------------------------------------------------ JSON
+# --------------------------------------------------------------------------------------------- JSON
 
 
 def _round(value: float | None, digits: int) -> float | None:

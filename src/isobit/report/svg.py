@@ -1,8 +1,9 @@
 """Small pure functions that write markup: escaped tags, scales, axes, bars.
 
-Everything that ends up in a page goes through `tag` and `text`; `Markup` is a type of its own, so that mypy refuses an
-unescaped string as a child. Pictures have a fixed height in pixels and x in percent of their width: text keeps its
-size on a phone and on a desk. Margins hold axis labels, which are drawn outside the picture's own box.
+Everything that ends up in a page goes through `tag` and `text`; `Markup` is a type of its own, so
+that mypy refuses an unescaped string as a child. Pictures have a fixed height in pixels and x in
+percent of their width: text keeps its size on a phone and on a desk. Margins hold axis labels,
+which are drawn outside the picture's own box.
 """
 
 from __future__ import annotations
@@ -22,8 +23,13 @@ _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def text(value: object) -> Markup:
-    """Return a value's text, escaped for content and attributes; what XML forbids becomes U+FFFD."""
+    """Return text escaped for content and attributes; what XML forbids becomes U+FFFD."""
     return Markup(html.escape(_NOT_XML.sub("\ufffd", str(value)), quote=True))
+
+
+def prose(words: str) -> Markup:
+    """Return escaped text of ours, a percent sign kept on the line of its number."""
+    return text(words.replace(" %", "\u00a0%"))
 
 
 def join(parts: Iterable[Markup], between: str = "") -> Markup:
@@ -32,7 +38,7 @@ def join(parts: Iterable[Markup], between: str = "") -> Markup:
 
 
 def tag(name: str, *children: Markup, **attributes: object) -> Markup:
-    """Return `<name ...>children</name>`. Attributes that are `None` are left out; `class_` is `class`, `a_b` is `a-b`.
+    """Return `<name ...>children</name>`; `class_` is `class`, `a_b` is `a-b`, `None` is left out.
 
     Floats are written with at most two decimals, so that the bytes do not depend on rounding noise.
     """
@@ -61,7 +67,7 @@ def _value(value: object) -> str:
     return number(value) if isinstance(value, float) else text(value)
 
 
-# ------------------------------------------------------------------------------------------------ frames
+# ------------------------------------------------------------------------------------------- frames
 
 
 def picture(
@@ -77,7 +83,8 @@ def picture(
 ) -> Markup:
     """Return an SVG as wide as its column, with title and description for those who cannot see it.
 
-    margin: (top, right, bottom, left) pixels around the box for labels. min_width: pixels below which it scrolls.
+    margin: (top, right, bottom, left) pixels around the box for labels. min_width: pixels below
+    which it scrolls.
     """
     top, right, bottom, left = map(number, margin)
     inner = f"calc(100% - {number(margin[1] + margin[3])}px)"
@@ -122,7 +129,14 @@ def shorten(words: str, characters: int) -> str:
     return words[: max(characters - 1, 1)] + "…"
 
 
-# ------------------------------------------------------------------------------------------------ scales
+def ending(words: str, characters: int) -> str:
+    """Return at most the last `characters` characters: the part in which dotted names differ."""
+    if len(words) <= characters:
+        return words
+    return "…" + words[len(words) - max(characters - 1, 1) :]
+
+
+# ------------------------------------------------------------------------------------------- scales
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +157,7 @@ class Scale:
 
 
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Return at most `most` + 1 round values (1, 2 or 5 times a power of ten apart) within low..high."""
+    """Return about `most` round values (1, 2 or 5 times a power of ten apart) in low..high."""
     if not high > low:
         return [low]
     rough = (high - low) / most
@@ -169,7 +183,7 @@ def every(amount: int, most: int) -> int:
     return max(1, math.ceil(amount / most))
 
 
-# ------------------------------------------------------------------------------------------------ bars
+# --------------------------------------------------------------------------------------------- bars
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +196,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """A row: `mark` (a number) and name at the left, the parts end to end, then what they add up to."""
+    """A row: `mark` (a number) and name, the parts end to end, then what they add up to."""
 
     mark: str
     name: str
@@ -198,7 +212,7 @@ _BAR_REACH = 0.7
 
 
 def bars(rows: Iterable[Bar], *, id_: str, title: str, desc: str) -> Markup:
-    """Return horizontal bars from 0, one row each; the longest leaves room for the numbers behind it."""
+    """Return bars from 0, one row each; the longest leaves room for the numbers behind it."""
     listed = list(rows)
     longest = max((sum(p.value for p in row.parts) for row in listed), default=0.0) or 1.0
     drawn = []

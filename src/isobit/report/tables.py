@@ -27,26 +27,24 @@ def verification(report: Report) -> str:
     for c in report.comparisons:
         cells = [
             tag("th", text(c.name), scope="row"),
-            _cell(c.compiler or "none", "words"),
-            _cell(c.emulator or "none", "words"),
-            _cell(units.count(c.samples)),
-            _cell(units.count(c.tensors)),
-            _cell(units.count(c.compared)),
             _cell(units.count(c.differing), "number total"),
             _cell("equal" if c.equal else "differs", "words"),
+            _cell(units.count(c.compared)),
+            _cell(units.count(c.tensors)),
+            _cell(units.count(c.samples)),
+            _cell(c.compiler or "none", "words"),
+            _cell(c.emulator or "none", "words"),
         ]
         rows.append(tag("tr", *cells, class_=None if c.equal else "unequal"))
     head = [
         ("Execution", "words"),
-        ("Compiler", "words"),
-        ("Emulator", "words"),
-        ("Inputs", "number"),
-    ]
-    head += [
-        ("Tensors", "number"),
-        ("Values compared", "number"),
         ("Differing", "number"),
         ("Result", "words"),
+        ("Values compared", "number"),
+        ("Tensors", "number"),
+        ("Inputs", "number"),
+        ("Compiler", "words"),
+        ("Emulator", "words"),
     ]
     return _table("Executions compared with the golden model", head, rows)
 

@@ -45,9 +45,11 @@ def accuracy(fraction: float) -> str:
     return f"{'99.99' if shown == '100.00' and fraction < 1 else shown} %"
 
 
-def milliseconds(value: float) -> str:
-    """Return a time with three digits."""
-    return _three_digits(value)
+def split_milliseconds(value: float) -> tuple[str, str]:
+    """Return (number, unit) with three digits: `("13.9", "ms")`; microseconds below 0.1 ms."""
+    if value < 0.09995:
+        return _three_digits(value * 1e3), "µs"
+    return f"{value:.3f}" if value < 0.9995 else _three_digits(value), "ms"
 
 
 def shape(dims: tuple[int, ...], times: str = "×") -> str:

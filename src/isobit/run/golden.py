@@ -50,8 +50,14 @@ def check_input(graph: Graph, x: AnyArray) -> AnyArray:
 def _run(graph: Graph, x: AnyArray) -> dict[str, AnyArray]:
     registry = load_ops()
     working = np.float64 if graph.stage is Stage.FLOAT else np.int64
-    values: dict[str, AnyArray] = {graph.inputs[0].name: x.astype(working)}
-    consts = {const.name: const.data.astype(working) for const in graph.consts}
+
+    def widened(array: AnyArray) -> AnyArray:
+        # Float carriers of an integer graph (quantize, dequantize) are bits to keep, not numbers to widen.
+        keep = graph.stage is Stage.INT and array.dtype.kind == "f"
+        return array if keep else array.astype(working)
+
+    values: dict[str, AnyArray] = {graph.inputs[0].name: widened(x)}
+    consts = {const.name: widened(const.data) for const in graph.consts}
     for node in graph.nodes:
         results = _evaluate(graph, node, registry.op(node.op), {**consts, **values})
         for value, array in zip(node.outputs, results, strict=True):
@@ -74,6 +80,8 @@ def _evaluate(
 
 
 def _narrow(array: AnyArray, dtype: Any) -> AnyArray:
+    if array.dtype == dtype:
+        return array
     narrow: AnyArray = array.astype(dtype)
     assert np.array_equal(narrow, array), "a value left its carrier"
     return narrow

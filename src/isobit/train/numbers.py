@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -14,7 +14,17 @@ import torch
 from torch import Tensor
 
 from isobit.core.dtypes import DType
-from isobit.core.types import Affine, AnyArray, Encoding, FloatArray, Pow2, Raw, TensorType, scale_of
+from isobit.core.errors import BadShape, raise_all
+from isobit.core.types import (
+    Affine,
+    AnyArray,
+    Encoding,
+    FloatArray,
+    Pow2,
+    Raw,
+    TensorType,
+    scale_of,
+)
 from isobit.ir.graph import map_inputs
 from isobit.ops import schemes
 from isobit.ops.base import EncodingRule, NodeTypes
@@ -22,6 +32,7 @@ from isobit.ops.clamp.op import clamp_codes
 from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import WeightedOp
 from isobit.train.steps import Step
+from isobit.train.ties import Ties
 from isobit.train.trace import Traced
 
 _PIXELS = TensorType((), DType.U8, Affine((1.0,), 0))
@@ -34,6 +45,8 @@ class Numbers:
     types: dict[str, TensorType] = field(default_factory=dict)
     attrs: dict[str, Any] = field(default_factory=dict)
     derived: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    finest: dict[str, int] = field(default_factory=dict)
+    """`pow2`: the frac that steps with a shared encoding settled on, by the name of the first of them."""
 
     def around(self, step: Step) -> NodeTypes[Any]:
         """Return the types around a step."""
@@ -47,6 +60,10 @@ class RangeSource(Protocol):
     traced: Traced
     scheme: Scheme
     takes_pixels: bool
+    ties: Ties
+
+    def has_range(self, name: str) -> bool:
+        """Whether the range of a value was ever set."""
 
     def frozen_range(self, name: str) -> tuple[float, float]:
         """Return the range in force of a value, real units."""
@@ -62,12 +79,29 @@ class RangeSource(Protocol):
         """Where constants live."""
 
 
-class NumberBuilder:
-    """Decides encodings step by step; `numbers` grows with every call."""
+def decide_all(source: RangeSource, steps: Sequence[Step]) -> Numbers:
+    """Return the numbers of a whole network.
 
-    def __init__(self, source: RangeSource) -> None:
+    In `pow2` a member of a tie may need a coarser step than the members before it were given, so that its shift is
+    not negative. Then everything is decided again with that as the limit. Limits only fall, so this ends.
+    """
+    finest: dict[str, int] = {}
+    while True:
+        build = NumberBuilder(source, finest)
+        build.input()
+        for step in steps:
+            build.decide(step)
+        if build.numbers.finest == finest:
+            return build.numbers
+        finest = build.numbers.finest
+
+
+class NumberBuilder:
+    """Decides encodings step by step; `numbers` grows with every call. `finest`: what `Numbers.finest` starts from."""
+
+    def __init__(self, source: RangeSource, finest: Mapping[str, int] | None = None) -> None:
         self.source = source
-        self.numbers = Numbers()
+        self.numbers = Numbers(finest=dict(finest or {}))
         self.float_types = source.traced.graph.type_map()
 
     def input(self) -> None:
@@ -106,19 +140,61 @@ class NumberBuilder:
     def _output_encoding(self, step: Step, consts: Any) -> Encoding:
         source, types = self.source, self.numbers.types
         inputs = map_inputs(step.inputs, types.get)
-        if step.op.encoding_rule is EncodingRule.FREE:
-            low, high = source.frozen_range(step.name)
-            low, high = max(low, step.low), min(high, step.high)
-            return step.op.choose_encoding(step.attrs, inputs, source.scheme, consts, low, high)
-        if step.op.encoding_rule is EncodingRule.FIXED:
+        rule = step.op.rule(step.attrs)
+        if rule is EncodingRule.FREE:
+            self._require_powers(step)
+            low, high = self._range(step)
+            encoding = step.op.choose_encoding(step.attrs, inputs, source.scheme, consts, low, high)
+            return self._shared(step, encoding)
+        if rule is EncodingRule.FIXED:
             return step.op.fixed_encoding(step.attrs, inputs, source.scheme)
         return types[step.activations[0]].encoding
+
+    def _require_powers(self, step: Step) -> None:
+        """Refuse, in `pow2`, arithmetic on codes whose step is no power of two or whose zero point is not 0."""
+        if self.source.scheme is not Scheme.POW2 or step.op.takes_any_encoding:
+            return
+        raise_all(
+            [
+                BadShape(
+                    where=f'{step.op.name} "{step.name}" ({step.location})',
+                    what=f"encoding of %{name} in scheme pow2",
+                    want="a power-of-two step and zero point 0",
+                    got=str(kind.encoding),
+                    fix='Use scheme="affine"; a softmax, for one, has the same encoding in both.',
+                )
+                for name in step.activations
+                if (kind := self.numbers.types[name]).dtype is DType.S8
+                and not isinstance(kind.encoding, Pow2)
+            ]
+        )
+
+    def _range(self, step: Step) -> tuple[float, float]:
+        """Return the range in force, real units: of all that share the step's encoding, as far as it is known."""
+        source = self.source
+        members = source.ties.get(step.name, (step,))
+        known = [s for s in members if source.has_range(s.name)]
+        ranges = [(s, *source.frozen_range(s.name)) for s in known or members]
+        return (
+            min(max(low, s.low) for s, low, _ in ranges),
+            max(min(high, s.high) for s, _, high in ranges),
+        )
+
+    def _shared(self, step: Step, encoding: Encoding) -> Encoding:
+        """Bring the step of a shared `pow2` encoding to what every member can produce."""
+        if step.name not in self.source.ties or not isinstance(encoding, Pow2):
+            return encoding
+        leader = self.source.ties[step.name][0].name
+        frac = min(encoding.frac[0], self.numbers.finest.get(leader, encoding.frac[0]))
+        self.numbers.finest[leader] = frac
+        return Pow2((frac,))
 
     def _tensors(self, step: Step, derived: Mapping[str, AnyArray]) -> dict[str, Tensor]:
         found = {}
         for name, array in derived.items():
             found[name] = torch.as_tensor(np.asarray(array), device=self.source.device)
-            kind = TensorType(np.shape(array), DType.S32, Raw())
+            carrier = DType.S8 if np.asarray(array).dtype == np.int8 else DType.S32
+            kind = TensorType(np.shape(array), carrier, Raw())
             self.numbers.types.setdefault(f"{step.name}.{name}", kind)
         return found
 

@@ -64,6 +64,11 @@ class RangeObserver(nn.Module):
             self.frozen.fill_(True)
 
     @torch.no_grad()
+    def forget(self) -> None:
+        """Let the next batch replace the moving range; the one in force stays."""
+        self.seen.fill_(False)
+
+    @torch.no_grad()
     def observe(self, values: Tensor, scale: float, *, freeze: bool = False) -> None:
         """Take `values * scale` (scale > 0) into the moving range.
 

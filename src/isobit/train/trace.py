@@ -21,8 +21,21 @@ from torch import Tensor, nn
 from isobit.core.dtypes import DType
 from isobit.core.errors import BadWeights, GraphProblem, IsobitError, NotTraceable, raise_all
 from isobit.core.types import Real, Shape, TensorType
-from isobit.ir.graph import Attrs, Const, Graph, Inputs, Location, Node, Stage, Value, map_inputs
-from isobit.ops.base import Registry, load_ops
+from isobit.ir.graph import (
+    Attrs,
+    Const,
+    Graph,
+    Inputs,
+    Location,
+    Node,
+    Stage,
+    Value,
+    map_inputs,
+    operands,
+)
+from isobit.ops.base import Op, Registry, load_ops
+from isobit.ops.reshape.op import ReshapeAttrs, ReshapeInputs
+from isobit.ops.transpose.op import TransposeAttrs, TransposeInputs
 from isobit.train.modules import location_of
 
 
@@ -55,7 +68,11 @@ class Traced:
 
 @dataclass(frozen=True, slots=True)
 class Symbol:
-    """A value while tracing; `torch_order` is the (C, H, W) whose flattening torch's feature order means."""
+    """A value while tracing.
+
+    `torch_order`: the (C, H, W) of the image that was flattened to it, where its features still lie in NHWC order
+    but the user's torch program has them in (C, H, W) order; () where the two orders are the same.
+    """
 
     name: str
     type: TensorType
@@ -79,13 +96,18 @@ class _Tracer(torch.fx.Tracer):
         self.registry = registry
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return layer_name(m, self.registry) != "" or super().is_leaf_module(m, module_qualified_name)
+        return layer_name(m, self.registry) != "" or super().is_leaf_module(
+            m, module_qualified_name
+        )
 
 
 def layer_name(module: nn.Module, registry: Registry) -> str:
     """Return the public layer name of a module, "" where it is a container of the user's."""
     for cls in type(module).__mro__:
-        if cls.__module__.startswith(("torch.nn.modules", "isobit.")) and cls.__name__ in registry.layers:
+        if (
+            cls.__module__.startswith(("torch.nn.modules", "isobit."))
+            and cls.__name__ in registry.layers
+        ):
             return cls.__name__
     return ""
 
@@ -104,7 +126,12 @@ class Builder:
     """What `Layer.lower` writes into. One builder serves one call of one module."""
 
     def __init__(
-        self, lowering: _Lowering, path: str, name: str, module: nn.Module | None, location: Location
+        self,
+        lowering: _Lowering,
+        path: str,
+        name: str,
+        module: nn.Module | None,
+        location: Location,
     ) -> None:
         self._lowering = lowering
         self._path = path
@@ -112,6 +139,7 @@ class Builder:
         self._module = module
         self._location = location
         self._count = 0
+        self._permuted: set[str] = set()
 
     @property
     def where(self) -> str:
@@ -124,9 +152,16 @@ class Builder:
         return NotTraceable(where=self.where, what=what, want=want, got=got, fix=fix)
 
     def node(self, op: str, inputs: Inputs[str], attrs: Attrs, torch_order: Shape = ()) -> Any:
-        """Append one node; return its output, or a tuple of them."""
+        """Append one node; return its output, or a tuple of them.
+
+        Operands in NHWC feature order (`Symbol.torch_order`) stay so through elementwise operators; every other
+        operator but a linear layer with permuted weights gets them transposed into torch's order. `torch_order`: the
+        result's, where the caller has already settled it.
+        """
         lowering = self._lowering
         cls = lowering.registry.op(op)
+        if not torch_order:
+            inputs, torch_order = self._settle_order(cls, inputs, attrs)
         types = map_inputs(inputs, lambda value: lowering.types[value])
         try:
             inferred = cls.outputs_of(attrs, types)
@@ -137,18 +172,47 @@ class Builder:
         symbols = []
         for index, out in enumerate(inferred):
             own = name if len(inferred) == 1 else f"{name}_{index}"
-            symbols.append(Symbol(own, TensorType(out.shape, DType.F32, Real()), torch_order))
-            lowering.types[own] = symbols[-1].type
+            kind = TensorType(out.shape, DType.F32, Real())
+            symbols.append(lowering.declare(Symbol(own, kind, torch_order)))
         values = tuple(Value(s.name, s.type) for s in symbols)
         lowering.nodes.append(Node(op, inputs, attrs, values, self._location))
         return symbols[0] if len(symbols) == 1 else tuple(symbols)
+
+    def _settle_order(
+        self, cls: type[Op[Any, Any]], inputs: Inputs[str], attrs: Attrs
+    ) -> tuple[Inputs[str], Shape]:
+        """Return the operands to read, and the feature order of the result."""
+        lowering = self._lowering
+        orders = {
+            name: lowering.orders[name]
+            for name in operands(inputs)
+            if name in lowering.orders and name not in self._permuted
+        }
+        if not orders:
+            return inputs, ()
+        order = next(iter(orders.values()))
+        if cls.view:
+            shape = lowering.types[next(iter(orders))].shape
+            if getattr(attrs, "shape", ()) == shape[1:]:
+                return inputs, order
+        elif cls.elementwise:
+            # A single feature is broadcast: it has no order.
+            wide = [n for n in operands(inputs) if math.prod(lowering.types[n].shape[-1:]) > 1]
+            if all(orders.get(name) == order for name in wide):
+                return inputs, order
+        ordered: Inputs[str] = map_inputs(
+            inputs, lambda name: lowering.in_torch_order(name) if name in orders else name
+        )
+        return ordered, ()
 
     def parameter(
         self, attribute: str, view: Shape = (), permute: tuple[int, ...] = (), final: Shape = ()
     ) -> str:
         """Bind a parameter or buffer of the module as a constant; return the constant's name."""
         path = f"{self._path}.{attribute}" if self._path else attribute
-        return self._lowering.bind(f"{self._name}.{_SHORT.get(attribute, attribute)}", Binding(path, view, permute, final))
+        return self._lowering.bind(
+            f"{self._name}.{_SHORT.get(attribute, attribute)}", Binding(path, view, permute, final)
+        )
 
     def constant(self, suffix: str, data: np.ndarray[Any, Any]) -> str:
         """Add a constant that is not a parameter; return its name."""
@@ -159,16 +223,17 @@ class Builder:
         weight = getattr(self._module, attribute)
         out, size = weight.shape
         if x.torch_order and math.prod(x.torch_order) == size:
+            self._permuted.add(x.name)
             return self.parameter(attribute, (out, *x.torch_order), (0, 2, 3, 1), (out, size))
         return self.parameter(attribute)
 
     def flattened(self, flat: Symbol, image: Symbol) -> Symbol:
-        """Mark `flat` as the flattening of the NHWC value `image`."""
-        order = ()
-        if len(image.type.shape) == 4:
-            _, h, w, c = image.type.shape
-            order = (c, h, w)
-        return Symbol(flat.name, flat.type, order)
+        """Mark `flat` as the flattening of `image`, an NHWC value or already flat."""
+        if len(image.type.shape) != 4:
+            return flat
+        _, h, w, c = image.type.shape
+        order = (c, h, w) if c > 1 and h * w > 1 else ()  # else both orders are the same
+        return self._lowering.declare(Symbol(flat.name, flat.type, order))
 
     def observe_with(self, module: nn.Module) -> None:
         """Have `module.observe(x)` called with this node's input during training."""
@@ -198,6 +263,10 @@ class _Lowering:
     types: dict[str, TensorType] = field(default_factory=dict)
     bindings: dict[str, Binding] = field(default_factory=dict)
     observers: dict[str, str] = field(default_factory=dict)
+    orders: dict[str, Shape] = field(default_factory=dict)
+    """`Symbol.torch_order` by value name, where there is one."""
+    reordered: dict[str, str] = field(default_factory=dict)
+    """The copy in torch's order of a value in `orders`, once it was needed."""
 
     def run(self, program: torch.fx.Graph) -> Traced:
         modules = dict(self.net.named_modules())
@@ -224,30 +293,85 @@ class _Lowering:
             except GraphProblem as error:
                 errors.append(error)
         raise_all(errors)
+        nodes, used = _live(self.nodes, outputs)
         graph = Graph(
             name=self.name,
             stage=Stage.FLOAT,
             target=self.target,
             inputs=tuple(inputs),
-            consts=tuple(self.consts.values()),
-            nodes=tuple(self.nodes),
+            consts=tuple(const for name, const in self.consts.items() if name in used),
+            nodes=nodes,
             outputs=outputs,
         )
-        return Traced(graph, self.bindings, self.observers)
+        bindings = {name: binding for name, binding in self.bindings.items() if name in used}
+        observers = {name: path for name, path in self.observers.items() if name in used}
+        return Traced(graph, bindings, observers)
+
+    def declare(self, symbol: Symbol) -> Symbol:
+        """Remember a value's type and feature order; return it."""
+        self.types[symbol.name] = symbol.type
+        self.orders.pop(symbol.name, None)
+        if symbol.torch_order:
+            self.orders[symbol.name] = symbol.torch_order
+        return symbol
+
+    def in_torch_order(self, name: str) -> str:
+        """Return the value whose features lie in torch's order: `name` itself, or a transposed copy of it."""
+        if name not in self.orders:
+            return name
+        if name not in self.reordered:
+            c, h, w = self.orders[name]
+            producer = next(n for n in self.nodes if any(v.name == name for v in n.outputs))
+            image = self._image_of(producer, (h, w, c)) or self._emit(
+                producer, f"{name}_hwc", "reshape", ReshapeInputs(name), ReshapeAttrs((h, w, c))
+            )
+            moved = self._emit(
+                producer,
+                f"{name}_chw",
+                "transpose",
+                TransposeInputs(image),
+                TransposeAttrs((0, 3, 1, 2)),
+            )
+            self.reordered[name] = self._emit(
+                producer,
+                f"{name}_torch",
+                "reshape",
+                ReshapeInputs(moved),
+                ReshapeAttrs((c * h * w,)),
+            )
+        return self.reordered[name]
+
+    def _image_of(self, producer: Node, shape: Shape) -> str:
+        """Return the image [1, *shape] that a flattening reads, "" for any other node."""
+        if not isinstance(producer.inputs, ReshapeInputs):
+            return ""
+        source: str = producer.inputs.x
+        return source if self.types[source].shape[1:] == shape else ""
+
+    def _emit(self, near: Node, name: str, op: str, inputs: Inputs[str], attrs: Attrs) -> str:
+        """Append a node that the user did not write, at the place of one that they did; return its output."""
+        types = map_inputs(inputs, lambda value: self.types[value])
+        (inferred,) = self.registry.op(op).outputs_of(attrs, types)
+        kind = TensorType(inferred.shape, DType.F32, Real())
+        symbol = self.declare(Symbol(self._unique(name), kind))
+        self.nodes.append(Node(op, inputs, attrs, (Value(symbol.name, kind),), near.location))
+        return symbol.name
 
     def _input(self, name: str) -> Symbol:
         shape = self.shape
         nhwc = (1, shape[1], shape[2], shape[0]) if len(shape) == 3 else (1, *shape)
-        kind = TensorType(nhwc, DType.F32, Real())
-        self.types[name] = kind
-        return Symbol(name, kind)
+        return self.declare(Symbol(name, TensorType(nhwc, DType.F32, Real())))
 
     def _outputs(self, argument: Any, values: Mapping[torch.fx.Node, Any]) -> tuple[str, ...]:
         if isinstance(argument, torch.fx.Node):
             argument = (argument,)
         if not isinstance(argument, tuple | list):
             raise _untraceable(f"a forward that returns {type(argument).__name__}", Location())
-        return tuple(values[node].name for node in argument if node in values)
+        found: list[Symbol] = []
+        for node in argument:
+            value = values.get(node, ())  # absent: refused already
+            found.extend(value if isinstance(value, tuple | list) else (value,))
+        return tuple(self.in_torch_order(symbol.name) for symbol in found)
 
     def _module(self, node: torch.fx.Node, module: nn.Module, values: Mapping[Any, Any]) -> Any:
         path = str(node.target)
@@ -257,7 +381,10 @@ class _Lowering:
             raise NotTraceable(
                 where=f'"{path}"',
                 what="layer",
-                want="one of isobit.nn: " + ", ".join(sorted(self.registry.layers)),
+                want="one of isobit.nn: "
+                + ", ".join(
+                    sorted(n for n, cls in self.registry.layers.items() if cls.public_name)
+                ),
                 got=type(module).__name__,
                 fix="Use a layer the chip has, or compose it from those.",
             )
@@ -282,7 +409,9 @@ class _Lowering:
             where=str(_stack_location(node)) or "forward",
             what="function",
             want="a layer of isobit.nn or one of "
-            + ", ".join(sorted({f for layer in self.registry.layers.values() for f in layer.functions})),
+            + ", ".join(
+                sorted({f for layer in self.registry.layers.values() for f in layer.functions})
+            ),
             got=shown,
             fix="Compose it from those; `isobit ops` lists what each operator accepts.",
         )
@@ -302,7 +431,9 @@ class _Lowering:
 
     def bind(self, name: str, binding: Binding) -> str:
         """Read a parameter now and remember how to read it again."""
-        value = binding.apply(_lookup(self.net, binding.path).detach()).to(torch.float64).cpu().numpy()
+        value = (
+            binding.apply(_lookup(self.net, binding.path).detach()).to(torch.float64).cpu().numpy()
+        )
         if not np.isfinite(value).all():
             raise BadWeights(
                 where=f'"{binding.path}"',
@@ -328,6 +459,16 @@ class _Lowering:
             count += 1
             candidate = f"{name}_{count}"
         return candidate
+
+
+def _live(nodes: list[Node], outputs: tuple[str, ...]) -> tuple[tuple[Node, ...], set[str]]:
+    """Return the nodes that an output depends on, and every name that they read or write."""
+    used, kept = set(outputs), []
+    for node in reversed(nodes):
+        if any(value.name in used for value in node.outputs):
+            kept.append(node)
+            used.update(operands(node.inputs), (value.name for value in node.outputs))
+    return tuple(reversed(kept)), used
 
 
 def _lookup(net: nn.Module, path: str) -> Tensor:

@@ -24,11 +24,12 @@ from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import WeightedInputs, WeightedOp
 from isobit.train import norm
 from isobit.train.export import export_graph
-from isobit.train.numbers import NumberBuilder, Numbers
+from isobit.train.numbers import NumberBuilder, Numbers, decide_all
 from isobit.train.ranges import RangeObserver, RangeOptions
 from isobit.train.selftest import require_exact
 from isobit.train.ste import quantize_real, ste_round
 from isobit.train.steps import Norm, Step, group
+from isobit.train.ties import tie
 from isobit.train.trace import Traced, trace
 
 
@@ -72,8 +73,9 @@ class Twin(nn.Module):
         self.name = name
         self.options = ranges or RangeOptions()
         self.traced: Traced = trace(net, self.input_shape, name, target)
-        self.steps, self.carried = group(self.traced.graph, load_ops())
         (source,) = self.traced.graph.inputs
+        steps, self.carried = group(self.traced.graph, load_ops())
+        self.steps, self.ties = tie(steps, source, load_ops())
         readers = [step for step in self.steps if source.name in step.activations]
         self.takes_pixels = bool(readers) and all(s.op.name == "standardize" for s in readers)
         self.frozen = False
@@ -94,7 +96,7 @@ class Twin(nn.Module):
             self.observers[_key(source.name)] = RangeObserver(self.options)
         types = self.traced.graph.type_map()
         for step in self.steps:
-            if step.op.encoding_rule is EncodingRule.FREE:
+            if step.op.rule(step.attrs) is EncodingRule.FREE:
                 self.observers[_key(step.name)] = RangeObserver(self.options)
             if issubclass(step.op, WeightedOp):
                 w: Any = step.inputs
@@ -129,6 +131,11 @@ class Twin(nn.Module):
         found = self.observers[_key(name)] if _key(name) in self.observers else None
         assert found is None or isinstance(found, RangeObserver)
         return found
+
+    def has_range(self, name: str) -> bool:
+        """Whether the range of a value was ever set."""
+        observer = self.observer(name)
+        return observer is not None and bool(observer.frozen)
 
     def frozen_range(self, name: str) -> tuple[float, float]:
         """Return the range in force of a value, real units."""
@@ -180,16 +187,25 @@ class Twin(nn.Module):
 
         Batch norms that never saw data take their statistics from this batch.
         """
+        unset = [name for name in self.ties if not self.has_range(name)]
         self._observe(x)
         self.update_ranges()
+        if unset:
+            # Steps that share an encoding did not know each other's ranges yet; what came after saw wrong codes.
+            for observer in self.observers.values():
+                assert isinstance(observer, RangeObserver)
+                observer.forget()
+            self._observe(x, again=True)
+            self.update_ranges()
 
     @torch.no_grad()
-    def _observe(self, x: Tensor) -> None:
+    def _observe(self, x: Tensor, *, again: bool = False) -> None:
         """Observe one batch: each step sees the integers its input will have under the ranges before it.
 
-        Ranges that were never set are set on the way, so one call from nothing leaves a usable network.
+        Ranges that were never set are set on the way, so one call from nothing leaves a usable network. `again`: the
+        batch was seen before, by the modules that watch inputs.
         """
-        build = NumberBuilder(self)
+        build = NumberBuilder(self, self.numbers.finest if self.ties else None)
         (source,) = self.traced.graph.inputs
         raw = self._raw_input(x)
         observer = self.observer(source.name)
@@ -198,7 +214,8 @@ class Twin(nn.Module):
         build.input()
         values = {source.name: self._carriers(raw, build.numbers.types[source.name])}
         for step in self.steps:
-            self._watcher(step, "observe", values[step.activations[0]])
+            if not again:
+                self._watcher(step, "observe", values[step.activations[0]])
             if int(self.steps_seen) == 0:
                 self._watcher(step, "freeze")
             observer = self.observer(step.name)
@@ -238,11 +255,7 @@ class Twin(nn.Module):
     def numbers(self) -> Numbers:
         """Encodings and derived constants of the frozen ranges."""
         if self._numbers is None:
-            build = NumberBuilder(self)
-            build.input()
-            for step in self.steps:
-                build.decide(step)
-            self._numbers = build.numbers
+            self._numbers = decide_all(self, self.steps)
         return self._numbers
 
     # -------------------------------------------------------------------------------------- forward

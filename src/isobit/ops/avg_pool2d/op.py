@@ -29,8 +29,8 @@ T = TypeVar("T")
 class AvgPool2dAttrs(Attrs):
     """`pad` is (top, left, bottom, right); `clamp` is in codes.
 
-    `extension`: rows below and columns right of the padding that windows may reach but that are never counted, which
-    is what torch's `ceil_mode` adds.
+    `extension`: rows below and columns right of the padding that windows may reach but that are
+    never counted, which is what torch's `ceil_mode` adds.
     """
 
     kernel: Pair
@@ -48,7 +48,7 @@ class AvgPool2dAttrs(Attrs):
         return Window(kernel=self.kernel, stride=self.stride, pad=pad)
 
     def counted(self, shape: Shape) -> Quad:
-        """Return (first row, first column, end row, end column) of what is counted, in input coordinates."""
+        """Return what is counted: (first row, first column, end row, end column) of the input."""
         top, left, bottom, right = self.pad if self.count_include_pad else (0, 0, 0, 0)
         return (-top, -left, shape[1] + bottom, shape[2] + right)
 
@@ -80,8 +80,9 @@ class AvgPool2dInputs(Inputs[T]):
 class AvgPool2d(Op[AvgPool2dAttrs, AvgPool2dInputs[Any]], name="avg_pool2d"):
     """x, y: s8 [N,H,W,C], the same encoding.
 
-    Taps on the input are summed and counted; with `count_include_pad` those on padding are too, as the code of real 0.
-    Source: docs/numerics.md; TFLite `AVERAGE_POOL_2D` (`away`), legacy CMSIS-NN `arm_avepool_q7_HWC` (`trunc`).
+    Taps on the input are summed and counted; with `count_include_pad` those on padding are too, as
+    the code of real 0. Source: docs/numerics.md; TFLite `AVERAGE_POOL_2D` (`away`), legacy CMSIS-NN
+    `arm_avepool_q7_HWC` (`trunc`).
     """
 
     absorbs_clamp = True
@@ -127,7 +128,8 @@ class AvgPool2d(Op[AvgPool2dAttrs, AvgPool2dInputs[Any]], name="avg_pool2d"):
         kernel = attrs.kernel
         x = inputs.x.to(sum_carrier(kernel[0] * kernel[1])).permute(0, 3, 1, 2)
         top, left, bottom, right = attrs.window().pad
-        # divisor_override=1 makes torch's pool a sum; its own padding must be even and at most half the kernel.
+        # divisor_override=1 makes torch's pool a sum. Its own padding must be the same on both
+        # sides and at most half the kernel.
         if (top, left) == (bottom, right) and 2 * top <= kernel[0] and 2 * left <= kernel[1]:
             sums = avg_pool2d(x, kernel, attrs.stride, (top, left), divisor_override=1)
         else:
@@ -169,11 +171,15 @@ _CASES: tuple[tuple[str, tuple[int, ...], AvgPool2dAttrs], ...] = (
         AvgPool2dAttrs((3, 3), (2, 2), (1, 1, 1, 1), True, (1, 1)),
     ),
     ("3x3 stride 3, ceil", (1, 7, 8, 3), AvgPool2dAttrs((3, 3), (3, 3), extension=(2, 1))),
-    ("3x3 stride 1, clamp", (1, 5, 6, 1), AvgPool2dAttrs((3, 3), (1, 1), (1, 1, 1, 1), clamp=(-9, 20))),
+    (
+        "3x3 stride 1, clamp",
+        (1, 5, 6, 1),
+        AvgPool2dAttrs((3, 3), (1, 1), (1, 1, 1, 1), clamp=(-50, 45)),
+    ),
     (
         "5x5 stride 2, counted, trunc",
         (1, 9, 6, 2),
-        AvgPool2dAttrs((5, 5), (2, 2), (2, 2, 1, 2), True, clamp=(-7, 127), round=Average.TRUNC),
+        AvgPool2dAttrs((5, 5), (2, 2), (2, 2, 1, 2), True, clamp=(-20, 127), round=Average.TRUNC),
     ),
     ("row", (2, 1, 9, 7), AvgPool2dAttrs((1, 4), (1, 3), (0, 1, 0, 2))),
     ("1x1 stride 2", (2, 5, 4, 3), AvgPool2dAttrs((1, 1), (2, 2))),
@@ -188,7 +194,10 @@ class AvgPool2dLayer(Layer, name="AvgPool2d", functions=("torch.nn.functional.av
     def lower(build: Any, module: Any, x: Any) -> Any:
         if module.divisor_override is not None:
             raise build.refuse(
-                "divisor_override", "None", str(module.divisor_override), "Scale the weights of the next layer."
+                "divisor_override",
+                "None",
+                str(module.divisor_override),
+                "Scale the weights of the next layer.",
             )
         kernel = pair(module.kernel_size)
         stride = pair(kernel if module.stride is None else module.stride)

@@ -1,4 +1,4 @@
-/* avg_pool2d, int8, NHWC: the definition, with one reciprocal per window instead of a division per channel. */
+/* avg_pool2d, int8, NHWC: the definition; one reciprocal per window, no division per channel. */
 #include "isobit_rt.h"
 
 typedef struct {
@@ -15,8 +15,9 @@ ISOBIT_KERNEL int32_t avg_pool2d_inside(int32_t start, int32_t size, int32_t fir
     return high > low ? high - low : 0;
 }
 
-/* size / count, exactly. With inverse = floor(2^s / count) + 1 the product is too large by less than 1 / count where
-   size * count < 2^s; size <= 128.5 * count, so s = 24 serves 361 values (in 32 bits), s = 31 serves 4088. */
+/* size / count, exactly. With inverse = floor(2^s / count) + 1 the product is too large by less
+   than 1 / count where size * count < 2^s; size <= 128.5 * count, so s = 24 serves 361 values (in
+   32 bits), s = 31 serves 4088. */
 ISOBIT_KERNEL int32_t avg_pool2d_divide(uint32_t size, uint32_t inverse, int32_t wide) {
     return (int32_t)(wide ? (uint32_t)(((uint64_t)size * inverse) >> 31) : size * inverse >> 24);
 }

@@ -14,6 +14,7 @@ from isobit.core.types import AnyArray, FloatArray, IntArray, TensorType
 from isobit.ir.graph import Attrs
 from isobit.ops import sampling
 from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Sample
+from isobit.ops.depthwise_conv2d.op import DepthwiseConv2dAttrs
 from isobit.ops.weighted import (
     WeightedInputs,
     WeightedOp,
@@ -134,6 +135,10 @@ class Conv2dLayer(Layer, name="Conv2d", functions=("torch.conv2d", "torch.nn.fun
         window = Window(kernel=kernel, stride=pair(module.stride), dilation=dilation)
         pads = torch_padding(module.padding, window)
         b = None if module.bias is None else build.parameter("bias")
+        if module.groups == module.in_channels > 1:
+            w = build.parameter("weight", view=(module.out_channels, *kernel), permute=(1, 2, 0))
+            depthwise = DepthwiseConv2dAttrs(window.stride, pads, dilation)
+            return build.node("depthwise_conv2d", WeightedInputs(x.name, w, b), depthwise)
         w = build.parameter("weight", permute=(0, 2, 3, 1))
         attrs = Conv2dAttrs(window.stride, pads, dilation, module.groups)
         return build.node("conv2d", WeightedInputs(x.name, w, b), attrs)

@@ -1,4 +1,4 @@
-"""depthwise_conv2d: y[n,oy,ox,o] = clamp(Zy + R(b[o] + sum (x[n,iy,ix,o//multiplier] - Zx) * w[ky,kx,o]))."""
+"""depthwise_conv2d: y[n,oy,ox,o] = clamp(Zy + R(b[o] + sum (x[n,iy,ix,o/m] - Zx) * w[ky,kx,o]))."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class DepthwiseConv2dAttrs(Attrs):
 class DepthwiseConv2d(WeightedOp[DepthwiseConv2dAttrs], name="depthwise_conv2d"):
     """x: s8 [N,H,W,C]; w: s8 [KH,KW,O], O = C * multiplier; b: s32 [O]; y: s8 [N,OH,OW,O].
 
-    `conv2d` with as many groups as input channels. Source: docs/numerics.md; TFLite `DEPTHWISE_CONV_2D`.
+    `conv2d` with as many groups as input channels. Source: docs/numerics.md; TFLite
+    `DEPTHWISE_CONV_2D`.
     """
 
     channel_axis = 2
@@ -104,7 +105,9 @@ class DepthwiseConv2d(WeightedOp[DepthwiseConv2dAttrs], name="depthwise_conv2d")
         rng = np.random.default_rng(25)
         for label, x, w, attrs in _CASES:
             for rule in (None, Rounding.HALF_UP, Rounding.TFLITE_DOUBLE):
-                yield _sample(rng, f"{label}/{'shift' if rule is None else rule.value}", x, w, attrs, rule)
+                yield _sample(
+                    rng, f"{label}/{'shift' if rule is None else rule.value}", x, w, attrs, rule
+                )
 
 
 def _sums(attrs: DepthwiseConv2dAttrs, x: AnyArray, w: AnyArray) -> AnyArray:

@@ -40,7 +40,10 @@ class GlobalAvgPoolInputs(Inputs[T]):
 
 
 class GlobalAvgPool(Op[GlobalAvgPoolAttrs, GlobalAvgPoolInputs[Any]], name="global_avg_pool"):
-    """x: s8 [N,H,W,C]; y: s8 [N,1,1,C], the same encoding. Source: docs/numerics.md; TFLite `MEAN` over H and W."""
+    """x: s8 [N,H,W,C]; y: s8 [N,1,1,C], the same encoding.
+
+    Source: docs/numerics.md; ONNX `GlobalAveragePool`.
+    """
 
     absorbs_clamp = True
 
@@ -100,7 +103,7 @@ class GlobalAvgPool(Op[GlobalAvgPoolAttrs, GlobalAvgPoolInputs[Any]], name="glob
             ("4x3", (40, 4, 3, 6), zero, GlobalAvgPoolAttrs()),
             ("4x3 with zero point", (40, 4, 3, 5), shifted, GlobalAvgPoolAttrs()),
             ("2x2, trunc", (40, 2, 2, 7), shifted, GlobalAvgPoolAttrs(round=Average.TRUNC)),
-            ("7x7, clamp", (20, 7, 7, 9), zero, GlobalAvgPoolAttrs((-6, 5))),
+            ("7x7, clamp", (20, 7, 7, 9), zero, GlobalAvgPoolAttrs((-60, 50))),
             ("one pixel", (9, 1, 1, 8), shifted, GlobalAvgPoolAttrs()),
             ("25x40", (30, 25, 40, 3), zero, GlobalAvgPoolAttrs()),
         )
@@ -126,7 +129,7 @@ class AdaptiveAvgPool2dLayer(
     def lower(build: Any, module: Any, x: Any) -> Any:
         size = module.output_size
         wanted = tuple(size) if isinstance(size, tuple | list) else (size, size)
-        own = x.type.shape[1:3]
+        own = (*x.type.shape[1:3], 0, 0)  # None keeps the input's size
         if tuple(o if w is None else w for w, o in zip(wanted, own, strict=False)) != (1, 1):
             raise build.refuse(
                 "output size",
@@ -155,4 +158,6 @@ class MeanFunction(Layer, functions=("torch.mean", "Tensor.mean")):
         pooled = build.node("global_avg_pool", GlobalAvgPoolInputs(x.name), GlobalAvgPoolAttrs())
         if keep:
             return pooled
-        return build.node("reshape", ReshapeInputs(pooled.name), ReshapeAttrs(pooled.type.shape[3:]))
+        return build.node(
+            "reshape", ReshapeInputs(pooled.name), ReshapeAttrs(pooled.type.shape[3:])
+        )

@@ -1,4 +1,4 @@
-/* global_avg_pool, int8, NHWC: the definition, dividing by a reciprocal. x and y may be the same buffer. */
+/* global_avg_pool, int8, NHWC: the definition, dividing by a reciprocal. y may be x. */
 #include "isobit_rt.h"
 
 typedef struct {
@@ -8,8 +8,8 @@ typedef struct {
 } global_avg_pool_s8_geometry;
 
 /* With inverse = floor(2^shift / pixels) + 1 a product is too large by less than 1 / pixels where
-   size * pixels < 2^shift. size <= 128.5 * pixels and shift = 8 + 2 * ceil(log2(pixels)), so the quotient is exact;
-   pixels < 2^23 keeps the inverse in 32 bits and the product in 64. */
+   size * pixels < 2^shift. size <= 128.5 * pixels and shift = 8 + 2 * ceil(log2(pixels)), so the
+   quotient is exact; pixels < 2^23 keeps the inverse in 32 bits and the product in 64. */
 ISOBIT_KERNEL void global_avg_pool_s8(global_avg_pool_s8_geometry g, const int8_t *x,
                                       const isobit_quant *q, int8_t *y) {
     const isobit_quant k = *q;

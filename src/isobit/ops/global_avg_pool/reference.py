@@ -50,4 +50,5 @@ class Reference(Kernel, op="global_avg_pool", function="global_avg_pool_s8"):
 
     @staticmethod
     def cycles(attrs: GlobalAvgPoolAttrs, q: NodeTypes[Any]) -> float:
-        return 5.0 * q.inputs.x.elements + 20.0 * q.output.elements
+        x, y = q.inputs.x, q.output
+        return 5.0 * float(x.elements) + 20.0 * y.elements

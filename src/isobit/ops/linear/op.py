@@ -96,9 +96,9 @@ class Linear(WeightedOp[LinearAttrs], name="linear"):
             ("one input", 4, 1, 3, (-128, 127)),
             ("word-aligned", 3, 32, 8, (-128, 127)),
             ("odd", 3, 35, 7, (-128, 127)),
-            ("one output", 5, 17, 1, (-128, 127)),
+            ("one output", 12, 17, 1, (-128, 127)),
             ("relu clamp", 3, 64, 10, (0, 127)),
-            ("wide", 1, 300, 4, (-100, 90)),
+            ("wide", 3, 300, 4, (-100, 90)),
         )
         for label, n, i, o, clamp in cases:
             for rule in (None, Rounding.HALF_UP, Rounding.TFLITE_DOUBLE):

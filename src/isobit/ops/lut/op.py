@@ -32,9 +32,9 @@ from isobit.ops.base import (
     NodeTypes,
     Op,
     Sample,
-    Scheme,
     is_float,
 )
+from isobit.ops.schemes import Scheme
 from isobit.ops.lut.functions import EXACT, Parameters, table
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class Lut(Op[LutAttrs, LutInputs[Any]], name="lut"):
     """x, y: s8, the same shape; table: s8 [256] in the order of the codes -128..127."""
 
     constants = ("table",)
+    takes_any_encoding = True
     encoding_rule = EncodingRule.FREE
     elementwise = True
 

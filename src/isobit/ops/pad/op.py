@@ -90,7 +90,7 @@ class Pad(Op[PadAttrs, PadInputs[Any]], name="pad"):
             ("border", (2, 4, 5, 3), PadAttrs(((1, 1), (1, 1), (0, 0))), Affine((0.05,), -7)),
             ("one side", (1, 4, 4, 5), PadAttrs(((0, 1), (2, 0), (0, 0))), Pow2((5,))),
             ("channels", (2, 4, 4, 6), PadAttrs(((0, 0), (1, 0), (1, 2))), Affine((0.05,), 9)),
-            ("code", (2, 5, 5, 2), PadAttrs(((1, 1), (0, 0), (0, 0)), -128), Affine((0.1,), 4)),
+            ("code", (2, 5, 5, 2), PadAttrs(((1, 1), (0, 0), (0, 0)), -77), Affine((0.1,), 4)),
             ("features", (5, 21), PadAttrs(((3, 4),)), Affine((0.1,), -20)),
             ("nothing", (3, 9), PadAttrs(((0, 0),)), Pow2((6,))),
         )

@@ -44,7 +44,7 @@ class Reference(Kernel, op="pad", function="pad_s8"):
         # The output leads most at the last input element: by all that is inserted before it.
         x, y = q.inputs.x.shape[1:], q.output.shape[1:]
         last = np.ravel_multi_index([p[0] + n - 1 for p, n in zip(attrs.pads, x, strict=True)], y)
-        return int(last) + 1 - q.inputs.x.elements
+        return int(last) + 1 - int(q.inputs.x.elements)
 
     @staticmethod
     def cycles(attrs: PadAttrs, q: NodeTypes[Any]) -> float:

@@ -44,8 +44,9 @@ def product(a: IntArray, b: IntArray | int) -> IntArray:
     return result
 
 
-def divide_by_power(a: IntArray, power: IntArray) -> IntArray:
+def divide_by_power(a: IntArray, power: IntArray | int) -> IntArray:
     """`a * 2^-power` to the nearest integer, ties away from zero (RoundingDivideByPOT)."""
+    power = np.asarray(power, dtype=np.int64)
     half = np.where(power > 0, np.int64(1) << np.maximum(power - 1, 0), 0)
     result: IntArray = np.sign(a) * ((np.abs(a) + half) >> power)
     return result
@@ -62,8 +63,7 @@ def exp_of_negative(a: IntArray) -> IntArray:
     x = (near << 5) + (1 << 28)
     x2 = product(x, x)
     x3, x4 = product(x2, x), product(x2, x2)
-    one = np.int64(1)
-    tail = divide_by_power(product(divide_by_power(x4, 2 * one) + x3, ONE_THIRD) + x2, one)
+    tail = divide_by_power(product(divide_by_power(x4, 2) + x3, ONE_THIRD) + x2, 1)
     result = EXP_OF_MINUS_EIGHTH + product(x + tail, EXP_OF_MINUS_EIGHTH)
     for bit, constant in enumerate(EXP_OF_POWERS, start=24):
         result = np.where((rest >> bit) & 1 == 1, product(result, constant), result)

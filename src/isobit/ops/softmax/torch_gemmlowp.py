@@ -29,13 +29,13 @@ def _product(a: Tensor, b: Tensor | int) -> Tensor:
 
 
 def _exp(a: Tensor) -> Tensor:
-    rest = (-a + (1 << 24)) >> 24  # quarters, after a step of at most 1/4 towards zero
-    rest = torch.where((a & ((1 << 24) - 1)) == 0, rest - 1, rest - 1)
+    rest = -(a >> 24) - 1  # in quarters; what remains of a lies in [-1/4, 0)
     near = a + (rest << 24)
     x = (near << 5) + (1 << 28)
     square = _product(x, x)
     fourth = _product(square, square)
-    inner = _product(((fourth + 2 - (fourth < 0).long()) >> 2) + _product(square, x), 715827883) + square
+    # Divisions by 4 and 2 round ties away from zero; a fourth power is never negative.
+    inner = _product(((fourth + 2) >> 2) + _product(square, x), 715827883) + square
     tail = (inner + 1 - (inner < 0).long()) >> 1
     value = 1895147668 + _product(x + tail, 1895147668)
     for bit, constant in enumerate(_EXP):

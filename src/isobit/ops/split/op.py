@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from isobit.core.errors import BadAttribute
-from isobit.core.types import Affine, Encoding, FloatArray, IntArray, Pow2, TensorType
+from isobit.core.types import Affine, AnyArray, Encoding, FloatArray, IntArray, Pow2, TensorType
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
 from isobit.ops.axes import require_axis
@@ -67,11 +67,11 @@ class Split(Op[SplitAttrs, SplitInputs[Any]], name="split"):
     def integer(
         attrs: SplitAttrs, q: NodeTypes[Any], inputs: SplitInputs[IntArray]
     ) -> tuple[IntArray, ...]:
-        return tuple(np.split(inputs.x, np.cumsum(attrs.sizes)[:-1], axis=attrs.axis))
+        return _slices(attrs, inputs.x)
 
     @staticmethod
     def real(attrs: SplitAttrs, inputs: SplitInputs[FloatArray]) -> tuple[FloatArray, ...]:
-        return tuple(np.split(inputs.x, np.cumsum(attrs.sizes)[:-1], axis=attrs.axis))
+        return _slices(attrs, inputs.x)
 
     @staticmethod
     def surrogate(
@@ -102,6 +102,13 @@ class Split(Op[SplitAttrs, SplitInputs[Any]], name="split"):
             )
             types = NodeTypes(SplitInputs(x), outputs)
             yield Sample(label, attrs, types, SplitInputs(sampling.codes(rng, shape)))
+
+
+def _slices(attrs: SplitAttrs, x: AnyArray) -> tuple[AnyArray, ...]:
+    starts = np.cumsum((0, *attrs.sizes)).tolist()
+    return tuple(
+        x.take(range(a, b), axis=attrs.axis) for a, b in zip(starts, starts[1:], strict=False)
+    )
 
 
 def _lower(build: Any, x: Any, axis: int, sizes: tuple[int, ...]) -> Any:

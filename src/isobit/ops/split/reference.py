@@ -33,4 +33,4 @@ class Reference(Kernel, op="split", function="split_bytes"):
     @staticmethod
     def cycles(attrs: SplitAttrs, q: NodeTypes[Any]) -> float:
         runs, _ = outer_inner(q.inputs.x.shape, attrs.axis)
-        return 4.0 * q.inputs.x.size_bytes + 20.0 * runs * len(attrs.sizes)
+        return 4.0 * float(q.inputs.x.size_bytes) + 20.0 * runs * len(attrs.sizes)

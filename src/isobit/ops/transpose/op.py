@@ -136,7 +136,8 @@ class TransposeFunction(
         x = found["input"]
         rank = len(x.type.shape)
         a, b = (found.get(f"dim{i}", found.get(f"axis{i}")) for i in (0, 1))
-        if not all(isinstance(dim, int) and -rank <= dim < rank for dim in (a, b)):
+        legal = range(-rank, rank)
+        if a is None or b is None or a not in legal or b not in legal:
             raise build.refuse(
                 "dims", f"two axes of {rank}", f"{a}, {b}", "Give two axes after the batch."
             )

@@ -1,4 +1,4 @@
-"""Confusion matrix: true class by row, answer by column. Right answers and errors have a scale of their own."""
+"""Confusion matrix: true class by row, answer by column; errors have a scale of their own."""
 
 from __future__ import annotations
 
@@ -88,32 +88,20 @@ def _cell(table: Confusion, i: int, j: int, size: float, worst: int) -> Markup:
             value, pct((j + 0.5) / amount), y + size / 2 + 4, f"count middle {strong}".strip()
         )
         parts.append(words)
-    tip = f"{table.classes[i]} taken for {table.classes[j]}: {units.count(value)} of {units.count(total)}"
-    if i == j:
-        tip = f"{table.classes[i]} right: {units.count(value)} of {units.count(total)}"
+    what = "right" if i == j else f"taken for {table.classes[j]}"
+    tip = f"{table.classes[i]} {what}: {units.count(value)} of {units.count(total)}"
     return tag("g", *parts, class_="mark", data_tip=tip)
 
 
 def _description(table: Confusion) -> str:
     words = f"{units.count(table.right)} of {units.count(table.total)} examples right."
-    for count, true, answer in _errors(table)[:1]:
+    for count, true, answer in table.errors()[:1]:
         words += f" Most frequent error: {true} taken for {answer}, {units.count(count)} times."
     return words
 
 
-def _errors(table: Confusion) -> list[tuple[int, str, str]]:
-    """Return (count, true class, answer) of every kind of error that occurred, most frequent first."""
-    pairs = [
-        (count, table.classes[i], table.classes[j])
-        for i, row in enumerate(table.counts)
-        for j, count in enumerate(row)
-        if i != j and count
-    ]
-    return sorted(pairs, key=lambda pair: -pair[0])
-
-
 def _frequent(table: Confusion) -> Markup:
-    errors = _errors(table)[:_ERRORS_MOST]
+    errors = table.errors()[:_ERRORS_MOST]
     if not errors:
         return Markup("")
     items = [

@@ -8,6 +8,7 @@ from isobit.report.svg import (
     Markup,
     Scale,
     clipped,
+    ending,
     every,
     grid_lines,
     join,
@@ -21,7 +22,10 @@ from isobit.report.svg import (
 )
 
 HEIGHT = 320
-MARGIN = (40, 4, 44, 66)
+MARGIN = (40, 4, 44, 74)
+_WIDTH = 960
+"""Roughly, on a desk; decides only whether a name has room."""
+_NAME_LEAST = 44
 
 
 def draw(report: Report) -> str:
@@ -49,8 +53,9 @@ def draw(report: Report) -> str:
         id_="memory",
         title="RAM over time",
         desc=(
-            f"{len(report.lifetimes)} buffers in an arena of {units.count(arena)} bytes; the highest address is in "
-            f"use while node {peak.index} ({peak.op}) runs. {len(overlaps)} pairs of buffers share bytes."
+            f"{len(report.lifetimes)} buffers in an arena of {units.count(arena)} bytes; the "
+            f"highest address is in use while node {peak.index} ({peak.op}) runs. "
+            f"{len(overlaps)} pairs of buffers share bytes."
         ),
         height=HEIGHT,
         margin=MARGIN,
@@ -109,12 +114,15 @@ def _names(report: Report, y: Scale) -> list[Markup]:
         line = top + min(15.0, height / 2 + 4)
         space = 28.0 if height >= 34 else 14.0
         clash = any(f == life.first and line < e and s < line + space for f, s, e in taken)
-        if height < 13 or clash:
+        room = (life.last + 1 - life.first) / amount * _WIDTH
+        if height < 13 or room < _NAME_LEAST or clash:
             continue
         taken.append((life.first, line, line + space))
-        words = [label(life.name, 7, line - top, "mono halo")]
+        words = [label(ending(life.name, int(room / 7.2) - 1), 7, line - top, "mono halo")]
         if height >= 34:
-            words.append(label(units.short_bytes(life.size_bytes), 7, line - top + 15, "soft small halo"))
+            words.append(
+                label(units.short_bytes(life.size_bytes), 7, line - top + 15, "soft small halo")
+            )
         width = pct((life.last + 1 - life.first) / amount)
         found.append(clipped(pct(life.first / amount), top, width, height, *words))
     return found

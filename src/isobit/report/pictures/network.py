@@ -1,18 +1,20 @@
-"""The graph: a box per node in execution order, an arrow per activation, residual branches in lanes at the left.
+"""The graph: a box per node in execution order, an arrow per activation, branches in lanes.
 
-The order of execution runs down one column, then down the next. A column ends where few edges cross, so that a block
-with its branch stays together; whatever crosses runs through the gap between the columns. Lanes are given out first
-fit by where they start: O(edges * lanes), optimal for intervals.
+The order of execution runs down one column, then down the next. A column ends where few edges
+cross, so that a block with its branch stays together; whatever crosses runs through the gap between
+the columns. Lanes are given out first fit by where they start: O(edges * lanes), optimal for
+intervals.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from isobit.report import units
 from isobit.report.report import Port, Report, Step
-from isobit.report.svg import Markup, join, label, picture, shorten, tag, text
+from isobit.report.svg import Markup, ending, join, label, picture, shorten, tag, text
 
 WIDE = 1040
 NARROW = 340
@@ -20,8 +22,8 @@ BOX_HEIGHT = 46
 PITCH = 66
 LANE = 11
 MARGIN = 6
-_OP_WIDTH = 7.9
-_MONO_WIDTH = 6.75
+_OP_WIDTH = 8.7
+_MONO_WIDTH = 7.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,10 @@ class _Edge:
 
 
 def draw(report: Report) -> str:
-    """Return the picture twice, for wide and narrow screens (the style sheet shows one); "" without nodes."""
+    """Return the picture for wide and for narrow screens (the style sheet shows one).
+
+    "" without nodes.
+    """
     if not report.steps:
         return ""
     boxes = [*map(_input, report.inputs), *map(_step, report.steps), *map(_output, report.outputs)]
@@ -70,7 +75,7 @@ def _frame(kind: str, drawing: tuple[Markup, float, float], desc: str) -> Markup
     return tag("div", whole, class_=f"{kind}-only graph", style=f"width:{width:.0f}px")
 
 
-# ------------------------------------------------------------------------------------------------ boxes
+# -------------------------------------------------------------------------------------------- boxes
 
 
 def _input(port: Port) -> _Box:
@@ -124,7 +129,7 @@ def _edges(boxes: list[_Box]) -> list[_Edge]:
 
 
 def _breaks(amount: int, edges: list[_Edge], columns: int) -> list[int]:
-    """Return where columns start, and the end: near equal heights, but where the fewest edges cross."""
+    """Return where columns start, and the end: near equal heights, where the fewest edges cross."""
     breaks = [0]
     for column in range(1, columns):
         ideal = column * amount / columns
@@ -137,7 +142,7 @@ def _breaks(amount: int, edges: list[_Edge], columns: int) -> list[int]:
     return [*breaks, amount]
 
 
-# ------------------------------------------------------------------------------------------------ drawing
+# ------------------------------------------------------------------------------------------ drawing
 
 
 def _drawing(
@@ -196,12 +201,7 @@ def _drawing(
             points += [(lane, y2 + BOX_HEIGHT / 2 - 8), (left[b], y2 + BOX_HEIGHT / 2 - 8)]
             drawn.append(_arrow(points, "edge branch"))
     drawn += [_box(box, left[column_of[i]], y_of(i), box_width) for i, box in enumerate(boxes)]
-    height = (
-        top
-        + max(b - a for a, b in zip(breaks, breaks[1:], strict=False)) * PITCH
-        - PITCH
-        + BOX_HEIGHT
-    )
+    height = top + max(b - a for a, b in pairwise(breaks)) * PITCH - PITCH + BOX_HEIGHT
     return join(drawn), x - gap + MARGIN, height + MARGIN
 
 
@@ -263,7 +263,7 @@ def _box(box: _Box, x: float, y: float, width: float) -> Markup:
         label(shorten(box.shape, max(shape_space, 8)), x + 12, y + 36, "mono"),
     ]
     if space > 2:
-        parts.append(label(shorten(box.name, space), x + width - 12, y + 19, "mono soft end"))
+        parts.append(label(ending(box.name, space), x + width - 12, y + 19, "mono soft end"))
     if box.note:
         parts.append(label(shorten(box.note, 24), x + width - 12, y + 36, "mono soft end"))
     if "weighted" in box.class_:

@@ -62,7 +62,7 @@ def _loss(epochs: Sequence[Epoch]) -> Markup:
         [("train", lambda e: e.loss)],
         id_="loss",
         title="Training loss by epoch",
-        desc=f"From {epochs[0].loss:.4f} in epoch {epochs[0].epoch} to {epochs[-1].loss:.4f} in {epochs[-1].epoch}.",
+        desc=f"From {epochs[0].loss:.4f} to {epochs[-1].loss:.4f} in {len(epochs)} epochs.",
     )
 
 
@@ -82,7 +82,8 @@ def _accuracy(epochs: Sequence[Epoch], best: Epoch) -> Markup:
         id_="accuracy",
         title="Accuracy by epoch",
         desc=(
-            f"Validation on the chip's integers: {units.accuracy(epochs[-1].val_accuracy)} at the end, best "
+            "Validation on the chip's integers: "
+            f"{units.accuracy(epochs[-1].val_accuracy)} at the end, best "
             f"{units.accuracy(best.val_accuracy)} in epoch {best.epoch}."
         ),
     )
@@ -126,7 +127,7 @@ def _panel(
 
 
 def _curve(places: Sequence[tuple[float, float]], class_: str) -> Markup:
-    """Return a line in a box of its own that stretches with the picture's width; strokes keep theirs."""
+    """Return a line in a box that stretches with the picture's width; its stroke does not."""
     path = "M" + "L".join(f"{number(x * 1000)} {number(y)}" for x, y in places)
     return tag(
         "svg",
@@ -144,6 +145,7 @@ def _curve(places: Sequence[tuple[float, float]], class_: str) -> Markup:
 def _tip(epoch: Epoch) -> str:
     return (
         f"epoch {epoch.epoch}\nloss {epoch.loss:.4f}\n"
-        f"validation {units.accuracy(epoch.val_accuracy)}\ntraining {units.accuracy(epoch.train_accuracy)}\n"
+        f"validation {units.accuracy(epoch.val_accuracy)}\n"
+        f"training {units.accuracy(epoch.train_accuracy)}\n"
         f"learning rate {epoch.learning_rate:.3g}\n{epoch.seconds:,.1f} s"
     )

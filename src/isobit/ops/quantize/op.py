@@ -1,0 +1,153 @@
+"""quantize: float32 to int8, `clamp(Zy + round_half_away(x * k * 2^-e))`, in integer arithmetic."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+
+from isobit.core import fixed
+from isobit.core.dtypes import DType
+from isobit.core.errors import BadAttribute, BadShape, IsobitError, raise_all
+from isobit.core.types import (
+    Affine,
+    AnyArray,
+    Encoding,
+    FloatArray,
+    IntArray,
+    Pow2,
+    Real,
+    TensorType,
+    scale_of,
+)
+from isobit.ir.graph import Attrs, Inputs
+from isobit.ops import sampling
+from isobit.ops.base import Cost, EncodingRule, Inferred, NodeTypes, Op, Sample
+from isobit.ops.schemes import Scheme
+
+T = TypeVar("T")
+
+BEYOND = 1 << 16
+"""A magnitude that saturates with every zero point, and leaves room in int32."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeAttrs(Attrs):
+    """`clamp` is in output codes."""
+
+    clamp: tuple[int, int] = (-128, 127)
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeInputs(Inputs[T]):
+    """x: f32, any shape; mult: s32 [1], k in 0..2^31-1; shift: s32 [1], e. Both absent in float graphs."""
+
+    x: T
+    mult: T | None = field(default=None, kw_only=True)
+    shift: T | None = field(default=None, kw_only=True)
+
+
+class Quantize(Op[QuantizeAttrs, QuantizeInputs[Any]], name="quantize"):
+    """x: f32; y: s8, the same shape. A float is read as `(-1)^s * m * 2^t`, m < 2^24; NaN is 0, infinity saturates."""
+
+    constants = ("mult", "shift")
+    encoding_rule = EncodingRule.FREE
+    elementwise = True
+
+    @staticmethod
+    def infer(attrs: QuantizeAttrs, types: QuantizeInputs[TensorType]) -> Inferred:
+        errors: list[IsobitError] = []
+        if types.x.dtype not in (DType.F32, DType.F64):
+            errors.append(
+                BadShape(
+                    where="quantize",
+                    what="input dtype",
+                    want="f32",
+                    got=types.x.dtype.value,
+                    fix="Codes become other codes with requantize.",
+                )
+            )
+        if not -128 <= attrs.clamp[0] <= attrs.clamp[1] <= 127:
+            errors.append(
+                BadAttribute(
+                    where="quantize",
+                    what="clamp",
+                    want="-128 <= low <= high <= 127",
+                    got=str(attrs.clamp),
+                    fix="Clamps are output codes of int8.",
+                )
+            )
+        raise_all(errors)
+        # A float graph has no multiplier: there the operator passes its input on.
+        return Inferred(types.x.shape, types.x.dtype if types.mult is None else DType.S8)
+
+    @staticmethod
+    def integer(
+        attrs: QuantizeAttrs, q: NodeTypes[Any], inputs: QuantizeInputs[AnyArray]
+    ) -> IntArray:
+        """`inputs.x` holds float32 values; only their bits are used."""
+        assert inputs.mult is not None and inputs.shift is not None
+        bits = np.ascontiguousarray(inputs.x, dtype=np.float32).view(np.uint32).astype(np.int64)
+        exponent, fraction = bits >> 23 & 0xFF, bits & 0x7FFFFF
+        m = fraction + np.where(exponent > 0, 1 << 23, 0)
+        n = np.int64(inputs.shift[0]) + 150 - np.maximum(exponent, 1)
+        right, left = np.clip(n, 0, 62), np.clip(-n, 0, 16)
+        half = np.where(right > 0, np.int64(1) << np.maximum(right - 1, 0), 0)
+        rounded = np.minimum((m * np.int64(inputs.mult[0]) + half) >> right, BEYOND)
+        magnitude = np.minimum(rounded << left, BEYOND)
+        magnitude = np.where(exponent == 0xFF, np.where(fraction == 0, BEYOND, 0), magnitude)
+        signed = np.where(bits >> 31 == 1, -magnitude, magnitude)
+        return fixed.saturate(signed + q.output.zero, *attrs.clamp)
+
+    @staticmethod
+    def real(attrs: QuantizeAttrs, inputs: QuantizeInputs[FloatArray]) -> FloatArray:
+        return inputs.x
+
+    @staticmethod
+    def cost(attrs: QuantizeAttrs, q: NodeTypes[Any]) -> Cost:
+        return Cost(reads=q.inputs.x.elements, writes=q.output.elements)
+
+    @staticmethod
+    def derive(
+        attrs: QuantizeAttrs, q: NodeTypes[Any], scheme: Scheme, consts: Any
+    ) -> tuple[QuantizeAttrs, Mapping[str, AnyArray]]:
+        """`1/Sy = k * 2^-e` with k the Q31 mantissa: exactly 2^30 for a power of two."""
+        mantissa, exponent = math.frexp(1.0 / float(scale_of(q.output.encoding)[0]))
+        # Rounding up to 2^31 would need a mantissa within 2^-32 of 1; the largest k is as near.
+        mult = min(math.floor(mantissa * 2.0**31 + 0.5), fixed.INT32_MAX)
+        return attrs, {
+            "mult": np.asarray([mult], dtype=np.int32),
+            "shift": np.asarray([31 - exponent], dtype=np.int32),
+        }
+
+    @staticmethod
+    def samples() -> Iterator[Sample[Any]]:
+        rng = np.random.default_rng(37)
+        cases: tuple[tuple[str, tuple[int, ...], Encoding, float, tuple[int, int]], ...] = (
+            ("affine", (2, 3, 4, 5), Affine((0.037,), -9), 2.0, (-128, 127)),
+            ("pow2, ties", (3, 33), Pow2((4,)), 4.0, (-128, 127)),
+            ("clamp", (2, 40), Affine((0.05,), 3), 2.0, (-100, 90)),
+            ("large values", (2, 40), Affine((3.0e30,), 5), 1.0e32, (-128, 127)),
+            ("tiny values", (2, 40), Affine((1.0e-38,), 1), 5.0e-37, (-128, 127)),
+            ("NaN, infinities, zeros, subnormal", (2, 24), Affine((1.5,), -4), 60.0, (-128, 127)),
+        )
+        for label, shape, encoding, spread, clamp in cases:
+            values = (rng.normal(0, 1, size=shape) * spread).astype(np.float32)
+            if "ties" in label:
+                values = (np.rint(values * 32) / 32).astype(np.float32)
+            if "NaN" in label:
+                special = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-45, -1e-40, 3.4e38]
+                values[:, : len(special)] = special
+            x = TensorType((1, *shape[1:]), DType.F32, Real())
+            y = sampling.kind((1, *shape[1:]), encoding)
+            inputs: QuantizeInputs[TensorType] = QuantizeInputs(
+                x, mult=sampling.raw32(1), shift=sampling.raw32(1)
+            )
+            types = NodeTypes(inputs, (y,))
+            attrs = QuantizeAttrs(clamp)
+            _, derived = Quantize.derive(attrs, types, Scheme.AFFINE, None)
+            numbers = {name: array.astype(np.int64) for name, array in derived.items()}
+            yield Sample(label, attrs, types, QuantizeInputs(values, **numbers))

@@ -1,0 +1,126 @@
+"""A third party adds an operator, a kernel and a core from its own wheel; no file of isobit changes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toy_install import ROOT, WHEEL, by_hand, install
+
+from isobit.core.errors import DoesNotFit
+
+SOURCE = ROOT / "src" / "isobit"
+PAGES = ("add-an-operator.md", "add-a-kernel.md", "add-a-target.md")
+
+
+def _digest() -> str:
+    files = sorted(p for p in SOURCE.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    joined = b"".join(str(p).encode() + hashlib.sha256(p.read_bytes()).digest() for p in files)
+    return hashlib.sha256(joined).hexdigest()
+
+
+def _python(folder: Path, *arguments: str) -> str:
+    paths = os.pathsep.join([str(folder), str(SOURCE.parent)])
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("toy") / "site"
+    install(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def proof(installed: Path) -> dict[str, Any]:
+    if find_spec("torch") is None or find_spec("ziglang") is None or find_spec("unicorn") is None:
+        pytest.skip("torch, ziglang or unicorn is not installed")
+    before = _digest()
+    script = str(Path(__file__).with_name("toy_proof.py"))
+    found = json.loads(_python(installed, script, str(installed.parent / "out")))
+    found["untouched"] = _digest() == before
+    return dict(found)
+
+
+def test_toy_target_is_listed(installed: Path, proof: dict[str, Any]) -> None:
+    assert "toy-m4" in proof["targets"]
+    assert "toy-m4" in _python(installed, "-m", "isobit", "targets", "toy-m4")
+
+
+def test_toy_target_refuses_what_does_not_fit(proof: dict[str, Any]) -> None:
+    assert proof["refused"].startswith(f"{DoesNotFit.code} model on toy-m4: RAM: want at most 16,384")
+
+
+def test_toy_kernel_is_chosen_where_it_is_legal(proof: dict[str, Any]) -> None:
+    assert {"reference", "toy_1x1"} <= set(proof["kernels"])
+    for scheme in ("affine", "pow2"):
+        chosen = proof[f"chosen {scheme}"]
+        assert chosen["conv2d mix"] == "toy_1x1"
+        assert chosen["conv2d stem"] != "toy_1x1"
+        assert chosen["negate negate"] == "reference"
+
+
+def test_toy_operator_and_kernel_are_exact(proof: dict[str, Any]) -> None:
+    names = [f"{s} {on}" for s in ("affine", "pow2") for on in ("torch", "host", "cortex-m4", "toy-m4")]
+    assert proof["differing"] == dict.fromkeys(names, 0)
+
+
+def test_toy_operator_trains(proof: dict[str, Any]) -> None:
+    assert proof["layer"]
+    assert proof["gradient affine"] > 0
+    assert proof["gradient pow2"] > 0
+
+
+def test_toy_wheel_edits_nothing_of_ours(proof: dict[str, Any]) -> None:
+    assert proof["untouched"]
+
+
+def test_toy_wheel_by_hand_equals_its_pyproject(tmp_path: Path) -> None:
+    by_hand(tmp_path)
+    text = _python(
+        tmp_path,
+        "-c",
+        "from importlib.metadata import entry_points as e;"
+        "print(*[x.value for g in ('ops','kernels','targets') for x in e(group='isobit.'+g)])",
+    )
+    assert set(text.split()) >= {
+        "isobit_toy.negate",
+        "isobit_toy.conv2d.toy_1x1",
+        "isobit_toy.toy_m4",
+    }
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_quote_the_toy_wheel(page: str) -> None:
+    """Every block that follows a line `` `tests/toy_wheel/<path>` `` is that file, or consecutive lines of it."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    quoted = re.findall(r"^`tests/toy_wheel/([^`]+)`.*?\n+```\w+\n(.*?)^```", text, re.DOTALL | re.M)
+    assert quoted
+    for path, block in quoted:
+        assert block in (WHEEL / path).read_text(encoding="utf-8"), path
+
+
+def test_toy_c_is_formatted() -> None:
+    program = shutil.which("clang-format")
+    if program is None:
+        pytest.skip("clang-format is not installed")
+    files = [str(path) for path in sorted(WHEEL.rglob("*.c"))]
+    style = f"--style=file:{ROOT / '.clang-format'}"
+    subprocess.run([program, style, "--dry-run", "--Werror", *files], check=True)

@@ -1,0 +1,1 @@
+"""Tests of the graph: its text and its file."""

@@ -1,0 +1,1 @@
+"""A kernel for isobit's own conv2d."""
