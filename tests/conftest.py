@@ -46,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def scale(request: pytest.FixtureRequest) -> str:
-    """"quick" or "full"."""
+    """Return what was chosen: quick or full."""
     return str(request.config.getoption("--scale"))
 
 
@@ -77,8 +77,10 @@ def why_absent(name: str) -> str:
         return _why_folder("ISOBIT_BASELINES", ("q7_vectors.npz", "q7_index.json"))
     if name in DATA_FILES:
         return _why_folder("ISOBIT_DATA", DATA_FILES[name])
-    raise ValueError(f"no such data: {name!r}; there is {', '.join(sorted(DATA_FILES))}, "
-                     "digits, q7, tflite-micro")
+    raise ValueError(
+        f"no such data: {name!r}; there is {', '.join(sorted(DATA_FILES))}, "
+        "digits, q7, tflite-micro"
+    )
 
 
 def _why_folder(variable: str, patterns: tuple[str, ...]) -> str:

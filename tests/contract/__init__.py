@@ -1,1 +1,3 @@
-"""What every operator gets for free: each definition, kernel and claim held to the others, bit for bit."""
+"""What every operator gets for free: each definition, kernel and claim held to the others, bit for
+bit.
+"""

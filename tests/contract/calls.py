@@ -1,8 +1,9 @@
 """A kernel call as memory: regions before it, what each must hold after it.
 
-A `Call` is independent of where it runs. Runners place its regions (apart, flush against unmapped pages, or between
-guard bytes), call the function and give the regions back; `problems` compares them. Inputs and constants must be
-unchanged, outputs must be what `integer` says, scratch is random before and free afterwards.
+A `Call` is independent of where it runs. Runners place its regions (apart, flush against unmapped
+pages, or between guard bytes), call the function and give the regions back; `problems` compares
+them. Inputs and constants must be unchanged, outputs must be what `integer` says, scratch is random
+before and free afterwards.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from . import cases
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Bytes that a call may touch; `after` is what they must be then, `None`: anything (scratch)."""
+    """Bytes that a call may touch; `after`: what they must be then, None for scratch."""
 
     before: bytes
     after: bytes | None
@@ -59,8 +60,8 @@ def problems(call: Call, results: tuple[bytes, ...]) -> Iterator[str]:
         (where,) = np.nonzero(want != have)
         first = int(where[0])
         yield (
-            f"{call.label}: {region.what}: {len(where)} of {len(want)} bytes differ, first at {first}: "
-            f"want {want[first]}, got {have[first]}"
+            f"{call.label}: {region.what}: {len(where)} of {len(want)} bytes differ, "
+            f"first at {first}: want {want[first]}, got {have[first]}"
         )
 
 
@@ -85,17 +86,20 @@ def apart(
             f"{sample.label} [{n}]",
             entry,
             tuple(regions),
-            _numbered([Pointer(0)] * len(inputs), pointers, [Pointer(0)] * (len(outputs) + len(scratch))),
+            _numbered(
+                [Pointer(0)] * len(inputs), pointers, [Pointer(0)] * (len(outputs) + len(scratch))
+            ),
         )
 
 
 def overlapping(
     op: type[Op[Any, Any]], kernel: type[Kernel], sample: Sample[Any], entry: int
 ) -> Iterator[Call]:
-    """Yield calls whose output lies over an activation, as near as `overlap_bytes` allows and lower.
+    """Yield calls whose output lies over an activation, as near as `overlap_bytes` allows and
+    lower.
 
-    Input at X, output at Y: Y + lead <= X. Y is rounded down to the alignment the planner gives, then lowered by
-    one, two, five alignments and by half the input.
+    Input at X, output at Y: Y + lead <= X. Y is rounded down to the alignment the planner gives,
+    then lowered by one, two, five alignments and by half the input.
     """
     lead = kernel.overlap_bytes(sample.attrs, sample.types)
     if lead is None or len(sample.types.outputs) != 1:
@@ -120,7 +124,9 @@ def overlapping(
             arguments = list(numbered)
             arguments[position] = Pointer(position, least + extra)
             arguments.insert(len(inputs) + len(pointers), Pointer(position))
-            label = f"{sample.label} [{n}], output {least + extra} (lead {lead}) below input {position}"
+            label = (
+                f"{sample.label} [{n}], output {least + extra} (lead {lead}) below input {position}"
+            )
             yield Call(label, entry, tuple(regions), tuple(arguments))
 
 
@@ -180,10 +186,13 @@ def _constants(
             pointers.append(Pointer(-1))
             continue
         pointers.append(Pointer(0))
-        # Struct members are int32; arrays have their element's alignment unless the kernel wants more.
+        # Struct members are int32; arrays have their element's alignment unless the kernel wants
+        # more.
         natural = 4 if packed.struct else of_numpy(packed.data.dtype).size_bytes
         blob = little(packed.data.astype(np.int32) if packed.struct else packed.data)
-        regions.append(Region(blob, blob, max(natural, packed.alignment_bytes), f"constant {packed.name}"))
+        regions.append(
+            Region(blob, blob, max(natural, packed.alignment_bytes), f"constant {packed.name}")
+        )
     return regions, pointers
 
 

@@ -1,7 +1,7 @@
 """An operator's samples, taken apart without knowing the operator.
 
-An `Inputs` dataclass has fields that hold one array, `None` or a tuple of arrays; the operator says which are
-constants. Everything here follows from that.
+An `Inputs` dataclass has fields that hold one array, `None` or a tuple of arrays; the operator says
+which are constants. Everything here follows from that.
 """
 
 from __future__ import annotations
@@ -33,14 +33,18 @@ def expected(name: str) -> tuple[tuple[np.ndarray, ...], ...]:
     return tuple(integer(op, s.attrs, s.types, s.inputs) for s in samples(name))
 
 
-def integer(op: type[Op[Any, Any]], attrs: Any, q: NodeTypes[Any], inputs: Any) -> tuple[np.ndarray, ...]:
-    """`op.integer`, always a tuple, in the carriers' dtypes; fails where a code leaves its carrier."""
+def integer(
+    op: type[Op[Any, Any]], attrs: Any, q: NodeTypes[Any], inputs: Any
+) -> tuple[np.ndarray, ...]:
+    """`op.integer`, always a tuple, in the carriers' dtypes; fails where a code leaves its own."""
     result = op.integer(attrs, q, inputs)
     arrays = result if isinstance(result, tuple) else (result,)
     narrowed = []
     for array, kind in zip(arrays, q.outputs, strict=True):
         narrow = np.asarray(array).astype(kind.dtype.numpy)
-        assert np.array_equal(narrow, array, equal_nan=not kind.dtype.is_integer), "a code left its carrier"
+        assert np.array_equal(narrow, array, equal_nan=not kind.dtype.is_integer), (
+            "a code left its carrier"
+        )
         narrowed.append(narrow)
     return tuple(narrowed)
 
@@ -74,7 +78,9 @@ def nth(op: type[Op[Any, Any]], inputs: Any, n: int) -> tuple[np.ndarray, ...]:
 
 
 def consts_only(op: type[Op[Any, Any]], types: Any, inputs: Any) -> Any:
-    """The inputs as `Kernel.pack` gets them from a graph: constants in their carriers, activations `None`."""
+    """The inputs as `Kernel.pack` gets them from a graph: constants in their carriers, activations
+    `None`.
+    """
     changes: dict[str, Any] = dict.fromkeys(activation_fields(op))
     for name in op.constants:
         value, kind = getattr(inputs, name), getattr(types, name)
@@ -85,7 +91,9 @@ def consts_only(op: type[Op[Any, Any]], types: Any, inputs: Any) -> Any:
 def stored(array: Any, kind: TensorType) -> np.ndarray:
     """Codes in their carrier, as a graph stores them."""
     narrow = np.asarray(array).astype(kind.dtype.numpy)
-    assert np.array_equal(narrow, array, equal_nan=not kind.dtype.is_integer), "a sample leaves its carrier"
+    assert np.array_equal(narrow, array, equal_nan=not kind.dtype.is_integer), (
+        "a sample leaves its carrier"
+    )
     return narrow
 
 
@@ -94,7 +102,8 @@ def pairs(types: Any, inputs: Any) -> Iterator[tuple[TensorType, np.ndarray]]:
     return zip(operands(types), operands(inputs), strict=True)
 
 
-# ------------------------------------------------------------------------------------------ for the oracles
+# ------------------------------------------------------------------------------------------ for the
+# oracles
 
 
 def oracle_arguments(sample: Sample[Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, int]]:
@@ -125,14 +134,17 @@ def oracle_arguments(sample: Sample[Any]) -> tuple[dict[str, Any], dict[str, Any
     return inputs, attrs, zeros
 
 
-# ------------------------------------------------------------------------------------------ variations
+# ------------------------------------------------------------------------------------------
+# variations
 
 
 def varied(op: type[Op[Any, Any]], sample: Sample[Any], rng: np.random.Generator) -> Sample[Any]:
-    """Return the sample with other numbers of the same types: activations, constants, zero points, clamps.
+    """Return the sample with other numbers of the same types: activations, constants, zero points,
+    clamps.
 
-    What shapes and number systems fix stays: a kernel's instance must not change. Constants are drawn between
-    the smallest and the largest value that the sample has, so that sums stay in their range.
+    What shapes and number systems fix stays: a kernel's instance must not change. Constants are
+    drawn between the smallest and the largest value that the sample has, so that sums stay in their
+    range.
     """
     zeros: dict[int, int] = {}
 
@@ -162,7 +174,10 @@ def varied(op: type[Op[Any, Any]], sample: Sample[Any], rng: np.random.Generator
         low, high = sorted(int(v) for v in rng.integers(-128, 128, size=2))
         attrs = dataclasses.replace(attrs, clamp=(low, high))
     return Sample(
-        f"{sample.label}, varied", attrs, NodeTypes(types, outputs), dataclasses.replace(sample.inputs, **changes)
+        f"{sample.label}, varied",
+        attrs,
+        NodeTypes(types, outputs),
+        dataclasses.replace(sample.inputs, **changes),
     )
 
 

@@ -28,6 +28,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     integer = [name for name, op in ops.items() if op.integer is not Op.integer]
     if "op" in metafunc.fixturenames:
         metafunc.parametrize("op", integer)
+    if "trainable" in metafunc.fixturenames:
+        # Without a surrogate an operator appears after training only (quantize at the input, say).
+        with_surrogate = [name for name in integer if ops[name].surrogate is not Op.surrogate]
+        metafunc.parametrize("trainable", with_surrogate)
     if "float_op" in metafunc.fixturenames:
         metafunc.parametrize("float_op", [name for name in ops if name not in integer])
     if "core" in metafunc.fixturenames:

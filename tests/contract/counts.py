@@ -1,6 +1,7 @@
 """Multiply-accumulates by direct counting: one loop iteration, one count.
 
-Taps on padding count (docs: the field's convention), so the loops run over every output and every weight it sees.
+Taps on padding count (docs: the field's convention), so the loops run over every output and every
+weight it sees.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One program per operator and compiler: every distinct kernel instance, callable by number.
 
-The generated C is what a network would contain (the same instances), and for each of them a function
-`contract_<n>(void *const *p)` that passes the pointers on. `runner.c` is its `main`.
+The generated C is what a network would contain (the same instances), and for each of them a
+function `contract_<n>(void *const *p)` that passes the pointers on. `runner.c` is its `main`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from . import calls, cases
 
 HERE = Path(__file__).parent
 IMAGE_BYTES = 128 * 1024
-"""Room for all buffers of one call and their guard bytes: what the smallest emulated core can hold."""
+"""Room for all buffers of one call and their guard bytes, which every emulated core has."""
 RUNTIME = Path(str(package_files("isobit.codegen"))) / "runtime"
 
 
@@ -41,7 +41,9 @@ class Legal:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """How a program is compiled. `apart`: every region is a heap block of its own (for AddressSanitizer)."""
+    """How a program is compiled. `apart`: every region is a heap block of its own (for
+    AddressSanitizer).
+    """
 
     name: str
     kind: Kind = "zig"
@@ -51,7 +53,9 @@ class Variant:
 
 
 @cache
-def instances(name: str, features: frozenset[Feature]) -> tuple[tuple[Instance, ...], tuple[Legal, ...]]:
+def instances(
+    name: str, features: frozenset[Feature]
+) -> tuple[tuple[Instance, ...], tuple[Legal, ...]]:
     """Every instance that an operator's samples need on a core with `features`."""
     registry = load_ops()
     found: dict[Any, Instance] = {}
@@ -92,7 +96,11 @@ def source_text(found: Sequence[Instance]) -> str:
     lines += [f'#include "{_file(k)}"' for k in kernels if k.source().suffix == ".c"]
     for number, instance in enumerate(found):
         arguments = ", ".join(f"p[{i}]" for i in range(len(instance.parameters)))
-        lines += ["", *instance_lines(instance), f"static void contract_{number}(void *const *p) {{"]
+        lines += [
+            "",
+            *instance_lines(instance),
+            f"static void contract_{number}(void *const *p) {{",
+        ]
         lines += [f"    {instance.symbol}({arguments});", "}"]
     table = ", ".join(f"contract_{number}" for number in range(len(found)))
     lines += ["", f"void (*const contract_table[])(void *const *) = {{{table}}};"]
@@ -100,12 +108,19 @@ def source_text(found: Sequence[Instance]) -> str:
 
 
 def build(name: str, target: Target, variant: Variant, shared: Path) -> Path:
-    """Compile an operator's program for a target, once per test session (all workers share `shared`)."""
-    output = shared / f"{name}-{target.name}-{variant.name}" / ("program" if target.isa is Isa.HOST else "program.elf")
+    """Compile an operator's program for a target, once per test session (all workers share
+    `shared`).
+    """
+    output = (
+        shared
+        / f"{name}-{target.name}-{variant.name}"
+        / ("program" if target.isa is Isa.HOST else "program.elf")
+    )
     if output.is_file():
         return output
     found, _ = instances(name, target.features)
-    # A worker that comes second compiles in its own folder; the compiler renames complete files only.
+    # A worker that comes second compiles in its own folder; the compiler renames complete files
+    # only.
     folder = output.parent / f"src-{os.getpid()}"
     folder.mkdir(parents=True, exist_ok=True)
     assembly = []
@@ -124,11 +139,21 @@ def build(name: str, target: Target, variant: Variant, shared: Path) -> Path:
     if target.isa is Isa.HOST:
         sources.append(board.BOARD_DIR / "semihost_host.c")
         compiler.compile_program(
-            sources, output, include_dirs=include, defines=defines, flags=variant.flags, optimize=variant.optimize
+            sources,
+            output,
+            include_dirs=include,
+            defines=defines,
+            flags=variant.flags,
+            optimize=variant.optimize,
         )
     else:
         compiler.compile_elf(
-            sources, output, include_dirs=include, defines=defines, flags=variant.flags, optimize=variant.optimize
+            sources,
+            output,
+            include_dirs=include,
+            defines=defines,
+            flags=variant.flags,
+            optimize=variant.optimize,
         )
     return output
 

@@ -1,7 +1,8 @@
-"""A sample as a float graph's numbers: what the codes stand for, and codes whose constants follow from it.
+"""A sample as a float graph's numbers: what the codes stand for, and codes whose constants follow
+from it.
 
-Samples carry multipliers of their own choice, which need not belong to the encodings beside them. `derive` gives the
-constants that do; everything else keeps the sample's codes.
+Samples carry multipliers of their own choice, which need not belong to the encodings beside them.
+`derive` gives the constants that do; everything else keeps the sample's codes.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def real_case(op: type[Op[Any, Any]], sample: Sample[Any]) -> RealCase | None:
     if issubclass(op, WeightedOp):
         reals |= {"mult": None, "shift": None}
         if sample.inputs.b is not None:  # a bias is stored at Sx * Sw
-            reals["b"] = sample.inputs.b * scale_of(q.inputs.x.encoding) * scale_of(q.inputs.w.encoding)
+            reals["b"] = (
+                sample.inputs.b * scale_of(q.inputs.x.encoding) * scale_of(q.inputs.w.encoding)
+            )
     if op.name == "standardize":  # the sample has the shifts, the float node has their meaning
         step = float(scale_of(q.output.encoding)[0])
         reals["log2_scale"] = np.asarray([attrs.right - attrs.left - np.log2(step)])
@@ -52,7 +55,8 @@ def real_case(op: type[Op[Any, Any]], sample: Sample[Any]) -> RealCase | None:
         attrs = dataclasses.replace(attrs, round=Rounding.HALF_UP)
     attrs, derived = op.derive(attrs, q, scheme_of(q), consts)
     codes = dataclasses.replace(
-        sample.inputs, **{name: np.asarray(data, dtype=_working(data)) for name, data in derived.items()}
+        sample.inputs,
+        **{name: np.asarray(data, dtype=_working(data)) for name, data in derived.items()},
     )
     if issubclass(op, WeightedOp) and "mult" not in derived:
         codes = dataclasses.replace(codes, mult=None)
@@ -105,6 +109,7 @@ BOUNDS: dict[str, float] = {
     # Averages round the mean of codes, `trunc` by almost a step.
     "avg_pool2d": 1.0,
     "global_avg_pool": 1.0,
-    # exp and 1/sum in fixed point: the result before rounding is off by less than 2^-12 = 1/16 step.
+    # exp and 1/sum in fixed point: the result before rounding is off by less than 2^-12 = 1/16
+    # step.
     "softmax": 0.57,
 }

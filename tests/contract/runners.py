@@ -1,4 +1,6 @@
-"""Where calls are executed: on this computer, in QEMU, or in Unicorn with every region flush against nothing."""
+"""Where calls are executed: on this computer, in QEMU, or in Unicorn with every region flush
+against nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ TIMEOUT_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What went wrong, and of every call its instructions and stack bytes (Unicorn, where counted)."""
+    """What went wrong, and per call (in Unicorn) its instructions, if counted, and stack bytes."""
 
     problems: tuple[str, ...]
     instructions: tuple[int, ...] = ()
@@ -74,8 +75,9 @@ def run_on_unicorn(
 ) -> Ran:
     """Run in Unicorn, each region in pages of its own between unmapped ones.
 
-    Regions alternate between the end and the start of their pages. `check_alignment` watches every access of a core
-    that Unicorn would grant misaligned ones (RISC-V); the others fault by themselves.
+    Regions alternate between the end and the start of their pages. `check_alignment` watches every
+    access of a core that Unicorn would grant misaligned ones (RISC-V); the others fault by
+    themselves.
     """
     listed: list[wire.Json] = []
     blob = bytearray()
@@ -97,7 +99,9 @@ def run_on_unicorn(
         "count": count,
         "calls": listed,
     }
-    header, blobs = _ask_child(wire.pack(request, {"elf": program.read_bytes(), "before": bytes(blob)}))
+    header, blobs = _ask_child(
+        wire.pack(request, {"elf": program.read_bytes(), "before": bytes(blob)})
+    )
     if "error" in header:
         return Ran((json.dumps(header["error"]),))
     faults: Any = header["faults"]
@@ -141,7 +145,8 @@ def _image(call: Call) -> _Image:
     rng = np.random.default_rng(len(call.label))
     at, places = GUARD_BYTES, []
     for region in call.regions:
-        # An odd multiple of the declared alignment: a kernel must not live on more than it asked for.
+        # An odd multiple of the declared alignment: a kernel must not live on more than it asked
+        # for.
         step = region.alignment_bytes
         at = -(-at // step) * step
         at += step if (at // step) % 2 == 0 else 0
@@ -178,20 +183,33 @@ def _compare(calls: Sequence[Call], images: Sequence[_Image], blob: bytes) -> Ra
         guards = np.ones(len(after), bool)
         for offset, size in image.places:
             guards[offset : offset + size] = False
-        changed = np.nonzero(guards & (np.frombuffer(after, np.uint8) != np.frombuffer(image.before, np.uint8)))[0]
+        changed = np.nonzero(
+            guards & (np.frombuffer(after, np.uint8) != np.frombuffer(image.before, np.uint8))
+        )[0]
         if len(changed):
             near = min(
                 (abs(int(changed[0]) - offset), region.what, int(changed[0]) - offset)
                 for (offset, _), region in zip(image.places, call.regions, strict=True)
             )
-            found.append(f"{call.label}: {len(changed)} guard bytes changed, first at {near[2]} from {near[1]}")
+            found.append(
+                f"{call.label}: {len(changed)} guard bytes changed, "
+                f"first at {near[2]} from {near[1]}"
+            )
     return Ran(tuple(found))
 
 
 def have_sanitizers() -> bool:
-    """Whether gcc can link AddressSanitizer here (its library is a package of its own on some systems)."""
+    """Whether gcc can link AddressSanitizer here (its library is a package of its own on some
+    systems).
+    """
     with tempfile.TemporaryDirectory() as temporary:
         source = Path(temporary) / "x.c"
         source.write_text("int main(void) { return 0; }\n")
-        command = ["gcc", "-fsanitize=address,undefined", str(source), "-o", str(source.with_suffix(""))]
+        command = [
+            "gcc",
+            "-fsanitize=address,undefined",
+            str(source),
+            "-o",
+            str(source.with_suffix("")),
+        ]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -137,7 +138,9 @@ def test_unicorn_sees_every_planted_fault(name: str, tmp_path: Path) -> None:
             continue
         assert found, fault
     (text,) = runners.run_on_unicorn(program, target, twice(2)).problems
-    assert "reads_behind [0]: a read outside the memories: 1 bytes" in text and "contract_2+" in text
+    assert (
+        "reads_behind [0]: a read outside the memories: 1 bytes" in text and "contract_2+" in text
+    )
     good = runners.run_on_unicorn(program, target, twice(0), count=True)
     assert good.instructions[0] == good.instructions[1] > N
     assert all(used < 64 for used in good.stack_bytes)
@@ -146,7 +149,7 @@ def test_unicorn_sees_every_planted_fault(name: str, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("need_emulators")
 def test_qemu_sees_what_guard_bytes_can_show(tmp_path: Path) -> None:
     target = targets.load("cortex-m55")
-    if target.qemu is None or runners.which(target.qemu.program) is None:
+    if target.qemu is None or shutil.which(target.qemu.program) is None:
         pytest.skip("no QEMU for cortex-m55")
     program = build("cortex-m55", tmp_path)
     assert runners.run_on_qemu(program, target, twice(0)).problems == ()

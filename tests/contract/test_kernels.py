@@ -1,4 +1,4 @@
-"""Every kernel equals `integer` bit for bit, stays inside its buffers, and keeps what it declares."""
+"""Every kernel equals `integer` bit for bit, stays in its buffers and keeps what it declares."""
 
 from __future__ import annotations
 
@@ -27,7 +27,11 @@ HOST = {
             "sanitized",
             "gcc",
             "-O1",
-            ("-fsanitize=undefined,address", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"),
+            (
+                "-fsanitize=undefined,address",
+                "-fno-sanitize-recover=all",
+                "-fno-omit-frame-pointer",
+            ),
             apart=True,
         ),
     )
@@ -41,7 +45,6 @@ VARIATIONS = 6
 @pytest.mark.parametrize("variant", HOST)
 def test_kernels_host(op: str, variant: str, shared: Path) -> None:
     host = targets.load("host")
-    _need_kernels(op, host)
     chosen = HOST[variant]
     if chosen.apart and not have_sanitizers():
         pytest.skip("gcc has no AddressSanitizer library here")
@@ -53,9 +56,9 @@ def test_kernels_host(op: str, variant: str, shared: Path) -> None:
 @pytest.mark.usefixtures("need_emulators")
 def test_kernels_core(op: str, core: str, scale: str, shared: Path) -> None:
     target = _emulated(core)
-    _need_kernels(op, target)
     program = programs.build(op, target, FIRMWARE, shared)
-    # Twice each: once every buffer at the end of its pages, once at the start (`run_on_unicorn` alternates).
+    # Twice each: once every buffer at the end of its pages, once at the start (`run_on_unicorn`
+    # alternates).
     found = [twice for call in _apart(op, target) for twice in (call, call)]
     _report(_run(program, target, found, scale))
 
@@ -64,7 +67,6 @@ def test_kernels_core(op: str, core: str, scale: str, shared: Path) -> None:
 def test_overlap(op: str, core: str, scale: str, shared: Path) -> None:
     """The claim is executed, not judged: a kernel may be able to share more than it declares."""
     target = _emulated(core)
-    _need_kernels(op, target)
     found = list(_overlapping(op, target))
     if found:
         program = programs.build(op, target, FIRMWARE, shared)
@@ -73,32 +75,47 @@ def test_overlap(op: str, core: str, scale: str, shared: Path) -> None:
 
 @pytest.mark.usefixtures("need_emulators")
 def test_stack_and_scratch(op: str, shared: Path) -> None:
-    """Scratch ends at an unmapped page (in `test_kernels_core` too); the stack has what a board reserves at least."""
+    """Scratch ends at an unmapped page (in `test_kernels_core` too); the stack has what a board
+    reserves at least.
+    """
     target = _emulated("cortex-m4")
-    _need_kernels(op, target)
     program = programs.build(op, target, FIRMWARE, shared)
     found = [c for c in _apart(op, target) if c.label.endswith("[0]")]
     ran = runners.run_on_unicorn(program, target, [c for call in found for c in (call, call)])
     _report(ran)
-    assert all(0 <= used < 512 for used in ran.stack_bytes), "a kernel's stack grows beyond 512 bytes"
+    assert all(0 <= used < 512 for used in ran.stack_bytes), (
+        "a kernel's stack grows beyond 512 bytes"
+    )
 
 
 @pytest.mark.usefixtures("need_emulators")
 def test_data_independent(op: str, shared: Path) -> None:
-    """Other numbers of the same types: the same instance, `integer`'s result and the same instruction count."""
+    """Other numbers of the same types: the same instance, `integer`'s result and the same
+    instruction count.
+    """
     target = _emulated("cortex-m4")
-    _need_kernels(op, target)
     program = programs.build(op, target, FIRMWARE, shared)
     definition = load_ops().op(op)
     listed: list[tuple[str, bool, calls.Call]] = []
     for legal in programs.instances(op, target.features)[1]:
         rng = calls.rng_of(legal.sample.label)
-        same = [legal.sample, *(cases.varied(definition, legal.sample, rng) for _ in range(VARIATIONS))]
+        same = [
+            legal.sample,
+            *(cases.varied(definition, legal.sample, rng) for _ in range(VARIATIONS)),
+        ]
         key = programs.instance_key(legal.kernel, legal.sample)
         for sample in same:
-            assert programs.instance_key(legal.kernel, sample) == key, "training would change the code"
+            assert programs.instance_key(legal.kernel, sample) == key, (
+                "training would change the code"
+            )
             for call in calls.apart(definition, legal.kernel, sample, legal.entry, at_most=1):
-                listed.append((f"{legal.kernel.stem}: {legal.sample.label}", legal.kernel.data_independent, call))
+                listed.append(
+                    (
+                        f"{legal.kernel.stem}: {legal.sample.label}",
+                        legal.kernel.data_independent,
+                        call,
+                    )
+                )
     ran = runners.run_on_unicorn(program, target, [call for _, _, call in listed], count=True)
     _report(ran)
     counts: dict[str, set[int]] = {}
@@ -111,11 +128,9 @@ def test_data_independent(op: str, shared: Path) -> None:
 
 
 def test_every_sample_has_a_kernel(op: str) -> None:
-    """On the smallest core and on this computer."""
-    for name in ("host", "cortex-m0plus"):
+    """On the smallest cores and on this computer."""
+    for name in ("host", "cortex-m0plus", "rv32imc"):
         target = targets.load(name)
-        if not load_ops().kernels.get(op):
-            pytest.skip("a rewrite-only operator: no kernel")
         legal = {id(entry.sample) for entry in programs.instances(op, target.features)[1]}
         missing = [s.label for s in cases.samples(op) if id(s) not in legal]
         assert not missing, f"{name}: no kernel for {missing}"
@@ -146,16 +161,12 @@ def _emulated(core: str) -> Target:
 def _run(program: Path, target: Target, found: list[calls.Call], scale: str) -> runners.Ran:
     if not target.unicorn_model:
         return runners.run_on_qemu(program, target, found)
-    # Watching every access is slow. In quick it is left to kernels that are wider than their elements:
+    # Watching every access is slow. In quick it is left to kernels that are wider than their
+    # elements:
     # from plain C the compiler makes no misaligned access, and UBSan sees the casts that could.
     widest = max(r.alignment_bytes for c in found for r in c.regions if r.what.startswith("input"))
     watched = scale == "full" or widest > 1
     return runners.run_on_unicorn(program, target, found, check_alignment=watched)
-
-
-def _need_kernels(op: str, target: Target) -> None:
-    if not programs.instances(op, target.features)[1]:
-        pytest.skip(f"{op} has no kernel for {target.name}")
 
 
 def _report(ran: runners.Ran) -> None:

@@ -1,4 +1,4 @@
-"""Every operator's definition against the scalar oracle, its real meaning, torch, its text and its own claims."""
+"""Every operator's definition against oracle, real meaning, torch, text and its own claims."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
-from oracles import oracle
 
 from isobit.core.fixed import Rounding
 from isobit.core.types import scale_of, to_real
@@ -19,6 +17,7 @@ from isobit.ops.base import Op, Sample, load_ops
 from isobit.ops.check import check
 from isobit.ops.weighted import WeightedOp
 from isobit.train import selftest
+from oracles import oracle
 
 from . import cases, counts, reals, shapes
 
@@ -36,10 +35,11 @@ def test_oracle(op: str) -> None:
 def test_real(op: str) -> None:
     """Rounding costs half an output step, and what the multiplier lacks.
 
-    A derived multiplier is within 2^-15 of its real value (15 bits, the top one set), so the requantised value is
-    off by at most 255 * 2^-15 < 0.01 step where it is not clamped; a node with several multipliers (add) has as many
-    such terms. 0.52 steps cover two. Where the sum is clamped, the real value beyond the last code is cut there: a
-    cut is 1-Lipschitz, so the bound stays. Operators with other arithmetic are listed in `reals.BOUNDS`.
+    A derived multiplier is within 2^-15 of its real value (15 bits, the top one set), so the
+    requantised value is off by at most 255 * 2^-15 < 0.01 step where it is not clamped; a node with
+    several multipliers (add) has as many such terms. 0.52 steps cover two. Where the sum is
+    clamped, the real value beyond the last code is cut there: a cut is 1-Lipschitz, so the bound
+    stays. Operators with other arithmetic are listed in `reals.BOUNDS`.
     """
     definition = load_ops().op(op)
     compared = 0
@@ -50,7 +50,10 @@ def test_real(op: str) -> None:
         codes = cases.integer(definition, case.attrs, sample.types, case.codes)
         result = definition.real(case.attrs, case.reals)
         for kind, got, want in zip(
-            sample.types.outputs, codes, result if isinstance(result, tuple) else (result,), strict=True
+            sample.types.outputs,
+            codes,
+            result if isinstance(result, tuple) else (result,),
+            strict=True,
         ):
             _compare_real(f"{op}: {sample.label}", case.attrs, kind, got, np.asarray(want))
             compared += got.size
@@ -71,12 +74,12 @@ def _compare_real(label: str, attrs: Any, kind: Any, codes: np.ndarray, want: np
     assert off.max(initial=0.0) <= bound + 1e-6, f"{label}: {off.max():.4f} steps, bound {bound}"
 
 
-def test_trainable(op: str) -> None:
-    """0 differing values, and a gradient that is finite and reaches the inputs of outputs inside their clamp."""
-    definition = load_ops().op(op)
-    if definition.surrogate is Op.surrogate:
-        pytest.skip(f"{op} has no surrogate: it appears after training only")
-    for sample in cases.samples(op):
+def test_trainable(trainable: str) -> None:
+    """0 differing values, and a gradient that is finite and reaches the inputs of outputs inside
+    their clamp.
+    """
+    definition = load_ops().op(trainable)
+    for sample in cases.samples(trainable):
         bad, total = selftest.differing(definition, sample, CPU)
         assert bad == 0, f"{sample.label}: {bad} of {total} differ"
         _check_gradient(definition, sample)
@@ -107,7 +110,8 @@ def _check_gradient(op: type[Op[Any, Any]], sample: Sample[Any]) -> None:
     for grad in grads:
         assert grad is not None, f"{sample.label}: an input without a gradient"
         assert torch.isfinite(grad).all(), f"{sample.label}: gradient not finite"
-    # The sum of a softmax is constant: its gradient is 0 but for rounding, so only a weighted sum shows it.
+    # The sum of a softmax is constant: its gradient is 0 but for rounding, so only a weighted sum
+    # shows it.
     if inside:
         weights = [torch.linspace(0.5, 1.5, t.numel()).reshape(t.shape) for t in outputs]
         result = op.surrogate(sample.attrs, sample.types, dataclasses.replace(carriers, **changes))
@@ -120,8 +124,9 @@ def _check_gradient(op: type[Op[Any, Any]], sample: Sample[Any]) -> None:
 def test_multipliers_are_what_they_say(op: str) -> None:
     """A weighted sample's own `mult` and `shift`: `y - Zy = (sum + b) * mult * 2^-shift`, rounded.
 
-    half_up is off by half a step. tflite_double rounds to t first and then t / 2^n: half a step, and before it half
-    a unit of t, which is a quarter of a step where n >= 1 and the only error where n = 0.
+    half_up is off by half a step. tflite_double rounds to t first and then t / 2^n: half a step,
+    and before it half a unit of t, which is a quarter of a step where n >= 1 and the only error
+    where n = 0.
     """
     definition = load_ops().op(op)
     if not issubclass(definition, WeightedOp):
@@ -129,12 +134,17 @@ def test_multipliers_are_what_they_say(op: str) -> None:
     for sample in cases.samples(op):
         q, given = sample.types, sample.inputs
         centred = dataclasses.replace(
-            given, x=(given.x - q.inputs.x.zero).astype(np.float64), w=given.w.astype(np.float64), b=None
+            given,
+            x=(given.x - q.inputs.x.zero).astype(np.float64),
+            w=given.w.astype(np.float64),
+            b=None,
         )
         sums = definition.real(sample.attrs, centred) + (0 if given.b is None else given.b)
         tflite = given.mult is not None and sample.attrs.round is Rounding.TFLITE_DOUBLE
         exponent = given.shift - 31 if tflite else -given.shift
-        want = sums * (1 if given.mult is None else given.mult) * np.exp2(exponent.astype(np.float64))
+        want = (
+            sums * (1 if given.mult is None else given.mult) * np.exp2(exponent.astype(np.float64))
+        )
         low, high = sample.attrs.clamp
         (got,) = cases.integer(definition, sample.attrs, q, given)
         off = np.abs(got - np.clip(want + q.output.zero, low, high))
@@ -170,10 +180,16 @@ def one_node(op: type[Op[Any, Any]], sample: Sample[Any]) -> Graph:
             names[item.name] = None
         elif item.name in op.constants:
             names[item.name] = item.name
-            consts.append(Const(item.name, kind, cases.stored(value, kind), f"{op.name}.{item.name}"))
+            consts.append(
+                Const(item.name, kind, cases.stored(value, kind), f"{op.name}.{item.name}")
+            )
         else:
             many = kind if isinstance(kind, tuple) else (kind,)
-            own = [f"{item.name}{i}" for i in range(len(many))] if isinstance(kind, tuple) else [item.name]
+            own = (
+                [f"{item.name}{i}" for i in range(len(many))]
+                if isinstance(kind, tuple)
+                else [item.name]
+            )
             inputs.extend(Value(n, k) for n, k in zip(own, many, strict=True))
             names[item.name] = tuple(own) if isinstance(kind, tuple) else own[0]
     outputs = tuple(Value(f"out{i}", kind) for i, kind in enumerate(sample.types.outputs))
@@ -192,7 +208,7 @@ def one_node(op: type[Op[Any, Any]], sample: Sample[Any]) -> Graph:
 
 
 def test_shape_rule(op: str) -> None:
-    """`infer` = the sample's types = torch's shapes; for any number of samples on the batch axis."""
+    """`infer` = the sample's types = torch's shapes, for any number of samples in the batch."""
     definition = load_ops().op(op)
     for sample in cases.samples(op):
         q = sample.types
@@ -205,7 +221,9 @@ def test_shape_rule(op: str) -> None:
         if theirs is not None:
             assert [i.shape for i in inferred] == theirs, sample.label
         n = cases.batches(definition, sample.inputs)
-        for array, kind in zip(cases.expected(op)[cases.samples(op).index(sample)], q.outputs, strict=True):
+        for array, kind in zip(
+            cases.expected(op)[cases.samples(op).index(sample)], q.outputs, strict=True
+        ):
             assert array.shape == (n, *kind.shape[1:]), sample.label
 
 
@@ -227,13 +245,19 @@ def test_cost(op: str) -> None:
 
 
 def test_informative(op: str) -> None:
-    """Saturated or constant outputs hide faults: few clamped values, many distinct ones, several shapes."""
+    """Saturated or constant outputs hide faults: few clamped values, many distinct ones, several
+    shapes.
+    """
     assert len(cases.samples(op)) >= 3
     for sample, outputs in zip(cases.samples(op), cases.expected(op), strict=True):
         values = np.concatenate([np.ravel(a) for a in outputs])
         distinct = np.unique(values).size
-        assert distinct >= min(8, values.size), f"{sample.label}: {distinct} distinct of {values.size}"
-        assert values.size >= 8, f"{sample.label}: {values.size} values; put more samples on the batch axis"
+        assert distinct >= min(8, values.size), (
+            f"{sample.label}: {distinct} distinct of {values.size}"
+        )
+        assert values.size >= 8, (
+            f"{sample.label}: {values.size} values; put more samples on the batch axis"
+        )
         kind = sample.types.outputs[0]
         if not kind.dtype.is_integer or op in MOVES:
             continue  # what is moved or selected is as informative as the input
@@ -247,7 +271,8 @@ MOVES = {name for name, bound in reals.BOUNDS.items() if bound == reals.EXACT}
 
 
 def saturation_limit(op: str, ends: tuple[int, int]) -> float:
-    """A quarter. Where the clamp itself is the case (a ReLU cuts half by its nature), three quarters.
+    """A quarter. Where the clamp itself is the case (a ReLU cuts half by its nature), three
+    quarters.
 
     A softmax of a wide input says "probability 0", its lowest code, for most classes: half.
     """

@@ -1,7 +1,8 @@
 """A chip that calls single functions: the program `runners.run_on_unicorn` starts.
 
-It boots the firmware up to `main`, which switches on the FPU where there is one, and then calls `contract_<n>` with
-pointers to regions that lie in pages of their own. Whatever reads or writes outside of them, faults.
+It boots the firmware up to `main`, which switches on the FPU where there is one, and then calls
+`contract_<n>` with pointers to regions that lie in pages of their own. Whatever reads or writes
+outside of them, faults.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ class Caller(Machine):
         # Rounding down leaves less than one alignment of slack behind the region; it is compared.
         return ((end - size) // alignment * alignment if at_end else base), base, end
 
-    def call(self, entry: int, regions: list[Any], pointers: list[Any], blobs: list[bytes]) -> tuple[list[bytes], str]:
+    def call(
+        self, entry: int, regions: list[Any], pointers: list[Any], blobs: list[bytes]
+    ) -> tuple[list[bytes], str]:
         """Call one function; return every region's bytes afterwards and what went wrong."""
         for slot in range(len(regions), len(self.mapped)):  # left by a call with more regions
             self.uc.mem_unmap(SLOTS + slot * SLOT_SPACING, self.mapped.pop(slot) * PAGE)

@@ -1,4 +1,6 @@
-"""The rounding rules, three times: NumPy, C and torch against the rational-number oracle, and against each other."""
+"""The rounding rules, three times: NumPy, C and torch against the rational-number oracle, and
+against each other.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,12 @@ import numpy as np
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from oracles import rounding as oracle
 
 from isobit import targets
 from isobit.core import fixed
 from isobit.core.fixed import Rounding
 from isobit.run.compilers import find
+from oracles import rounding as oracle
 
 INT32 = st.integers(-(2**31), 2**31 - 1)
 RUNTIME = Path(str(package_files("isobit.codegen"))) / "runtime"
@@ -57,8 +59,12 @@ def test_divisions_equal_the_oracle(total: int, count: int) -> None:
 def test_divisions_equal_the_oracle_for_every_small_pair() -> None:
     for count in range(1, 40):
         totals = np.arange(-200, 201)
-        assert fixed.divide_round_away(totals, count).tolist() == [oracle.away(int(t), count) for t in totals]
-        assert fixed.divide_trunc(totals, count).tolist() == [oracle.trunc(int(t), count) for t in totals]
+        assert fixed.divide_round_away(totals, count).tolist() == [
+            oracle.away(int(t), count) for t in totals
+        ]
+        assert fixed.divide_trunc(totals, count).tolist() == [
+            oracle.trunc(int(t), count) for t in totals
+        ]
 
 
 def test_rules_broadcast_per_channel() -> None:
@@ -129,11 +135,17 @@ int main(void) {
 
 
 def interesting(rng: np.random.Generator, size: int) -> np.ndarray:
-    """int32 values: uniform, of every magnitude, and the ends and powers of two with their neighbours."""
+    """int32 values: uniform, of every magnitude, and the ends and powers of two with their
+    neighbours.
+    """
     powers = np.array([1 << k for k in range(31)])
-    edges = np.unique(np.concatenate([powers, powers - 1, powers + 1, -powers, 1 - powers, -powers - 1]))
+    edges = np.unique(
+        np.concatenate([powers, powers - 1, powers + 1, -powers, 1 - powers, -powers - 1])
+    )
     edges = np.concatenate([edges, [-(2**31), 2**31 - 1, 0]])
-    magnitudes = (rng.integers(-(2**31), 2**31, size=size) >> rng.integers(0, 31, size=size)).astype(np.int64)
+    magnitudes = (
+        rng.integers(-(2**31), 2**31, size=size) >> rng.integers(0, 31, size=size)
+    ).astype(np.int64)
     kind = rng.integers(3, size=size)
     uniform = rng.integers(-(2**31), 2**31, size=size)
     return np.select([kind == 0, kind == 1], [uniform, magnitudes], rng.choice(edges, size=size))
@@ -166,12 +178,16 @@ def test_c_equals_numpy_on_a_million_values(flags: tuple[str, ...], tmp_path: Pa
     source = tmp_path / "rules.c"
     source.write_text(PROGRAM)
     compiler = find("gcc", targets.load("host"))
-    program = compiler.compile_program([source], tmp_path / "rules", include_dirs=[RUNTIME], flags=flags).path
+    program = compiler.compile_program(
+        [source], tmp_path / "rules", include_dirs=[RUNTIME], flags=flags
+    ).path
     for rule, function in enumerate(
         (lambda a, m, s: fixed.half_up(a, 1, s), fixed.half_up, fixed.tflite_double)
     ):
         table = records(rule, 600_000)
-        blob = np.concatenate([np.full((len(table), 1), rule), table], axis=1).astype("<i4").tobytes()
+        blob = (
+            np.concatenate([np.full((len(table), 1), rule), table], axis=1).astype("<i4").tobytes()
+        )
         done = subprocess.run([program], input=blob, capture_output=True, check=True, timeout=60)
         got = np.frombuffer(done.stdout, "<i4")
         want = function(table[:, 0], table[:, 1], table[:, 2])
@@ -180,7 +196,9 @@ def test_c_equals_numpy_on_a_million_values(flags: tuple[str, ...], tmp_path: Pa
         assert not len(bad), f"rule {rule}: {table[bad[0]]}: C {got[bad[0]]}, NumPy {want[bad[0]]}"
         for acc, mult, shift in table[:: len(table) // 2000].tolist():
             theirs = oracle.tflite_double if rule == 2 else oracle.half_up
-            assert int(function(np.int64(acc), np.int64(mult), np.int64(shift))) == theirs(acc, mult, shift)
+            assert int(function(np.int64(acc), np.int64(mult), np.int64(shift))) == theirs(
+                acc, mult, shift
+            )
 
 
 def test_c_half_up_holds_the_largest_product(tmp_path: Path) -> None:
@@ -189,8 +207,12 @@ def test_c_half_up_holds_the_largest_product(tmp_path: Path) -> None:
     source.write_text(PROGRAM)
     compiler = find("gcc", targets.load("host"))
     flags = ("-fsanitize=undefined", "-fno-sanitize-recover=all")
-    program = compiler.compile_program([source], tmp_path / "rules", include_dirs=[RUNTIME], flags=flags).path
-    cases = [(1, acc, 2**31 - 1, shift) for acc in (-(2**31), 2**31 - 1) for shift in (31, 40, 61, 62)]
+    program = compiler.compile_program(
+        [source], tmp_path / "rules", include_dirs=[RUNTIME], flags=flags
+    ).path
+    cases = [
+        (1, acc, 2**31 - 1, shift) for acc in (-(2**31), 2**31 - 1) for shift in (31, 40, 61, 62)
+    ]
     blob = b"".join(struct.pack("<4i", *case) for case in cases)
     done = subprocess.run([program], input=blob, capture_output=True, check=True, timeout=60)
     assert list(struct.unpack(f"<{len(cases)}i", done.stdout)) == [
@@ -204,11 +226,14 @@ def test_c_half_up_holds_the_largest_product(tmp_path: Path) -> None:
 def thresholds(mult: int, shift: int, rounding: Rounding) -> np.ndarray:
     """Every sum next to which an int8 result changes, with its neighbours, and some far beyond.
 
-    A rule is monotone in the sum: agreeing on both sides of all thresholds means agreeing everywhere.
+    A rule is monotone in the sum: agreeing on both sides of all thresholds means agreeing
+    everywhere.
     """
     codes = np.arange(-256, 257)
     low, high = np.full(codes.shape, -(2**31)), np.full(codes.shape, 2**31 - 1)
-    while np.any(low < high):  # the smallest sum whose result is at least the code, for all codes at once
+    while np.any(
+        low < high
+    ):  # the smallest sum whose result is at least the code, for all codes at once
         middle = (low + high) >> 1
         reached = fixed.requantize(middle, mult, shift, rounding) >= codes
         low, high = np.where(reached, low, middle + 1), np.where(reached, middle, high)
@@ -219,7 +244,10 @@ def thresholds(mult: int, shift: int, rounding: Rounding) -> np.ndarray:
 
 def some_multipliers(count: int) -> list[tuple[int, int, Rounding]]:
     rng = np.random.default_rng(3)
-    grid = [(int(rng.integers(1, 2 ** int(rng.integers(1, 24)))), 16, Rounding.HALF_UP) for _ in range(count)]
+    grid = [
+        (int(rng.integers(1, 2 ** int(rng.integers(1, 24)))), 16, Rounding.HALF_UP)
+        for _ in range(count)
+    ]
     reals = np.exp2(rng.uniform(-20, 3, size=2 * count))
     native = [(*fixed.multiplier_half_up(float(r)), Rounding.HALF_UP) for r in reals[:count]]
     tflite = [(*fixed.multiplier_q31(float(r)), Rounding.TFLITE_DOUBLE) for r in reals[count:]]
@@ -244,7 +272,14 @@ def test_torch_requantize_equals_numpy_at_every_threshold(part: int) -> None:
                 given = torch.as_tensor(inside).to(carrier).reshape(-1, 1)
                 numbers = (torch.tensor([mult]), torch.tensor([shift]))
                 got = fixed_torch.requantize(given, *numbers, rounding, low, high)
-                assert np.array_equal(got.numpy().ravel(), expected), (mult, shift, rounding, low, high, carrier)
+                assert np.array_equal(got.numpy().ravel(), expected), (
+                    mult,
+                    shift,
+                    rounding,
+                    low,
+                    high,
+                    carrier,
+                )
 
 
 def test_torch_average_equals_numpy() -> None:

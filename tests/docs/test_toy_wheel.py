@@ -1,12 +1,10 @@
-"""A third party adds an operator, a kernel and a core from its own wheel; no file of isobit changes."""
+"""A third party adds an operator, a kernel and a core from its own wheel, without a change here."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -19,13 +17,9 @@ from toy_install import ROOT, WHEEL, by_hand, install
 from isobit.core.errors import DoesNotFit
 
 SOURCE = ROOT / "src" / "isobit"
+pytestmark = pytest.mark.xdist_group("toy_wheel")
+
 PAGES = ("add-an-operator.md", "add-a-kernel.md", "add-a-target.md")
-
-
-def _digest() -> str:
-    files = sorted(p for p in SOURCE.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-    joined = b"".join(str(p).encode() + hashlib.sha256(p.read_bytes()).digest() for p in files)
-    return hashlib.sha256(joined).hexdigest()
 
 
 def _python(folder: Path, *arguments: str) -> str:
@@ -52,11 +46,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def proof(installed: Path) -> dict[str, Any]:
     if find_spec("torch") is None or find_spec("ziglang") is None or find_spec("unicorn") is None:
         pytest.skip("torch, ziglang or unicorn is not installed")
-    before = _digest()
     script = str(Path(__file__).with_name("toy_proof.py"))
-    found = json.loads(_python(installed, script, str(installed.parent / "out")))
-    found["untouched"] = _digest() == before
-    return dict(found)
+    return dict(json.loads(_python(installed, script, str(installed.parent / "out"))))
 
 
 def test_toy_target_is_listed(installed: Path, proof: dict[str, Any]) -> None:
@@ -65,7 +56,9 @@ def test_toy_target_is_listed(installed: Path, proof: dict[str, Any]) -> None:
 
 
 def test_toy_target_refuses_what_does_not_fit(proof: dict[str, Any]) -> None:
-    assert proof["refused"].startswith(f"{DoesNotFit.code} model on toy-m4: RAM: want at most 16,384")
+    assert proof["refused"].startswith(
+        f"{DoesNotFit.code} model on toy-m4: RAM: want at most 16,384"
+    )
 
 
 def test_toy_kernel_is_chosen_where_it_is_legal(proof: dict[str, Any]) -> None:
@@ -73,12 +66,14 @@ def test_toy_kernel_is_chosen_where_it_is_legal(proof: dict[str, Any]) -> None:
     for scheme in ("affine", "pow2"):
         chosen = proof[f"chosen {scheme}"]
         assert chosen["conv2d mix"] == "toy_1x1"
-        assert chosen["conv2d stem"] != "toy_1x1"
+        assert chosen["conv2d stem"] != "toy_1x1"  # 3x3
         assert chosen["negate negate"] == "reference"
 
 
 def test_toy_operator_and_kernel_are_exact(proof: dict[str, Any]) -> None:
-    names = [f"{s} {on}" for s in ("affine", "pow2") for on in ("torch", "host", "cortex-m4", "toy-m4")]
+    names = [
+        f"{s} {on}" for s in ("affine", "pow2") for on in ("torch", "host", "cortex-m4", "toy-m4")
+    ]
     assert proof["differing"] == dict.fromkeys(names, 0)
 
 
@@ -88,8 +83,10 @@ def test_toy_operator_trains(proof: dict[str, Any]) -> None:
     assert proof["gradient pow2"] > 0
 
 
-def test_toy_wheel_edits_nothing_of_ours(proof: dict[str, Any]) -> None:
-    assert proof["untouched"]
+def test_toy_wheel_is_named_nowhere_in_isobit() -> None:
+    for path in SOURCE.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"isobit_toy|toy_1x1|toy-m4", text), path
 
 
 def test_toy_wheel_by_hand_equals_its_pyproject(tmp_path: Path) -> None:
@@ -109,18 +106,11 @@ def test_toy_wheel_by_hand_equals_its_pyproject(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_pages_quote_the_toy_wheel(page: str) -> None:
-    """Every block that follows a line `` `tests/toy_wheel/<path>` `` is that file, or consecutive lines of it."""
+    """A block behind a line `` `tests/toy_wheel/<path>`: `` is that file, or lines of it."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    quoted = re.findall(r"^`tests/toy_wheel/([^`]+)`.*?\n+```\w+\n(.*?)^```", text, re.DOTALL | re.M)
+    quoted = re.findall(
+        r"^`tests/toy_wheel/([^`]+)`.*?\n+```\w+\n(.*?)^```", text, re.DOTALL | re.M
+    )
     assert quoted
     for path, block in quoted:
         assert block in (WHEEL / path).read_text(encoding="utf-8"), path
-
-
-def test_toy_c_is_formatted() -> None:
-    program = shutil.which("clang-format")
-    if program is None:
-        pytest.skip("clang-format is not installed")
-    files = [str(path) for path in sorted(WHEEL.rglob("*.c"))]
-    style = f"--style=file:{ROOT / '.clang-format'}"
-    subprocess.run([program, style, "--dry-run", "--Werror", *files], check=True)

@@ -1,4 +1,4 @@
-"""Install `tests/toy_wheel` into a folder, offline: with pip where its build backend is here, else by hand."""
+"""Install `tests/toy_wheel` offline: with pip where its build backend is here, else by hand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ def install(folder: Path) -> None:
     if find_spec("hatchling") and find_spec("pip"):
         source = folder.parent / "toy_source"  # a build writes beside its sources
         shutil.copytree(WHEEL, source, ignore=shutil.ignore_patterns("__pycache__"))
-        options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(folder)]
+        options = [
+            "--quiet",
+            "--no-deps",
+            "--no-build-isolation",
+            "--no-index",
+            "--target",
+            str(folder),
+        ]
         subprocess.run([sys.executable, "-m", "pip", "install", *options, str(source)], check=True)
     else:
         by_hand(folder)

@@ -1,4 +1,4 @@
-"""Run with `isobit_toy` installed: uses its core, kernel and operator through isobit's public interface."""
+"""Run with `isobit_toy` installed: uses its core, kernel and operator through `isobit.Model`."""
 
 from __future__ import annotations
 

@@ -20,7 +20,9 @@ def kind(shape: tuple[int, ...], encoding: Encoding, dtype: DType = DType.S8) ->
 
 
 def rich() -> Graph:
-    """Per-channel scales, optional and variadic operands, several outputs, states, labels and locations."""
+    """Per-channel scales, optional and variadic operands, several outputs, states, labels and
+    locations.
+    """
     rng = np.random.default_rng(1)
     image = Affine((float.fromhex("0x1.81p-5"),), -1)
     x = kind((1, 4, 5, 2), image)
@@ -43,7 +45,9 @@ def rich() -> Graph:
         (Value("c", y),),
         Location("a folder/kws.py", 41),
     )
-    split = Node("split", SplitInputs("c"), SplitAttrs(3, (3, 3)), (Value("l", part), Value("r", part)))
+    split = Node(
+        "split", SplitInputs("c"), SplitAttrs(3, (3, 3)), (Value("l", part), Value("r", part))
+    )
     joined = Node("concat", ConcatInputs(("r", "l")), ConcatAttrs(3), (Value("j", y),))
     relu = Node("clamp", ClampInputs("j"), ClampAttrs(0.0, 6.5, (7, 72)), (Value("out", y),))
     return Graph(

@@ -1,4 +1,6 @@
-"""The file gives back what was written, byte for byte; a damaged one is an error of ours, whatever the damage."""
+"""The file gives back what was written, byte for byte; a damaged one is an error of ours, whatever
+the damage.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ SIGNATURE = load_ops().signature
 
 
 def stored() -> Stored:
-    extra = {"train/range": np.arange(6, dtype=np.float32).reshape(2, 3), "empty": np.zeros((0, 2), np.int64)}
+    extra = {
+        "train/range": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "empty": np.zeros((0, 2), np.int64),
+    }
     notes = {"made": "by a test", "ü": '"quoted" \\ and\nlines'}
     return Stored({"int": graphs.rich(), "float": graphs.floating()}, extra, notes)
 
@@ -62,7 +67,12 @@ def test_store_refuses_other_names_and_missing_files(tmp_path: Path) -> None:
 def test_every_truncation_is_refused() -> None:
     blob = to_bytes(stored())
     header = 8 + int.from_bytes(blob[:8], "little")
-    ends = {*range(0, 40), *range(header - 30, header + 30), *range(0, len(blob), 37), len(blob) - 1}
+    ends = {
+        *range(0, 40),
+        *range(header - 30, header + 30),
+        *range(0, len(blob), 37),
+        len(blob) - 1,
+    }
     for end in sorted(ends):
         with pytest.raises(FileDamaged, match=r"m\.isobit"):
             parse(blob[:end])
@@ -71,7 +81,9 @@ def test_every_truncation_is_refused() -> None:
 
 
 def test_a_mutated_file_never_fails_by_accident() -> None:
-    """Either an error of ours, or the change was in bytes that no hash covers and that mean nothing."""
+    """Either an error of ours, or the change was in bytes that no hash covers and that mean
+    nothing.
+    """
     rng = np.random.default_rng(11)
     blob = to_bytes(stored())
     header = 8 + int.from_bytes(blob[:8], "little")

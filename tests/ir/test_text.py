@@ -1,4 +1,6 @@
-"""Print and parse are inverse, and a text that is not one of ours is refused as data, never by accident."""
+"""Print and parse are inverse, and a text that is not one of ours is refused as data, never by
+accident.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,9 @@ def encodings(size: int) -> st.SearchStrategy[Encoding]:
         st.builds(lambda f: Pow2((f,)), st.integers(-60, 60)),
     ]
     many = st.lists(SCALES, min_size=size, max_size=size).map(lambda s: Affine(tuple(s), 0, 0))
-    fracs = st.lists(st.integers(-60, 60), min_size=size, max_size=size).map(lambda f: Pow2(tuple(f), 0))
+    fracs = st.lists(st.integers(-60, 60), min_size=size, max_size=size).map(
+        lambda f: Pow2(tuple(f), 0)
+    )
     return st.one_of(*per_tensor, many, fracs)
 
 
@@ -73,7 +77,9 @@ def test_every_type_round_trips(
     data: st.DataObject, dtype: DType, size: int, rest: tuple[int, ...]
 ) -> None:
     kind = TensorType((size, *rest[:2]), dtype, data.draw(encodings(size)))
-    const = Const("c", kind, np.zeros(kind.shape), data.draw(st.sampled_from(["", "a.b", "x y", "ü"])))
+    const = Const(
+        "c", kind, np.zeros(kind.shape), data.draw(st.sampled_from(["", "a.b", "x y", "ü"]))
+    )
     graph = replace(graphs.floating(), consts=(const,), nodes=(), outputs=("x",))
     assert again(graph) == graph
 
@@ -82,7 +88,8 @@ def test_print_type_of_a_scalar() -> None:
     assert print_type(TensorType((), DType.S32, Raw())) == "s32[] raw"
 
 
-# ------------------------------------------------------------------------------------------ refusals
+# ------------------------------------------------------------------------------------------
+# refusals
 
 
 def parse(text: str) -> Graph:
@@ -126,7 +133,11 @@ def test_an_unknown_operator_lists_what_there_is() -> None:
 
 
 def test_all_wrong_lines_are_named_at_once() -> None:
-    text = print_graph(graphs.rich()).replace("input  %x :", "input  x :").replace("axis=3", "axis=three")
+    text = (
+        print_graph(graphs.rich())
+        .replace("input  %x :", "input  x :")
+        .replace("axis=3", "axis=three")
+    )
     with pytest.raises(IsobitError) as caught:
         parse(text)
     assert [p.where for p in caught.value.problems] == ["line 2", "line 12", "line 13"]
@@ -164,7 +175,7 @@ def test_a_mutated_text_never_fails_by_accident() -> None:
     rng = np.random.default_rng(7)
     graph = graphs.rich()
     text, own = print_graph(graph), tensors(graph)
-    alphabet = list("%()[],:;=# \n\"-_.axs0179p")
+    alphabet = list('%()[],:;=# \n"-_.axs0179p')
     for _ in range(3000):
         letters = list(text)
         for _ in range(rng.integers(1, 4)):

@@ -1,10 +1,12 @@
 """`avg_pool2d`: `clamp(D(sum of taps, their count))`, D the rule `away` or `trunc`.
 
 The sum is of codes, without their zero point. Only the taps on the input are summed and counted;
-with `count_include_pad` every tap on padding adds Zx (real 0) and is counted too. `extension` rows
-and columns follow the padding at the bottom and right; windows reach them, nothing there counts.
+with `count_include_pad` every tap on padding adds Zx (real 0) and is counted too. `extension`
+rows and columns follow the padding at the bottom and right; windows reach them, but nothing
+there counts.
 x is [N,H,W,C]; `kernel` and `stride` (height, width) are required. Defaults: pad 0,
-extension 0, count_include_pad False, clamp (-128,127), round away. A window with nothing to count is illegal.
+extension 0, count_include_pad False, clamp (-128,127), round away. A window with nothing to count
+is illegal.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import pytest
 from isobit.report.html import render_html
 from isobit.report.report import Report, Step
 from isobit.run.verify import Difference
-from report.cases import comparison, full_report
+from report.cases import HISTORY, comparison, full_report, large_report
 
 ALL = ["verification", "network", "memory", "flash", "instructions", "training", "confusion"]
 VOID = {"meta", "br", "col"}
@@ -118,7 +118,7 @@ def test_names_cannot_become_markup() -> None:
     assert "img" not in page.tags
     assert not [key for _, key, _ in page.attributes if key.startswith("on")]
     assert "\x00" not in markup
-    assert len(_pictures(markup)) == 7
+    assert len(_pictures(markup)) == 8
 
 
 @pytest.mark.parametrize("name", ["full", "bare", "large"])
@@ -217,8 +217,6 @@ def test_shared_bytes_are_hatched(full: Report) -> None:
 
 
 def test_one_epoch_and_one_class_are_drawn() -> None:
-    from report.cases import HISTORY
-
     report = full_report(history=HISTORY[:1], confusion=[[5]], classes=["only"])
     assert {"training", "confusion"} <= set(_sections(report))
 
@@ -226,9 +224,34 @@ def test_one_epoch_and_one_class_are_drawn() -> None:
 def test_a_hundred_classes_are_drawn() -> None:
     counts = [[3 if i == j else (i + j) % 2 for j in range(100)] for i in range(100)]
     report = full_report(confusion=counts, classes=[f"class number {i}" for i in range(100)])
-    assert len(_pictures(render_html(report))) == 7
+    assert len(_pictures(render_html(report))) == 8
 
 
 def test_a_network_without_nodes_has_no_pictures(bare: Report) -> None:
     empty: tuple[Step, ...] = ()
     assert _sections(replace(bare, steps=empty, lifetimes=())) == []
+
+
+@pytest.mark.parametrize("amount", [3, 4, 7, 8, 9, 13, 26])
+def test_edges_end_at_boxes_for_any_number_of_nodes(amount: int) -> None:
+    large = large_report(amount)
+    last = replace(large.steps[-1], reads=(*large.steps[-1].reads, "x"))  # over every column
+    report = replace(large, steps=(*large.steps[:-1], last))
+    for graph in _pictures(render_html(report))[:2]:
+        bodies = [e for e in graph.iter() if e.get("class") == "body"]
+        assert len(bodies) == amount + 2
+        lefts = {round(float(e.get("x", "")), 1) for e in bodies}
+        tops = {round(float(e.get("y", "")), 1) for e in bodies}
+        width = float(bodies[0].get("width", ""))
+        middles = {round(left + width / 2, 1) for left in lefts}
+        for edge in (e for e in graph.iter() if e.get("class", "").startswith("edge")):
+            head = edge.get("d", "").split("M")[2].split("L")[1]  # the tip of the arrow
+            x, y = map(float, head.split())
+            into_top = (
+                min(abs(x - m) for m in middles) < 0.2 and min(abs(y - t) for t in tops) < 0.2
+            )
+            assert into_top or min(abs(x - left) for left in lefts) < 0.2
+
+
+def test_no_address_is_in_the_page(bare: Report) -> None:
+    assert "http" not in re.sub(r"http://www\.w3\.org/2000/svg|http-equiv", "", render_html(bare))

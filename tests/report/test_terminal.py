@@ -17,7 +17,7 @@ from isobit.report.terminal import (
 )
 from isobit.report.units import count
 from isobit.run.verify import Difference
-from report.cases import comparison, full_report
+from report.cases import HISTORY, comparison, full_report
 
 
 def _console(width: int = 80) -> tuple[Console, io.StringIO]:
@@ -119,8 +119,6 @@ def test_parts_without_data_are_left_out(bare: Report) -> None:
 
 
 def test_long_histories_show_first_best_and_last() -> None:
-    from report.cases import HISTORY
-
     history = [
         {**HISTORY[0], "epoch": i + 1, "val_accuracy": 0.9 if i == 20 else 0.5} for i in range(60)
     ]

@@ -7,7 +7,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,12 @@ from isobit.run.golden import run_golden
 from isobit.run.verify import Comparison, compare, differs
 from isobit.targets import Target
 
+Absorbed = Mapping[str, Sequence[str]]
+"""For every integer node, by its first output: the float values that it also computes, as `name (operator)`."""
+
 GOLDEN_SAMPLES = 4
+REMADE = frozenset({"manifest.json", "training.json", "report.html"})
+"""What isobit itself adds to a bundle; a new deployment may drop it, as it may `build/`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,12 @@ class Bundle:
         return _read_graph(self.path, self.manifest)
 
     @property
+    def absorbed(self) -> Absorbed:
+        """For every node the float values that it also computes."""
+        names = json.loads(self._unchanged("names.json").read_text(encoding="utf-8"))
+        return {name: entry.get("absorbed", ()) for name, entry in names["values"].items()}
+
+    @property
     def target(self) -> Target:
         """The target the bundle was made for."""
         return targets.load(str(self.manifest["target"]))
@@ -70,7 +81,19 @@ class Bundle:
 
     def golden_inputs(self) -> AnyArray:
         """Return the stored input codes [N, *NHWC]."""
-        return _load_array(self.path / "golden" / "input.npy")
+        return _load_array(self._unchanged("golden/input.npy"))
+
+    def _unchanged(self, name: str) -> Path:
+        """Return the path of a file that deployment wrote, if its bytes are still those."""
+        path = self.path / name
+        want = self.manifest["hashes"]["files"].get(name)
+        try:
+            got = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise _damaged(path, error.strerror or str(error)) from error
+        if got != want:
+            raise _damaged(path, "a file that was changed after the deployment")
+        return path
 
     def run(self, x: AnyArray, on: str | None = None, *, trace: bool = False, compiler: str = "") -> Result:
         """Run input codes `x` on a target: the bundle's own C on its own target, else re-planned C."""
@@ -100,9 +123,8 @@ class Bundle:
         progress("golden")
         golden = run_golden(graph, codes)
         found: list[Comparison] = []
-        recorded = self.path / "golden" / "torch.npz"
-        if x is None and recorded.is_file():
-            with np.load(recorded) as stored:
+        if x is None and "golden/torch.npz" in self.manifest["hashes"]["files"]:
+            with np.load(self._unchanged("golden/torch.npz"), allow_pickle=False) as stored:
                 found.append(compare(graph, golden, dict(stored), name="torch"))
         names = list(dict.fromkeys(on or ("host", self.target.name)))
         for name in names:
@@ -130,11 +152,14 @@ class Bundle:
         network = self.network(on)
         if network.plan.target.name != self.target.name:
             return network, None
-        files = {
-            str(path.relative_to(self.path).as_posix()): path.read_text(encoding="utf-8")
-            for path in sorted(self.path.joinpath("src").rglob("*"))
-            if path.is_file()
-        }
+        files = {}
+        for path in sorted(self.path.joinpath("src").rglob("*")):
+            if path.is_file():
+                try:
+                    text = path.read_text(encoding="utf-8")
+                except (OSError, UnicodeDecodeError) as error:
+                    raise _damaged(path, f"unreadable ({error})") from error
+                files[path.relative_to(self.path).as_posix()] = text
         return network, files
 
     def _record(self, found: list[Comparison], codes: AnyArray) -> None:
@@ -149,8 +174,23 @@ class Bundle:
 
 
 def open_bundle(path: str | Path) -> Bundle:
-    """Return the bundle in a folder. Raises `FileMissing` or `BundleDamaged`."""
+    """Return the bundle in a folder. Raises `FileMissing`, or `BundleDamaged` for anything missing in it.
+
+    C files may have been edited: verification then judges the edited ones.
+    """
     bundle = Bundle(Path(path))
+    if not bundle.path.is_dir():
+        raise FileMissing(
+            where=str(path),
+            what="bundle",
+            want="a folder that `isobit deploy` wrote",
+            got="a file" if bundle.path.exists() else "nothing",
+            fix="Check the path.",
+        )
+    written = bundle.manifest["hashes"]["files"]
+    missing = [name for name in written if not (bundle.path / name).is_file()]
+    if missing:
+        raise _damaged(bundle.path, f"without {', '.join(missing)}")
     _ = bundle.graph
     return bundle
 
@@ -167,6 +207,7 @@ def write_bundle(
     ram_limit: int = 0,
     flash_limit: int = 0,
     name: str = "",
+    absorbed: Absorbed | None = None,
 ) -> Bundle:
     """Plan, generate, compile, measure and write a bundle; the folder appears complete or not at all.
 
@@ -181,8 +222,6 @@ def write_bundle(
             fix="Run `isobit calibrate` first: a float network has no integers to deploy.",
         )
     if name:
-        from dataclasses import replace
-
         graph = replace(graph, name=name)
     _require_free(out)
     content = _content_hash(graph)
@@ -199,7 +238,7 @@ def write_bundle(
     files["golden/golden.npz"] = _npz(golden)
     if torch_trace is not None:
         files["golden/torch.npz"] = _npz(torch_trace(codes))
-    files["names.json"] = _json(_names(graph)).encode()
+    files["names.json"] = _json(_names(graph, absorbed or {})).encode()
     manifest = {
         "schema": 1,
         "isobit": __version__,
@@ -218,17 +257,19 @@ def write_bundle(
         "verified": [],
     }
     files["manifest.json"] = _json(manifest).encode()
-    _write_folder(out, files)
+    write_folder(out, files)
     return Bundle(out)
 
 
 def _require_free(out: Path) -> None:
     if out.exists() and not out.is_dir():
         got = "a file"
-    elif out.is_dir() and any(out.iterdir()) and not (out / "manifest.json").is_file():
-        got = "a folder with other things in it"
     else:
-        return
+        foreign = _foreign(out)
+        if not foreign:
+            return
+        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+        got = f"a folder with other things in it: {', '.join(foreign[:3])}{more}"
     raise BadArgument(
         where=str(out),
         what="output folder",
@@ -238,8 +279,23 @@ def _require_free(out: Path) -> None:
     )
 
 
-def _write_folder(out: Path, files: Mapping[str, bytes]) -> None:
-    """Write everything beside `out`, then exchange: an interrupted write leaves the old bundle."""
+def _foreign(out: Path) -> list[str]:
+    """Return what lies in a folder but is no part of an earlier bundle: replacing the folder would lose it."""
+    if not out.is_dir():
+        return []
+    try:
+        written = set(_read_manifest(out)["hashes"]["files"]) | REMADE
+    except BundleDamaged:
+        written = set()
+    found = (p.relative_to(out).as_posix() for p in sorted(out.rglob("*")) if not p.is_dir())
+    return [name for name in found if name not in written and (not written or not name.startswith("build/"))]
+
+
+def write_folder(out: Path, files: Mapping[str, bytes]) -> None:
+    """Write everything beside `out`, then exchange: an interrupted write leaves the old folder.
+
+    Raises `FileUnwritable`; then nothing was changed.
+    """
     temporary: Path | None = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -252,7 +308,11 @@ def _write_folder(out: Path, files: Mapping[str, bytes]) -> None:
         if out.exists():
             old = temporary.with_name(f"{temporary.name}.old")
             out.replace(old)
-            temporary.replace(out)
+            try:
+                temporary.replace(out)
+            except OSError:
+                old.replace(out)
+                raise
             shutil.rmtree(old, ignore_errors=True)
         else:
             temporary.replace(out)
@@ -289,12 +349,16 @@ def _hash_files(files: Mapping[str, str]) -> str:
     return digest.hexdigest()
 
 
-def _names(graph: Graph) -> dict[str, Any]:
-    """Where every traced value comes from in the user's source."""
+def _names(graph: Graph, absorbed: Absorbed) -> dict[str, Any]:
+    """Where every traced value comes from in the user's source, and which float values it also stands for."""
     return {
         "schema": 1,
         "values": {
-            value.name: {"op": node.op, "source": str(node.location)}
+            value.name: {
+                "op": node.op,
+                "source": str(node.location),
+                "absorbed": list(absorbed.get(value.name, ())),
+            }
             for node in graph.nodes
             for value in node.outputs
         },
@@ -354,8 +418,9 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise _damaged(path, "no manifest.json")
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
-        _ = manifest["hashes"]["content"], manifest["target"], manifest["name"], manifest["optimize"]
-    except (ValueError, KeyError, TypeError) as error:
+        _ = manifest["hashes"]["content"], manifest["target"], manifest["name"], manifest["sizes"]
+        _ = dict(manifest["hashes"]["files"]), manifest["compiler"], Optimize(manifest["optimize"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(file, f"not a manifest ({error})") from error
     result: dict[str, Any] = manifest
     return result

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,10 +12,11 @@ from torch import Tensor, nn
 
 from isobit import targets
 from isobit.api.bundle import Bundle, write_bundle
-from isobit.core.errors import BadArgument, raise_all
+from isobit.api.explain import absorbed_values
+from isobit.core.errors import BadArgument, BadCheckpoint, raise_all
 from isobit.core.types import AnyArray, Shape
 from isobit.ir.graph import Graph
-from isobit.ir.store import Stored, write_store
+from isobit.ir.store import Stored, read_store, write_store
 from isobit.ops.base import load_ops
 from isobit.ops.schemes import Scheme
 from isobit.plan.plan import Optimize
@@ -52,13 +54,13 @@ class Model(Twin):
                 got=repr(scheme),
                 fix="docs/numerics.md describes both.",
             )
-        if not name.isidentifier():
+        if not (name.isidentifier() and name.isascii()):
             raise BadArgument(
                 where=f"Model {name!r}",
                 what="name",
                 want="a C identifier",
                 got=repr(name),
-                fix="Use letters, digits and underscores.",
+                fix="Use ASCII letters, digits and underscores; the first is no digit.",
             )
         self.target = targets.load(target)
         super().__init__(
@@ -119,6 +121,7 @@ class Model(Twin):
             torch_trace=self.trace_codes,
             ram_limit=ram_limit,
             flash_limit=flash_limit,
+            absorbed=absorbed_values(self.traced.graph),
         )
 
     def trace_codes(self, codes: AnyArray) -> dict[str, AnyArray]:
@@ -130,12 +133,23 @@ class Model(Twin):
             values = self._run_carriers(source.name, centred)
         return self._codes(values)
 
+    def float_graph(self) -> Graph:
+        """Return the network before quantisation with the current parameters, as float64 constants."""
+        graph = self.traced.graph
+        consts = tuple(
+            replace(const, data=self.parameter(const.name).detach().cpu().double().numpy())
+            if const.name in self.traced.bindings
+            else const
+            for const in graph.consts
+        )
+        return replace(graph, consts=consts)
+
     def save(self, path: str | Path) -> None:
         """Write a `.isobit` file: the integer graph, the float graph, parameters and ranges."""
         extra = {
             f"state/{key}": value.detach().cpu().numpy() for key, value in self.state_dict().items()
         }
-        graphs: dict[str, Graph] = {"int": self.export(untrained=True), "float": self.traced.graph}
+        graphs = {"int": self.export(untrained=True), "float": self.float_graph()}
         notes = {
             "scheme": self.scheme.value,
             "input": ",".join(map(str, self.input_shape)),
@@ -144,13 +158,32 @@ class Model(Twin):
         write_store(Path(path), Stored(graphs, extra, notes))
 
     def restore(self, path: str | Path) -> None:
-        """Load parameters and ranges that `save` wrote for the same network."""
-        from isobit.ir.store import read_store
+        """Load parameters and ranges that `save` wrote for the same network.
 
+        Raises `BadCheckpoint` for another network's file; then nothing was changed.
+        """
         stored = read_store(Path(path), load_ops().signature)
-        state: dict[str, Any] = {
+        state = {
             key.removeprefix("state/"): torch.from_numpy(value.copy())
             for key, value in stored.extra.items()
             if key.startswith("state/")
         }
+        own = self.state_dict()
+        other = sorted(
+            {key for key in own.keys() | state.keys() if _shape(own, key) != _shape(state, key)}
+        )
+        if other:
+            key = other[0]
+            raise BadCheckpoint(
+                where=str(path),
+                what=f"{len(other)} entries of the state, the first is {key}",
+                want=_shape(own, key) or "nothing of this name",
+                got=_shape(state, key) or "nothing",
+                fix="Build the model with the same layers and scheme as the one that was saved.",
+            )
         self.load_state_dict(state)
+
+
+def _shape(state: Mapping[str, Tensor], key: str) -> str:
+    # A .isobit file has no scalars: they come back as one element.
+    return str(list(state[key].shape) or [1]) if key in state else ""

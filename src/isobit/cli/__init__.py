@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import pkgutil
 import sys
@@ -10,7 +11,7 @@ from typing import Any
 import click
 
 from isobit import __version__
-from isobit.cli.common.output import fail
+from isobit.cli.common.output import fail, fail_usage
 from isobit.core.errors import IsobitError
 
 
@@ -31,8 +32,6 @@ class Verbs(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and self.get_command(ctx, args[0]) is None:
-            import difflib
-
             near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
             hint = f" Did you mean `{near[0]}`?" if near else " `isobit --help` lists the commands."
             raise click.UsageError(f"isobit has no command {args[0]!r}.{hint}", ctx)
@@ -56,6 +55,8 @@ def main(arguments: list[str] | None = None) -> Any:
     except IsobitError as error:
         fail(error, as_json="--json" in words)
     except click.ClickException as error:
+        if "--json" in words:
+            fail_usage(error)
         error.show()
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):

@@ -11,7 +11,7 @@ from isobit.api.bundle import write_bundle
 from isobit.cli.common.output import json_option, out, print_json
 from isobit.cli.common.progress import stage
 from isobit.cli.common.sizes import BYTES
-from isobit.cli.common.subject import read_graph
+from isobit.cli.common.subject import read_absorbed, read_graph
 from isobit.core.errors import BadArgument
 from isobit.plan.plan import Optimize
 from isobit.run.compilers import Kind
@@ -39,13 +39,13 @@ def command(
     as_json: bool,
 ) -> None:
     """Write MODEL (M.isobit) as a C project with golden vectors and manifest into a folder."""
-    if name and not name.isidentifier():
+    if name and not (name.isidentifier() and name.isascii()):
         raise BadArgument(
             where="--name",
             what="name",
             want="a C identifier",
             got=repr(name),
-            fix="Use letters, digits and underscores.",
+            fix="Use ASCII letters, digits and underscores; the first is no digit.",
         )
     graph = read_graph(model)
     chip = targets.load(target or graph.target)
@@ -59,6 +59,7 @@ def command(
             ram_limit=ram_limit,
             flash_limit=flash_limit,
             name=name,
+            absorbed=read_absorbed(model),
         )
     manifest = bundle.manifest
     if as_json:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import click
+import numpy as np
 
 from isobit import targets
 from isobit.cli.common.arrays import read_array, write_array
@@ -12,6 +14,8 @@ from isobit.cli.common.output import json_option, out, print_json
 from isobit.cli.common.progress import stage
 from isobit.cli.common.subject import read_bundle, read_graph
 from isobit.codegen.network import generate
+from isobit.core.files import write_atomic
+from isobit.core.types import AnyArray
 from isobit.plan.plan import make_plan
 from isobit.run.compilers import Kind
 from isobit.run.execute import Result, build, execute
@@ -23,7 +27,7 @@ from isobit.run.execute import Result, build, execute
 @click.option("--input", "array", type=click.Path(path_type=Path), required=True, help="x.npy")
 @click.option("--output", type=click.Path(path_type=Path), help="y.npy")
 @click.option("--trace", type=click.Path(path_type=Path), help="t.npz with every value.")
-@click.option("--compiler", type=click.Choice(["zig", "gcc"]), default="zig", show_default=True)
+@click.option("--compiler", type=click.Choice(["zig", "gcc"]), help="A deployed folder's own, else zig.")
 @json_option
 def command(
     model: Path,
@@ -31,7 +35,7 @@ def command(
     array: Path,
     output: Path | None,
     trace: Path | None,
-    compiler: Kind,
+    compiler: Kind | None,
     as_json: bool,
 ) -> None:
     """Run MODEL (deployed folder or M.isobit) on input codes [N, *NHWC]; write output codes."""
@@ -50,27 +54,18 @@ def command(
         out().print(f"{len(ran.output)} outputs in {output}", soft_wrap=True)
 
 
-def _run(model: Path, target: str | None, x: object, compiler: Kind, *, trace: bool) -> Result:
-    import numpy as np
-
-    codes = np.asarray(x)
+def _run(model: Path, target: str | None, x: AnyArray, compiler: Kind | None, *, trace: bool) -> Result:
     if model.is_dir():
-        return read_bundle(model).run(codes, target, trace=trace, compiler=compiler)
+        return read_bundle(model).run(x, target, trace=trace, compiler=compiler or "")
     graph = read_graph(model)
     chip = targets.load(target or graph.target)
     network = generate(make_plan(graph, chip), "")
     on_qemu = not chip.unicorn_model and chip.qemu is not None
-    built = build(network, compiler=compiler, trace=trace, qemu=on_qemu)
-    return execute(network, built, codes, use_qemu=on_qemu)
+    built = build(network, compiler=compiler or "zig", trace=trace, qemu=on_qemu)
+    return execute(network, built, x, use_qemu=on_qemu)
 
 
 def _write_trace(path: Path, ran: Result) -> None:
-    import io
-
-    import numpy as np
-
-    from isobit.core.files import write_atomic
-
     stream = io.BytesIO()
     np.savez(stream, **dict(ran.trace))
     write_atomic(path, stream.getvalue())

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from isobit import data
 from isobit.cli.common.output import err, json_option, out, print_json
 from isobit.cli.common.progress import training_progress
-from isobit.cli.common.subject import read_spec
-from isobit.core.errors import BadArgument
+from isobit.cli.common.subject import read_spec, require_torch
+from isobit.core.errors import BadArgument, IsobitError, raise_all
+from isobit.core.files import write_atomic
+
+if TYPE_CHECKING:
+    from isobit.api.model import Model
 
 
 @click.command("train")
@@ -19,9 +24,9 @@ from isobit.core.errors import BadArgument
 @click.option("--data", "name", required=True, help="digits, mnist, fashion-mnist, cifar10, cifar100, or a folder.")
 @click.option("--unverified", is_flag=True, help="Accept files that are not the published ones.")
 @click.option("--epochs", type=click.IntRange(min=1), default=10, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
-@click.option("--learning-rate", type=float, default=2e-3, show_default=True)
+@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=2e-3, show_default=True)
 @click.option("--out", "model_out", type=click.Path(path_type=Path), help="M.isobit; checkpoints go to M.run/.")
 @click.option("--resume", type=click.Path(path_type=Path), help="A run folder to continue.")
 @click.option("--dry-run", is_flag=True, help="Say what it would do and cost, then stop.")
@@ -48,14 +53,14 @@ def command(
             got=str(model_out),
             fix=f"--out {model_out.with_suffix('.isobit')}",
         )
-    import torch
-
+    require_torch(spec)
     from isobit.train.cost import step_seconds
-    from isobit.train.fit import fit
+    from isobit.train.fit import fit, seed_weights
 
-    torch.manual_seed(seed)
+    seed_weights(seed)
     model = read_spec(spec)
     train, test = data.load(name, verified=not unverified)
+    _require_matching(model, train)
     steps = -(-len(train) // batch_size)
     seconds = step_seconds(model, train, batch_size) * steps * epochs
     plan = f"{epochs} epochs of {steps} steps on {len(train):,} images, about {seconds / 60:.1f} min"
@@ -68,6 +73,8 @@ def command(
     if not as_json:
         err().print(plan)
     folder = model_out.with_suffix(".run") if model_out else None
+    if folder is not None:
+        _require_writable(folder)
     with training_progress() as progress:
         history = fit(
             model,
@@ -93,3 +100,38 @@ def command(
         console.print("the data files are not the published ones (--unverified)")
     if model_out is not None:
         console.print(f"saved {model_out}. Next: isobit deploy {model_out} --out build/{model.name}", soft_wrap=True)
+
+
+def _require_matching(model: Model, train: data.Dataset) -> None:
+    """Refuse data that the model cannot take, before anything is computed."""
+    _, height, width, channels = train.images.shape
+    pixels = (channels, height, width)
+    problems: list[IsobitError] = []
+    if model.input_shape != pixels:
+        problems.append(_mismatch(model, train, "input (C, H, W)", pixels, model.input_shape))
+    types = model.traced.graph.type_map()
+    shapes = [types[name].shape[1:] for name in model.traced.graph.outputs]
+    if shapes != [(len(train.classes),)]:
+        wanted = f"one of [N, {len(train.classes)}]"
+        found = ", ".join(f"[N, {', '.join(map(str, shape))}]" for shape in shapes)
+        problems.append(_mismatch(model, train, "output", wanted, found))
+    raise_all(problems)
+
+
+def _mismatch(
+    model: Model, train: data.Dataset, what: str, want: object, got: object
+) -> BadArgument:
+    return BadArgument(
+        where=f"{model.name} on {train.name}",
+        what=what,
+        want=f"{want}, as the data has it",
+        got=str(got),
+        fix="Choose other data, or change the network.",
+    )
+
+
+def _require_writable(folder: Path) -> None:
+    """Find out before the first epoch that its checkpoint could not be written."""
+    probe = folder / ".writable"
+    write_atomic(probe, b"")
+    probe.unlink()

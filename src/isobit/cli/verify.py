@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import numpy as np
 
+from isobit import targets
 from isobit.cli.common.arrays import read_array
 from isobit.cli.common.output import json_option, out, print_json
 from isobit.cli.common.progress import stage
@@ -21,8 +22,8 @@ from isobit.run.verify import differs
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--on", "cores", help="Comma-separated targets; host and the bundle's own by default.")
 @click.option("--input", "array", type=click.Path(path_type=Path), help="x.npy of input codes.")
-@click.option("--samples", type=int, help="Instead of --input: that many random inputs.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--samples", type=click.IntRange(min=1), help="Instead of --input: that many random inputs.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--compiler", type=click.Choice(["zig", "gcc"]), help="The bundle's own by default.")
 @json_option
 def command(
@@ -35,14 +36,18 @@ def command(
     as_json: bool,
 ) -> None:
     """Compare golden model, recorded torch trace and the C on every core: every value of every tensor."""
+    if array is not None and samples is not None:
+        raise click.UsageError("--input and --samples exclude each other.")
+    names = [name.strip() for name in cores.split(",")] if cores is not None else []
+    for name in names:
+        targets.load(name)
     bundle = read_bundle(folder)
     x = read_array(array) if array else None
-    if samples is not None and x is None:
+    if samples is not None:
         kind = bundle.graph.inputs[0].type
         rng = np.random.default_rng(seed)
         shape = (samples, *kind.shape[1:])
         x = rng.integers(kind.dtype.low, kind.dtype.high + 1, size=shape).astype(kind.dtype.numpy)
-    names = cores.split(",") if cores else []
     with stage("verifying"):
         found = bundle.verify(x, names, compiler=compiler or "", raise_on_difference=False)
     bad = [differs(c) for c in found if not c.equal]

@@ -129,7 +129,7 @@ set(CMAKE_C_STANDARD 11){compile_options}
 
 add_library(isobit_{stem} STATIC {" ".join(network)})
 target_include_directories(isobit_{stem} PUBLIC src)
-target_compile_options(isobit_{stem} PRIVATE -O2 -ffunction-sections -fdata-sections)
+target_compile_options(isobit_{stem} PRIVATE -O2 -ffreestanding -ffunction-sections -fdata-sections)
 
 option(ISOBIT_FIRMWARE "Build the program for the emulated board" ON)
 if(ISOBIT_FIRMWARE AND CMAKE_SOURCE_DIR STREQUAL CMAKE_CURRENT_SOURCE_DIR)

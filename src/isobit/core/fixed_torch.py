@@ -7,6 +7,7 @@ The only module of `core` that imports torch; nothing loads it but surrogates an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,38 +24,49 @@ F32_EXACT = 1 << 24
 F64_EXACT = 1 << 53
 
 
+Soft = tuple[bool, bool]
+"""Whether the gradient passes the (low, high) clamp; see `NodeTypes.soft`."""
+HARD: Soft = (False, False)
+
+
+def gradient_bounds(low: float, high: float, soft: Soft) -> tuple[float, float]:
+    """Return the open interval of results that a gradient passes."""
+    return -math.inf if soft[0] else float(low), math.inf if soft[1] else float(high)
+
+
 class _FloorClamp(torch.autograd.Function):
     """clamp(floor(x), low, high), in place; the gradient passes where the result is strictly inside."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, low: float, high: float, soft: Soft) -> Tensor:
         x.floor_().clamp_(low, high)
         ctx.mark_dirty(x)
         ctx.save_for_backward(x)
-        ctx.bounds = (low, high)
+        ctx.bounds = gradient_bounds(low, high, soft)
         return x
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (y,) = ctx.saved_tensors
-        return torch.ops.aten.hardtanh_backward(grads[0], y, *ctx.bounds), None, None
+        return torch.ops.aten.hardtanh_backward(grads[0], y, *ctx.bounds), None, None, None
 
 
 class _MulFloorClamp(torch.autograd.Function):
     """clamp(floor(x * m + 1/2), low, high), in place on x; the gradient is m where strictly inside."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, m: Tensor, low: float, high: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, m: Tensor, low: float, high: float, soft: Soft) -> Tensor:
         x.mul_(m).add_(0.5).floor_().clamp_(low, high)
         ctx.mark_dirty(x)
         ctx.save_for_backward(x, m)
-        ctx.bounds = (low, high)
+        ctx.bounds = gradient_bounds(low, high, soft)
         return x
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         y, m = ctx.saved_tensors
-        return torch.ops.aten.hardtanh_backward(grads[0], y, *ctx.bounds).mul_(m), None, None, None
+        inside = torch.ops.aten.hardtanh_backward(grads[0], y, *ctx.bounds)
+        return inside.mul_(m), None, None, None, None
 
 
 class _WideRequantize(torch.autograd.Function):
@@ -69,6 +81,7 @@ class _WideRequantize(torch.autograd.Function):
         rounding: Rounding,
         low: float,
         high: float,
+        soft: Soft,
     ) -> Tensor:
         if rounding is Rounding.HALF_UP and _fits_f64(mult, shift):
             real = mult.double() * torch.exp2(-shift.double())
@@ -80,7 +93,7 @@ class _WideRequantize(torch.autograd.Function):
             real = mult.double() * torch.exp2(sign * shift.double() - less)
         y = y.clamp_(low, high).to(torch.float32)
         ctx.save_for_backward(y, real.float())
-        ctx.bounds = (low, high)
+        ctx.bounds = gradient_bounds(low, high, soft)
         ctx.dtype = acc.dtype
         return y
 
@@ -88,7 +101,7 @@ class _WideRequantize(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         y, real = ctx.saved_tensors
         grad = torch.ops.aten.hardtanh_backward(grads[0], y, *ctx.bounds).mul_(real)
-        return grad.to(ctx.dtype), None, None, None, None, None
+        return grad.to(ctx.dtype), None, None, None, None, None, None
 
 
 class _Average(torch.autograd.Function):
@@ -129,14 +142,20 @@ def _integers(acc: Tensor, mult: Tensor, shift: Tensor, rounding: Rounding) -> T
     return (high >> right) + ((high & mask) > (mask >> 1) + (high < 0)).long()
 
 
-def floor_clamp(x: Tensor, low: int, high: int) -> Tensor:
+def floor_clamp(x: Tensor, low: int, high: int, soft: Soft = HARD) -> Tensor:
     """`clamp(floor(x), low, high)`; `x` must be a fresh tensor, it is overwritten."""
-    result: Tensor = _FloorClamp.apply(x, float(low), float(high))  # type: ignore[no-untyped-call]  # torch's apply is untyped
+    result: Tensor = _FloorClamp.apply(x, float(low), float(high), soft)  # type: ignore[no-untyped-call]  # torch's apply is untyped
     return result
 
 
 def requantize(
-    acc: Tensor, mult: Tensor, shift: Tensor, rounding: Rounding, low: int, high: int
+    acc: Tensor,
+    mult: Tensor,
+    shift: Tensor,
+    rounding: Rounding,
+    low: int,
+    high: int,
+    soft: Soft = HARD,
 ) -> Tensor:
     """`clamp(R(acc), low, high)` for integer-valued `acc` of |acc| < 2^31, channels last; overwrites `acc`.
 
@@ -146,9 +165,9 @@ def requantize(
     grid = rounding is Rounding.HALF_UP and acc.dtype == torch.float32 and max(-low, high) <= 255
     if grid and bool((shift == 16).all()) and bool(mult.max() < F32_EXACT):
         m = mult.to(torch.float32) * 2.0**-16
-        result: Tensor = _MulFloorClamp.apply(acc, m, float(low), float(high))  # type: ignore[no-untyped-call]  # torch's apply is untyped
+        result: Tensor = _MulFloorClamp.apply(acc, m, float(low), float(high), soft)  # type: ignore[no-untyped-call]  # torch's apply is untyped
         return result
-    wide: Tensor = _WideRequantize.apply(acc, mult, shift, rounding, float(low), float(high))  # type: ignore[no-untyped-call]  # torch's apply is untyped
+    wide: Tensor = _WideRequantize.apply(acc, mult, shift, rounding, float(low), float(high), soft)  # type: ignore[no-untyped-call]  # torch's apply is untyped
     return wide
 
 
@@ -171,6 +190,7 @@ class SumTypes:
     x: TensorType
     y: TensorType
     channel_axis: int = 0
+    soft: Soft = HARD
 
 
 def sum_bound(w: Tensor, b: Tensor | None, types: SumTypes) -> float:
@@ -220,9 +240,9 @@ def weighted(
             axes = [-1 if i == types.channel_axis else 1 for i in range(w.dim())]
             folded = w * step.reshape(axes)
             y = combine(x, folded, offset if b is None else b * step + offset)
-            return floor_clamp(y, low, high).to(torch.float32)
+            return floor_clamp(y, low, high, types.soft).to(torch.float32)
         acc = combine(x, w, b)
-    return requantize(acc, inputs.mult, inputs.shift, rounding, low, high)
+    return requantize(acc, inputs.mult, inputs.shift, rounding, low, high, types.soft)
 
 
 def conv2d_nhwc(

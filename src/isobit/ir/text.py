@@ -382,7 +382,7 @@ def _parse_operand(word: str) -> str | tuple[str, ...] | None:
 def _parse_attrs(text: str, cls: type[Attrs]) -> Attrs:
     hints = typing.get_type_hints(cls)
     arguments: dict[str, Any] = {}
-    for key, word in re.findall(r"(\w+)=(\S+)", text):
+    for key, word in re.findall(r"(\w+)=(\S*)", text):
         if key not in hints:
             raise ValueError(f"unknown attribute {key!r}")
         arguments[key] = _parse_scalar(word, hints[key])

@@ -1,4 +1,4 @@
-"""Axes of torch's tensors and of ours: images are NCHW there and NHWC here, everything else is the same."""
+"""Axes of torch's tensors and of ours: images are NCHW there, NHWC here; all else is the same."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STORED = (0, 3, 1, 2)
 
 
 def stored_axis(dim: int, rank: int) -> int:
-    """Return our axis for torch's `dim` (negative ones count from the end) of a tensor of `rank` axes.
+    """Return our axis for torch's `dim` (negative ones count from the end) of `rank` axes.
 
     Raises IndexError for a `dim` outside the tensor, as torch does.
     """
@@ -23,7 +23,7 @@ def stored_axis(dim: int, rank: int) -> int:
 
 
 def require_axis(build: Any, dim: Any, rank: int) -> int:
-    """`stored_axis`, refused through `build` where it is no number, outside the tensor, or the batch."""
+    """`stored_axis`; refuses what is no number, outside the tensor, or the batch."""
     if isinstance(dim, int) and -rank <= dim < rank and dim % rank != 0:
         return stored_axis(dim, rank)
     raise build.refuse(
@@ -45,7 +45,7 @@ def stored_permutation(dims: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def moves_nothing(shape: Shape, perm: tuple[int, ...]) -> bool:
-    """Whether a permutation leaves every element at its place: axes longer than 1 keep their order."""
+    """Whether a permutation leaves every element at its place: long axes keep their order."""
     kept = [axis for axis in perm if shape[axis] > 1]
     return kept == sorted(kept)
 

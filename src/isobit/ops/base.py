@@ -45,6 +45,9 @@ class NodeTypes(Generic[I]):
 
     inputs: I
     outputs: tuple[TensorType, ...]
+    soft: tuple[bool, bool] = (False, False)
+    """Torch only: whether the gradient passes the (low, high) clamp. A bound that only the observed range set passes
+    it: blocked, a value of the right class stuck at the bottom of the range could never rise again."""
 
     @property
     def output(self) -> TensorType:

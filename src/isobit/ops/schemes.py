@@ -37,7 +37,8 @@ def activation(scheme: Scheme, low: float, high: float, finest: int | None = Non
     if scheme is Scheme.POW2:
         frac = fraction_bits(max(-low, high))
         return Pow2((frac if finest is None else min(frac, finest),))
-    span = max(high - low, 1e-9)
+    # Nothing ever flowed (a dead ReLU): any step is right, but a tiny one makes multipliers too large.
+    span = high - low if high - low > 1e-9 else 1.0
     scale = span / 255.0
     zero = math.floor(-128.0 - low / scale + 0.5)
     return Affine((scale,), max(-128, min(127, zero)))

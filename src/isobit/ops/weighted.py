@@ -66,7 +66,7 @@ class WeightedOp(Op[A, WeightedInputs[Any]]):
         return ft.weighted(
             partial(cls.combine, attrs),
             inputs,
-            ft.SumTypes(q.inputs.x, q.output, cls.channel_axis),
+            ft.SumTypes(q.inputs.x, q.output, cls.channel_axis, q.soft),
             options.clamp,
             options.round,
         )

@@ -7,6 +7,7 @@ kernel's declaration allows.
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,14 +46,18 @@ def verify_plan(plan: Plan) -> None:
         for name in reads:
             if np.any(owner[span(name)] != names[name]):
                 bad(step.name, f"input %{name}", "overwritten before it was read")
+        if step.kernel is None:  # a view is its source under another name: nothing is written
+            source = reads[0]
+            if plan.buffers[step.name].offset != plan.buffers[source].offset:
+                bad(step.name, f"view of %{source}", "another place, but no code that moves the bytes")
+            names[step.name] = names[source]
+            continue
         _check_sharing(plan, step, reads, bad)
+        _check_places(plan, step, reads, bad)
         if step.scratch is not None:
             owner[step.scratch.offset : step.scratch.end] = 0
         for value in step.node.outputs:
             owner[span(value.name)] = names[value.name]
-        if step.kernel is None:  # a view: its source stays valid too, so both names must be accepted
-            for name in reads:
-                names[name] = names[step.name]
     for name in plan.graph.outputs:
         if np.any(owner[span(name)] != names[name]):
             bad(name, "output", "overwritten before the end")
@@ -60,9 +65,7 @@ def verify_plan(plan: Plan) -> None:
 
 
 def _check_sharing(plan: Plan, step: NodePlan, reads: list[str], bad: object) -> None:
-    assert callable(bad)
-    if step.kernel is None:
-        return
+    assert callable(bad) and step.kernel is not None
     types = plan.graph.type_map()
     lead = step.kernel.overlap_bytes(step.node.attrs, step.types)
     for value in step.node.outputs:
@@ -80,3 +83,18 @@ def _check_sharing(plan: Plan, step: NodePlan, reads: list[str], bad: object) ->
             end = start + types[name].size_bytes
             if start < step.scratch.end and step.scratch.offset < end:
                 bad(step.name, f"scratch over %{name}", f"offset {step.scratch.offset}")
+
+
+def _check_places(plan: Plan, step: NodePlan, reads: list[str], bad: object) -> None:
+    """Outputs apart from each other, everything on the kernel's own alignment."""
+    assert callable(bad) and step.kernel is not None
+    places = [plan.buffers[value.name].offset for value in step.node.outputs]
+    ends = [at + v.type.size_bytes for at, v in zip(places, step.node.outputs, strict=True)]
+    for (i, a), (j, b) in combinations(enumerate(step.node.outputs), 2):
+        if places[i] < ends[j] and places[j] < ends[i]:
+            bad(step.name, f"output %{b.name} over %{a.name}", f"offsets {places[j]} and {places[i]}")
+    least = step.kernel.alignment_bytes
+    for name in (*reads, *(v.name for v in step.node.outputs)):
+        offset = plan.buffers[name].offset
+        if offset % least:
+            bad(step.name, f"%{name}", f"offset {offset} not aligned to {least}, which the kernel needs")

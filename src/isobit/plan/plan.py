@@ -165,6 +165,7 @@ def _sharing(
 ) -> list[Sharing]:
     """Pairs whose memory may overlap because a kernel reads ahead of what it writes."""
     found = []
+    kept = {groups[name] for name in (*graph.outputs, *(s.name for s in graph.states))}
     for index, (node, q, kernel) in enumerate(chosen):
         lead = kernel.overlap_bytes(node.attrs, q) if kernel else None
         if kernel is None or lead is None or len(node.outputs) != 1:
@@ -173,8 +174,9 @@ def _sharing(
         output = groups[node.output.name]
         for source in sources if kernel.overlaps_all else sources[:1]:
             group = groups[source]
-            dies_here = buffers[group].last == index and groups_used_once(sources, group, groups)
-            if dies_here and buffers[output].first == index:
+            # What outlives the last node does not die at it.
+            dies_here = buffers[group].last == index and group not in kept
+            if dies_here and groups_used_once(sources, group, groups) and buffers[output].first == index:
                 found.append(Sharing(group, output, lead))
     return found
 

@@ -139,10 +139,11 @@ def _network_lead(report: Report) -> str:
 
 
 def _memory_lead(report: Report) -> str:
-    step, arena = report.steps[report.peak_index], report.estimate.arena_bytes
+    arena, peak = units.count(report.estimate.arena_bytes), report.peak_index
     return (
         "Each rectangle is a buffer: as wide as it lives, as high as it is large, at its address. "
-        f"The arena takes {units.count(arena)} bytes, decided at node {step.index}."
+        f"The arena takes {arena} bytes, decided at node {peak}. Where a name has no room, the "
+        "number of the node that writes the buffer stands for it."
     )
 
 
@@ -176,11 +177,10 @@ def _training_lead(report: Report) -> str:
 def _confusion_lead(report: Report) -> str:
     table = report.confusion
     assert table is not None, "drawn from it"
-    return (
-        f"{units.count(table.right)} of {units.count(table.total)} examples right. Rows are the "
-        "true class, columns the network's answer, the last column the share of the row that is "
-        "right."
-    )
+    lead = f"{units.count(table.right)} of {units.count(table.total)} examples right."
+    lead += " Rows are the true class, columns the network's answer"
+    last = ", the last column the share of the row that is right."
+    return lead + (last if len(table.classes) <= confusion.LABELLED_MOST else ".")
 
 
 def _verification_lead(report: Report) -> str:

@@ -64,7 +64,9 @@ def pct(fraction: float) -> str:
 
 
 def _value(value: object) -> str:
-    return number(value) if isinstance(value, float) else text(value)
+    if isinstance(value, float):
+        return number(value)
+    return text(value).replace("\n", "&#10;")  # a plain one is a space to XML
 
 
 # ------------------------------------------------------------------------------------------- frames

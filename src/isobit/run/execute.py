@@ -7,6 +7,7 @@ trace build, `trace.bin`. So what differs between them is the compiler and the c
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import numpy as np
 from isobit.codegen.network import Network, c_name
 from isobit.codegen.project import project_files, sources
 from isobit.core.errors import ChildDied
+from isobit.core.files import write_atomic
 from isobit.core.types import AnyArray
 from isobit.run.child import run_child
 from isobit.run.compilers import Compiled, Compiler, Kind, Optimize, cache_dir, find
@@ -85,14 +87,20 @@ def build(
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
     program = folder / (stem if target.isa is Isa.HOST else f"{stem}.elf")
-    compiled = _compile(tool, [folder / n for n in sources(found, stem)], folder, program, defines, optimize, flags)
+    record = folder / "build.json"
+    if not (record.is_file() and program.is_file()):
+        files_ = [folder / name for name in sources(found, stem)]
+        compiled = _compile(tool, files_, folder, program, defines, optimize, flags)
+        frames = dict(compiled.stack_frames)
+        write_atomic(record, json.dumps({"command": compiled.command, "stack_frames": frames}))
+    known = json.loads(record.read_text(encoding="utf-8"))
     return Build(
         path=program,
         target=target,
         compiler=tool.version,
-        command=compiled.command,
+        command=tuple(known["command"]),
         traced=trace,
-        stack_frames=dict(compiled.stack_frames),
+        stack_frames=known["stack_frames"],
     )
 
 

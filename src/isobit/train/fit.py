@@ -51,6 +51,11 @@ class History:
         return max(self.epochs, key=lambda e: (e.val_accuracy, -e.epoch))
 
 
+def seed_weights(seed: int) -> None:
+    """Make the weights of layers that are created from now on depend on `seed` alone."""
+    torch.manual_seed(seed)
+
+
 def fit(
     model: nn.Module,
     train: Examples,
@@ -79,12 +84,13 @@ def fit(
     last good checkpoint kept, `BadCheckpoint`, `BadArgument`.
     """
     x, y = _tensors(train)
-    if epochs < 1 or batch_size < 1 or len(x) == 0:
+    checks = len(_tensors(val)[0])
+    if min(epochs, batch_size, len(x), checks) < 1:
         raise BadArgument(
             where="fit",
-            what="epochs, batch_size and training examples",
+            what="epochs, batch_size, training and validation examples",
             want="at least 1 of each",
-            got=f"{epochs}, {batch_size}, {len(x)}",
+            got=f"{epochs}, {batch_size}, {len(x)}, {checks}",
             fix="Correct the argument.",
         )
     torch.manual_seed(seed)

@@ -20,12 +20,17 @@ _OWN = Path(__file__).resolve().parent.parent
 _TORCH = Path(torch.__file__).resolve().parent
 
 
+def is_users(path: Path) -> bool:
+    """Whether a source file lies outside isobit and torch."""
+    return not path.is_relative_to(_OWN) and not path.is_relative_to(_TORCH)
+
+
 def caller_location() -> Location:
     """Return the innermost frame outside isobit and torch."""
     frame = sys._getframe(1)
     while frame is not None:
         path = Path(frame.f_code.co_filename)
-        if not path.is_relative_to(_OWN) and not path.is_relative_to(_TORCH):
+        if is_users(path):
             return Location(path.name, frame.f_lineno)
         if frame.f_back is None:
             break

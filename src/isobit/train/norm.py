@@ -19,6 +19,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from isobit.core.fixed_torch import gradient_bounds
+
 LEAST_MULTIPLIER = 2.0**-20
 """Channels whose gamma vanishes keep this slope, so that their bias stays far inside int32."""
 
@@ -102,7 +104,11 @@ def update_running(module: Any, statistics: Statistics, count: int, momentum: fl
 
 
 class _NormRequantize(torch.autograd.Function):
-    """clamp(floor(M * (acc + bias) + 1/2)); the gradient is batch norm's, masked where clamped."""
+    """clamp(floor(M * (acc + bias) + 1/2)); the gradient is batch norm's, masked where clamped.
+
+    The layer's own bias, which the norm subtracts again, gets a gradient of zeros rather than none: data-parallel
+    training waits for every parameter.
+    """
 
     @staticmethod
     def forward(
@@ -110,12 +116,14 @@ class _NormRequantize(torch.autograd.Function):
         acc: Tensor,
         gamma: Tensor,
         beta: Tensor,
+        own_bias: Tensor,
         folded: Folded,
         statistics: Statistics,
         learned: Affine,
         step: Tensor,
         y_step: float,
         bounds: tuple[int, int],
+        soft: tuple[bool, bool],
         moving: bool,
     ) -> Tensor:
         real = folded.mult.double() * torch.exp2(-folded.shift.double())
@@ -130,14 +138,14 @@ class _NormRequantize(torch.autograd.Function):
         mean = ((statistics.mean.double() - learned.bias.double()) * sign / step).to(acc.dtype)
         inverse = (step / (statistics.var.double() + learned.eps).sqrt()).to(acc.dtype)
         ctx.save_for_backward(acc, y, gamma, mean, inverse)
-        ctx.numbers = (y_step, bounds, moving)
+        ctx.numbers = (y_step, gradient_bounds(*bounds, soft), moving)
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         acc, y, gamma, mean, inverse = ctx.saved_tensors
         y_step, (low, high), moving = ctx.numbers
-        inside = torch.ops.aten.hardtanh_backward(grads[0], y, float(low), float(high))
+        inside = torch.ops.aten.hardtanh_backward(grads[0], y, low, high)
         weight = gamma.abs().to(acc.dtype) / y_step
         to_acc, to_weight, to_bias = torch.ops.aten.native_batch_norm_backward(
             _channels_second(inside.to(acc.dtype)),
@@ -152,8 +160,8 @@ class _NormRequantize(torch.autograd.Function):
             [True, True, True],
         )
         to_gamma = (to_weight * sign_of(gamma) / y_step).to(gamma.dtype)
-        nothing = (None,) * 7
-        return _channels_last(to_acc), to_gamma, (to_bias / y_step).to(gamma.dtype), *nothing
+        to_beta, nothing = (to_bias / y_step).to(gamma.dtype), (None,) * 8
+        return _channels_last(to_acc), to_gamma, to_beta, torch.zeros_like(to_beta), *nothing
 
 
 def norm_requantize(
@@ -164,12 +172,24 @@ def norm_requantize(
     step: Tensor,
     y_step: float,
     bounds: tuple[int, int],
+    soft: tuple[bool, bool],
     *,
     moving: bool,
 ) -> Tensor:
     """Return centred codes for sums [N,...,C]; `moving`: the statistics are this batch's own and depend on acc."""
     result: Tensor = _NormRequantize.apply(  # type: ignore[no-untyped-call]  # torch's apply is untyped
-        acc, learned.gamma, learned.beta, folded, statistics, learned, step, y_step, bounds, moving
+        acc,
+        learned.gamma,
+        learned.beta,
+        learned.bias,
+        folded,
+        statistics,
+        learned,
+        step,
+        y_step,
+        bounds,
+        soft,
+        moving,
     )
     return result
 
@@ -188,23 +208,25 @@ class _ShiftRequantize(torch.autograd.Function):
         acc: Tensor,
         gamma: Tensor,
         beta: Tensor,
+        own_bias: Tensor,
         bias: Tensor,
         shift: Tensor,
         y_step: float,
         bounds: tuple[int, int],
+        soft: tuple[bool, bool],
     ) -> Tensor:
         real = torch.exp2(-shift.to(acc.dtype))
         y = ((acc + bias) * real).add_(0.5).floor_().clamp_(float(bounds[0]), float(bounds[1])).float()
         var, mean = torch.var_mean(acc.reshape(-1, acc.shape[-1]), dim=0, correction=0)
         ctx.save_for_backward(acc, y, gamma, mean, (var + 1e-3).rsqrt(), real)
-        ctx.numbers = (y_step, bounds)
+        ctx.numbers = (y_step, gradient_bounds(*bounds, soft))
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         acc, y, gamma, mean, inverse, real = ctx.saved_tensors
         y_step, (low, high) = ctx.numbers
-        inside = torch.ops.aten.hardtanh_backward(grads[0], y, float(low), float(high))
+        inside = torch.ops.aten.hardtanh_backward(grads[0], y, low, high)
         to_acc, to_weight, to_bias = torch.ops.aten.native_batch_norm_backward(
             _channels_second(inside.to(acc.dtype)),
             _channels_second(acc),
@@ -218,8 +240,8 @@ class _ShiftRequantize(torch.autograd.Function):
             [True, True, True],
         )
         to_gamma = (to_weight * sign_of(gamma) / y_step).to(gamma.dtype)
-        nothing = (None,) * 4
-        return _channels_last(to_acc), to_gamma, (to_bias / y_step).to(gamma.dtype), *nothing
+        to_beta, nothing = (to_bias / y_step).to(gamma.dtype), (None,) * 5
+        return _channels_last(to_acc), to_gamma, to_beta, torch.zeros_like(to_beta), *nothing
 
 
 def shift_requantize(
@@ -229,10 +251,19 @@ def shift_requantize(
     shift: Tensor,
     y_step: float,
     bounds: tuple[int, int],
+    soft: tuple[bool, bool],
 ) -> Tensor:
     """Return centred codes for sums [N,...,C] of folded weights, with the gradient of a batch norm."""
     result: Tensor = _ShiftRequantize.apply(  # type: ignore[no-untyped-call]  # torch's apply is untyped
-        acc, learned.gamma, learned.beta, bias.detach(), shift, y_step, bounds
+        acc,
+        learned.gamma,
+        learned.beta,
+        learned.bias,
+        bias.detach(),
+        shift,
+        y_step,
+        bounds,
+        soft,
     )
     return result
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from isobit.core.dtypes import DType
-from isobit.core.errors import BadShape, raise_all
+from isobit.core.errors import BadShape, BadWeights, raise_all
 from isobit.core.types import (
     Affine,
     AnyArray,
@@ -51,7 +52,8 @@ class Numbers:
     def around(self, step: Step) -> NodeTypes[Any]:
         """Return the types around a step."""
         inputs = map_inputs(step.inputs, lambda name: self.types[name])
-        return NodeTypes(inputs, tuple(self.types[v.name] for v in step.outputs))
+        soft = (math.isinf(step.low), math.isinf(step.high))
+        return NodeTypes(inputs, tuple(self.types[v.name] for v in step.outputs), soft)
 
 
 class RangeSource(Protocol):
@@ -79,11 +81,16 @@ class RangeSource(Protocol):
         """Where constants live."""
 
 
+COARSEST = -40
+"""A frac below which no shared encoding is sought: ranges give -16 at least."""
+
+
 def decide_all(source: RangeSource, steps: Sequence[Step]) -> Numbers:
     """Return the numbers of a whole network.
 
     In `pow2` a member of a tie may need a coarser step than the members before it were given, so that its shift is
-    not negative. Then everything is decided again with that as the limit. Limits only fall, so this ends.
+    not negative. Then everything is decided again with that as the limit. Limits only fall, so this ends; below
+    `COARSEST` nothing is left to represent. Raises `BadWeights` there.
     """
     finest: dict[str, int] = {}
     while True:
@@ -94,6 +101,14 @@ def decide_all(source: RangeSource, steps: Sequence[Step]) -> Numbers:
         if build.numbers.finest == finest:
             return build.numbers
         finest = build.numbers.finest
+        if min(finest.values(), default=0) < COARSEST:
+            raise BadWeights(
+                where=source.traced.graph.name,
+                what="weights between two values that share an encoding",
+                want="magnitudes up to 127",
+                got="larger ones: no power-of-two step suits both their input and their output",
+                fix='Normalise the layers between concatenations, or use scheme="affine".',
+            )
 
 
 class NumberBuilder:

@@ -31,7 +31,7 @@ class RangeOptions:
 
     method: RangeMethod = RangeMethod.MINMAX
     momentum: float = 0.1
-    update_every: int = 50
+    update_every: int = 10
     observe_every: int = 10
     tail: float = 1e-4
 
@@ -78,9 +78,12 @@ class RangeObserver(nn.Module):
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(low, dist.ReduceOp.MIN)
             dist.all_reduce(high, dist.ReduceOp.MAX)
-        weight = self.options.momentum if bool(self.seen) else 1.0
-        self.low.lerp_(low.to(self.low), weight)
-        self.high.lerp_(high.to(self.high), weight)
+        low, high = low.to(self.low), high.to(self.high)
+        if bool(self.seen):  # a range grows at once and shrinks slowly: clipped values cannot be learned from
+            low = torch.minimum(low, self.low.lerp(low, self.options.momentum))
+            high = torch.maximum(high, self.high.lerp(high, self.options.momentum))
+        self.low.copy_(low)
+        self.high.copy_(high)
         self.seen.fill_(True)
         if freeze and not bool(self.frozen):
             self.freeze()

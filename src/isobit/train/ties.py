@@ -1,8 +1,10 @@
-"""Values that a concatenation joins share one encoding: tied ranges where possible, else `requantize` steps.
+"""Values that a concatenation joins share one encoding: tied ranges where possible, else
+`requantize` steps.
 
-Codes of two encodings cannot stand side by side. A producer whose range is free simply takes the range of all: no
-extra node, no extra rounding. What cannot move (a sigmoid's fixed encoding, standardised pixels, the network input)
-is requantised to the shared encoding. Ties are transitive, so a densely connected block has one range.
+Codes of two encodings cannot stand side by side. A producer whose range is free simply takes the
+range of all: no extra node, no extra rounding. What cannot move (a sigmoid's fixed encoding,
+standardised pixels, the network input) is requantised to the shared encoding. Ties are transitive,
+so a densely connected block has one range.
 """
 
 from __future__ import annotations
@@ -22,9 +24,11 @@ Ties = Mapping[str, tuple[Step, ...]]
 
 
 def tie(steps: Sequence[Step], source: Value, registry: Registry) -> tuple[tuple[Step, ...], Ties]:
-    """Return the steps with the `requantize` steps that are needed, and which of them share an encoding.
+    """Return the steps with the `requantize` steps that are needed, and which of them share an
+    encoding.
 
-    `source` is the network input. Step `c`, a concatenation, gets its k-th input from a new step `c_in<k>`.
+    `source` is the network input. Step `c`, a concatenation, gets its k-th input from a new step
+    `c_in<k>`.
     """
     tying = _Tying(source, registry)
     tying.names.update(value.name for step in steps for value in step.outputs)
@@ -105,7 +109,9 @@ class _Tying:
 
 
 def _has_free_range(step: Step | None) -> bool:
-    """Whether a step's encoding follows from a range alone: standardised pixels have steps of their own kind."""
+    """Whether a step's encoding follows from a range alone: standardised pixels have steps of their
+    own kind.
+    """
     if step is None or step.op.rule(step.attrs) is not EncodingRule.FREE:
         return False
     own: Any = step.op.choose_encoding

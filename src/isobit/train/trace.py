@@ -1,7 +1,8 @@
-"""From the user's `torch.nn.Module` to a float graph: `torch.fx` walks `forward`, operators' layers lower it.
+"""From the user's `torch.nn.Module` to a float graph: `torch.fx` walks `forward`, operators' layers
+lower it.
 
-The graph is NHWC. Parameters stay in the module; a `Binding` says how each constant of the graph is read from
-one, differentiably, so export permutes weights and adds no transpose.
+The graph is NHWC. Parameters stay in the module; a `Binding` says how each constant of the graph is
+read from one, differentiably, so export permutes weights and adds no transpose.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import operator
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,12 +38,12 @@ from isobit.ir.graph import (
 from isobit.ops.base import Op, Registry, load_ops
 from isobit.ops.reshape.op import ReshapeAttrs, ReshapeInputs
 from isobit.ops.transpose.op import TransposeAttrs, TransposeInputs
-from isobit.train.modules import location_of
+from isobit.train.modules import is_users, location_of
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """How a constant reads its parameter: `parameter.reshape(view).permute(order).reshape(final)`."""
+    """How a constant is read: `parameter.reshape(view).permute(order).reshape(final)`."""
 
     path: str
     view: Shape = ()
@@ -59,7 +61,9 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """A float graph, where its constants live in the module, and which modules watch a node's input."""
+    """A float graph, where its constants live in the module, and which modules watch a node's
+    input.
+    """
 
     graph: Graph
     bindings: Mapping[str, Binding]
@@ -70,8 +74,9 @@ class Traced:
 class Symbol:
     """A value while tracing.
 
-    `torch_order`: the (C, H, W) of the image that was flattened to it, where its features still lie in NHWC order
-    but the user's torch program has them in (C, H, W) order; () where the two orders are the same.
+    `torch_order`: the (C, H, W) of the image that was flattened to it, where its features still lie
+    in NHWC order but the user's torch program has them in (C, H, W) order; () where the two orders
+    are the same.
     """
 
     name: str
@@ -80,8 +85,17 @@ class Symbol:
 
 
 def trace(net: nn.Module, shape: Shape, name: str, target: str) -> Traced:
-    """Trace `net` for one input of `shape` (C, H, W) or (features,). Raises every problem at once."""
+    """Trace `net` for an input of `shape` (C, H, W) or (features,). Raises all problems at once."""
     tracer = _Tracer(load_ops())
+    bare = layer_name(net, tracer.registry)
+    if bare:  # torch.fx would walk into it and find tensors instead of a layer
+        raise NotTraceable(
+            where=str(location_of(net)) or name,
+            what="network",
+            want="a module that holds layers",
+            got=f"a single {bare}",
+            fix=f"Write nn.Sequential(nn.{bare}(...)).",
+        )
     try:
         program = tracer.trace(net)
     except torch.fx.proxy.TraceError as error:
@@ -154,9 +168,9 @@ class Builder:
     def node(self, op: str, inputs: Inputs[str], attrs: Attrs, torch_order: Shape = ()) -> Any:
         """Append one node; return its output, or a tuple of them.
 
-        Operands in NHWC feature order (`Symbol.torch_order`) stay so through elementwise operators; every other
-        operator but a linear layer with permuted weights gets them transposed into torch's order. `torch_order`: the
-        result's, where the caller has already settled it.
+        Operands in NHWC feature order (`Symbol.torch_order`) stay so through elementwise operators;
+        every other operator but a linear layer with permuted weights gets them transposed into
+        torch's order. `torch_order`: the result's, where the caller has already settled it.
         """
         lowering = self._lowering
         cls = lowering.registry.op(op)
@@ -316,7 +330,9 @@ class _Lowering:
         return symbol
 
     def in_torch_order(self, name: str) -> str:
-        """Return the value whose features lie in torch's order: `name` itself, or a transposed copy of it."""
+        """Return the value whose features lie in torch's order: `name` itself, or a transposed copy
+        of it.
+        """
         if name not in self.orders:
             return name
         if name not in self.reordered:
@@ -349,7 +365,9 @@ class _Lowering:
         return source if self.types[source].shape[1:] == shape else ""
 
     def _emit(self, near: Node, name: str, op: str, inputs: Inputs[str], attrs: Attrs) -> str:
-        """Append a node that the user did not write, at the place of one that they did; return its output."""
+        """Append a node that the user did not write, at the place of one that they did; return its
+        output.
+        """
         types = map_inputs(inputs, lambda value: self.types[value])
         (inferred,) = self.registry.op(op).outputs_of(attrs, types)
         kind = TensorType(inferred.shape, DType.F32, Real())
@@ -366,7 +384,8 @@ class _Lowering:
         if isinstance(argument, torch.fx.Node):
             argument = (argument,)
         if not isinstance(argument, tuple | list):
-            raise _untraceable(f"a forward that returns {type(argument).__name__}", Location())
+            kind = type(argument).__name__.removeprefix("immutable_")  # torch.fx's own
+            raise _untraceable(f"a forward that returns {kind}", Location())
         found: list[Symbol] = []
         for node in argument:
             value = values.get(node, ())  # absent: refused already
@@ -483,14 +502,15 @@ def _ready(node: torch.fx.Node, values: Mapping[torch.fx.Node, Any]) -> bool:
 
 
 def _value_name(path: str, layer: str) -> str:
-    """Return a readable C identifier: the module path, with the layer's name where the path is a number."""
+    """Return a readable C identifier: the module path, with the layer's name where the path is a
+    number.
+    """
     name = re.sub(r"\W", "_", path)
     return f"{layer.lower()}_{name}" if name[0].isdigit() else name
 
 
 def _stack_location(node: torch.fx.Node) -> Location:
+    """Return the innermost frame of the user's: the trace goes on into torch."""
     matches = re.findall(r'File "([^"]+)", line (\d+)', node.stack_trace or "")
-    if not matches:
-        return Location()
-    file, line = matches[-1]
-    return Location(file.rsplit("/", 1)[-1].rsplit("\\", 1)[-1], int(line))
+    own = [(Path(file), int(line)) for file, line in matches if is_users(Path(file))]
+    return Location(own[-1][0].name, own[-1][1]) if own else Location()

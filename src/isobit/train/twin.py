@@ -188,15 +188,20 @@ class Twin(nn.Module):
         Batch norms that never saw data take their statistics from this batch.
         """
         unset = [name for name in self.ties if not self.has_range(name)]
-        self._observe(x)
-        self.update_ranges()
-        if unset:
-            # Steps that share an encoding did not know each other's ranges yet; what came after saw wrong codes.
-            for observer in self.observers.values():
-                assert isinstance(observer, RangeObserver)
-                observer.forget()
-            self._observe(x, again=True)
+        norms = [self._norm_module(step.norm) for step in self.steps if step.norm is not None]
+        fresh = [module for module in norms if int(module.num_batches_tracked) == 0]
+        with torch.autocast(self.device.type, enabled=False):
+            self._observe(x)
             self.update_ranges()
+            if unset:
+                # Steps that share an encoding did not know each other's ranges yet; what came after saw wrong codes.
+                for observer in self.observers.values():
+                    assert isinstance(observer, RangeObserver)
+                    observer.forget()
+                for module in fresh:
+                    module.num_batches_tracked.zero_()
+                self._observe(x, again=True)
+                self.update_ranges()
 
     @torch.no_grad()
     def _observe(self, x: Tensor, *, again: bool = False) -> None:
@@ -245,8 +250,10 @@ class Twin(nn.Module):
         c = c + learned.bias
         module = self._norm_module(step.norm)
         if int(module.num_batches_tracked) == 0 and not self.frozen:
-            var, mean = torch.var_mean(c.reshape(-1, c.shape[-1]), dim=0, correction=0)
-            norm.update_running(module, norm.Statistics(mean, var), c.numel() // c.shape[-1], 1.0)
+            ones, none = torch.ones_like(learned.gamma), torch.zeros_like(learned.bias)
+            plain = norm.Affine(ones, learned.beta, none, learned.eps)
+            found = norm.batch_statistics(c, plain, ones.double())
+            norm.update_running(module, found, c.numel() // c.shape[-1], 1.0)
             self._freeze_weights(step)
         running = self._running(step)
         return (c - running.mean) / (running.var + learned.eps).sqrt() * learned.gamma + learned.beta
@@ -263,10 +270,11 @@ class Twin(nn.Module):
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return de-quantised outputs [N, ...] for raw values [N, *input], computed in the chip's integers."""
         updating = self.training and not self.frozen
-        if updating:
-            self._advance(x)
-        values = self._run_all(x, training=updating)
-        outputs = tuple(self._dequantize(name, values) for name in self.outputs)
+        with torch.autocast(self.device.type, enabled=False):  # integers do not fit bfloat16
+            if updating:
+                self._advance(x)
+            values = self._run_all(x, training=updating)
+            outputs = tuple(self._dequantize(name, values) for name in self.outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
     def _advance(self, x: Tensor) -> None:
@@ -428,16 +436,18 @@ class Twin(nn.Module):
         if self.scheme is Scheme.POW2:
             if moving:
                 self._move_running(step, module, acc, sizes, count)
-                return norm.shift_requantize(acc, learned, inputs.b, inputs.shift, y_step, bounds)
+                return norm.shift_requantize(
+                    acc, learned, inputs.b, inputs.shift, y_step, bounds, q.soft
+                )
             scaled = (acc + inputs.b) * torch.exp2(-inputs.shift.to(acc.dtype)) + 0.5
-            return ft.floor_clamp(scaled, *bounds).float()
+            return ft.floor_clamp(scaled, *bounds, q.soft).float()
         statistics = norm.batch_statistics(acc, learned, sizes) if moving else self._running(step)
         if moving:
             self.batch_statistics[step.name] = statistics
             norm.update_running(module, statistics, count, own.momentum)
         folded = norm.fold(learned, statistics, sizes, y_step)
         return norm.norm_requantize(
-            acc, learned, folded, statistics, sizes, y_step, bounds, moving=moving
+            acc, learned, folded, statistics, sizes, y_step, bounds, q.soft, moving=moving
         )
 
     @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,13 @@ from isobit.core.types import AnyArray
 def read_array(path: Path) -> AnyArray:
     """Return the array of a .npy file. Raises `FileMissing` or `FileDamaged`."""
     try:
-        array = np.load(path, allow_pickle=False)
+        with path.open("rb") as stream:  # np.load would leave an archive open
+            array = np.load(stream, allow_pickle=False)
     except FileNotFoundError as error:
         raise FileMissing(
             where=str(path), what="input", want="a .npy file", got="nothing", fix="Check the path."
         ) from error
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise FileDamaged(
             where=str(path),
             what="input",

@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from isobit.core.errors import IsobitError
+from isobit.core.errors import BadArgument, IsobitError
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 
@@ -30,6 +30,21 @@ def err() -> Console:
 def print_json(value: Mapping[str, Any]) -> None:
     """Print exactly one object, `schema` first."""
     click.echo(json.dumps({"schema": 1, **value}, indent=1))
+
+
+def fail_usage(error: click.ClickException) -> NoReturn:
+    """Show a command line that cannot be parsed as one object, and exit with 2."""
+    context = getattr(error, "ctx", None)
+    where = "isobit" if context is None else str(context.command_path)
+    problem = BadArgument(
+        where=where,
+        what="command line",
+        want=f"what `{where} --help` describes",
+        got=error.format_message(),
+        fix="Correct the command.",
+    )
+    print_json({"errors": [asdict(p) for p in problem.problems]})
+    sys.exit(2)
 
 
 def fail(error: IsobitError, *, as_json: bool) -> NoReturn:

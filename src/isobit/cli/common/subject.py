@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import runpy
 import sys
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from isobit.api.bundle import Bundle, open_bundle
+from isobit.api.bundle import Absorbed, Bundle, open_bundle
+from isobit.api.explain import absorbed_values
 from isobit.core.errors import BadArgument, BadSpec, FileMissing, IsobitError, ToolMissing
 from isobit.ir.graph import Graph
 from isobit.ir.store import read_store
@@ -18,28 +21,34 @@ if TYPE_CHECKING:
     from isobit.api.model import Model
 
 
-def read_spec(path: Path) -> Model:
-    """Run SPEC.py and return its module-level `model`. Raises `BadSpec`, or what building the model raised."""
-    _require(path)
-    try:
-        from isobit.api.model import Model
-    except ModuleNotFoundError as error:
+def require_torch(path: Path) -> None:
+    """Raise `ToolMissing` where a specification cannot run because torch is not installed."""
+    if importlib.util.find_spec("torch") is None:
         raise ToolMissing(
             where=str(path),
             what="package torch",
             want="installed: a SPEC.py builds a torch module",
             got="not installed",
             fix="pip install 'isobit[train]'",
-        ) from error
+        )
+
+
+def read_spec(path: Path) -> Model:
+    """Run SPEC.py and return its module-level `model`. Raises `BadSpec`, or what building the model raised."""
+    _require(path)
+    require_torch(path)
+    from isobit.api.model import Model
+
     sys.path.insert(0, str(path.parent.resolve()))
     try:
-        names = runpy.run_path(str(path), run_name="isobit_spec")
+        # Results go to stdout: what a specification prints must not mix with them.
+        with contextlib.redirect_stdout(sys.stderr):
+            names = runpy.run_path(str(path), run_name="isobit_spec")
     except IsobitError:
         raise
-    except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
+    except (Exception, SystemExit) as error:
         raise BadSpec(
-            where=f"{path.name}:{last.lineno}" if Path(last.filename).name == path.name else path.name,
+            where=_line(error, path),
             what="running the specification",
             want="a module that runs",
             got=f"{type(error).__name__}: {error}",
@@ -59,6 +68,15 @@ def read_spec(path: Path) -> Model:
     return model
 
 
+def _line(error: BaseException, path: Path) -> str:
+    """Return the innermost line of the specification that was running, or does not parse."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return f"{path.name}:{error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f"{path.name}:{frame.lineno}" for frame in frames if frame.filename == str(path)]
+    return lines[-1] if lines else path.name
+
+
 def read_graph(path: Path) -> Graph:
     """Return the integer graph of a SPEC.py (untrained), a .isobit file or a deployed folder."""
     if path.suffix == ".py":
@@ -76,6 +94,16 @@ def read_graph(path: Path) -> Graph:
             fix=f"isobit calibrate {path.name} -o calibrated.isobit --data ...",
         )
     return graphs["int"]
+
+
+def read_absorbed(path: Path) -> Absorbed:
+    """Return which float values each node also computes; nothing for a file that does not know."""
+    if path.suffix == ".py":
+        return absorbed_values(read_spec(path).traced.graph)
+    if path.is_dir():
+        return open_bundle(path).absorbed
+    floats = read_store(path, load_ops().signature).graphs.get("float")
+    return absorbed_values(floats) if floats is not None else {}
 
 
 def read_bundle(path: Path) -> Bundle:

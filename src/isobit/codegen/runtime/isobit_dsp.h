@@ -1,14 +1,15 @@
-/* The DSP extension of Armv7E-M and Armv8-M, under names that mean the same with every compiler.
+/* The DSP extension of Armv7E-M and Armv8-M under names that mean the same with every compiler.
  *
- * A word holds four int8 or two int16, lowest index in the lowest bits (Arm cores of this profile are little-endian).
- * All sums wrap modulo 2^32, so a final sum that fits int32 is exact whatever its partial sums did.
- * Without the extension the same functions are plain C: slow, and for sanitizers on a computer only. A generated
- * network refuses to compile for such a core.
+ * A word holds four int8 or two int16, the lowest index in the lowest bits. All sums wrap modulo
+ * 2^32, so a final sum that fits int32 is exact whatever its partial sums did. Without the
+ * extension the functions are plain C, for sanitizers on a computer; a generated network does not
+ * compile then.
  *
- * gcc does not fold a rotation or a halfword merge into the instruction before it, hence its inline assembly; clang
- * does, and inline assembly would keep it from scheduling. */
-#ifndef ISOBIT_DSP_H
-#define ISOBIT_DSP_H
+ * gcc does not fold a rotation or the merging of halfwords into one instruction, hence its inline
+ * assembly; clang does, and cannot schedule inline assembly. */
+/* No name that ends in _H: a network called dsp has ISOBIT_DSP_H. */
+#ifndef ISOBIT_DSP_INCLUDED
+#define ISOBIT_DSP_INCLUDED
 
 #include "isobit_rt.h"
 

@@ -118,7 +118,7 @@ class Add(Op[AddAttrs, AddInputs[Any]], name="add"):
         step = 2.0**-e
         total = inputs.a.to(carrier) * (ka * step) + inputs.b.to(carrier) * (kb * step) + 0.5
         low, high = (c - q.output.zero for c in attrs.clamp)
-        return ft.floor_clamp(total, low, high).to(torch.float32)
+        return ft.floor_clamp(total, low, high, q.soft).to(torch.float32)
 
     @staticmethod
     def estimate(attrs: AddAttrs, q: NodeTypes[Any], inputs: AddInputs[Tensor]) -> Tensor:

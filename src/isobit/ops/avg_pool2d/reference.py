@@ -14,7 +14,7 @@ from isobit.ops.base import Kernel, NodeTypes, Packed
 from isobit.ops.weighted import QUANT
 
 NARROW, WIDE = 361, 4088
-"""Largest windows that reciprocals of 24 and 31 fractional bits divide exactly: 128.5 n^2 < 2^bits."""
+"""Largest windows that reciprocals of 24 and 31 bits divide exactly: 128.5 * n^2 < 2^bits."""
 
 
 class Reference(Kernel, op="avg_pool2d", function="avg_pool2d_s8"):

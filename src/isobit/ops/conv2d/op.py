@@ -172,6 +172,13 @@ _CASES: tuple[tuple[str, tuple[int, ...], tuple[int, ...], Conv2dAttrs], ...] = 
     ("pad wider than kernel", (1, 3, 3, 2), (2, 2, 2, 2), Conv2dAttrs((1, 1), (3, 3, 2, 2))),
     ("row", (2, 1, 11, 5), (3, 1, 4, 5), Conv2dAttrs((1, 2), (0, 2, 0, 1))),
     ("deep, 33 channels", (1, 3, 3, 33), (7, 3, 3, 33), Conv2dAttrs(pad=(1, 1, 1, 1))),
+    ("1 tap, 1 out, odd pixels", (3, 3, 5, 1), (1, 1, 1, 1), Conv2dAttrs()),
+    ("4 taps, 2 out, stride 3", (3, 8, 7, 4), (2, 1, 1, 4), Conv2dAttrs((3, 3))),
+    ("12 taps, 3 out, two pixels", (4, 1, 2, 12), (3, 1, 1, 12), Conv2dAttrs()),
+    ("16 taps, 1 out, odd pixels", (2, 4, 4, 4), (1, 2, 2, 4), Conv2dAttrs()),
+    ("5 taps, 5 out, three pixels", (3, 1, 3, 5), (5, 1, 1, 5), Conv2dAttrs()),
+    ("1 tap, 12 out", (2, 3, 3, 1), (12, 1, 1, 1), Conv2dAttrs()),
+    ("dilation, word-aligned", (2, 7, 6, 4), (2, 2, 2, 4), Conv2dAttrs((1, 1), (1, 1, 1, 1), (2, 2))),
 )
 
 

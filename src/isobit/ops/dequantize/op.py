@@ -38,7 +38,7 @@ class DequantizeAttrs(Attrs):
 
 @dataclass(frozen=True, slots=True)
 class DequantizeInputs(Inputs[T]):
-    """x: s8, any shape; table: f32 [256] in the order of the codes -128..127, absent in float graphs."""
+    """x: s8, any shape; table: f32 [256] for the codes -128..127, absent in float graphs."""
 
     x: T
     table: T | None = field(default=None, kw_only=True)
@@ -111,7 +111,7 @@ class Dequantize(Op[DequantizeAttrs, DequantizeInputs[Any]], name="dequantize"):
 
 
 def table_of(x: TensorType) -> AnyArray:
-    """Return the float32 nearest to `Sx * (q - Zx)` for q = -128..127, f32 [256], each rounded once."""
+    """Return the float32 nearest to `Sx * (q - Zx)` for q = -128..127, each rounded once."""
     scale = Fraction(float(scale_of(x.encoding)[0]))
     return np.asarray(
         [_nearest_float32(scale * (q - x.zero)) for q in range(-128, 128)], np.float32

@@ -99,6 +99,10 @@ class Linear(WeightedOp[LinearAttrs], name="linear"):
             ("one output", 12, 17, 1, (-128, 127)),
             ("relu clamp", 3, 64, 10, (0, 127)),
             ("wide", 3, 300, 4, (-100, 90)),
+            ("3 in, 2 out", 6, 3, 2, (-128, 127)),
+            ("4 in, 5 out", 3, 4, 5, (-128, 127)),
+            ("6 in, 4 out", 3, 6, 4, (-128, 127)),
+            ("12 in, 6 out", 3, 12, 6, (-128, 127)),
         )
         for label, n, i, o, clamp in cases:
             for rule in (None, Rounding.HALF_UP, Rounding.TFLITE_DOUBLE):

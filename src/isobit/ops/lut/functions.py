@@ -1,8 +1,8 @@
 """The functions a `lut` may hold, to 60 decimal digits: the same table on every operating system.
 
-libm differs between systems in the last bits, which can move a table entry. Here rational functions are computed
-exactly with `Fraction` and the others with `decimal`, whose `exp` and `ln` are correctly rounded. Code outside this
-module that wants speed and no table (ranges, gradients) uses torch or NumPy.
+libm differs between systems in the last bits, which can move a table entry. Here rational functions
+are computed exactly with `Fraction` and the others with `decimal`, whose `exp` and `ln` are
+correctly rounded. Code that wants speed and no table (ranges, gradients) uses torch or NumPy.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fractions import Fraction
 DIGITS = 60
 _CONTEXT = Context(prec=DIGITS)
 SATURATED = 200
-"""exp(-200) < 2^-288: beyond this argument sigmoid and tanh are their limits, far below any rounding."""
+"""exp(-200) < 2^-288: beyond this argument exponentials are 0, sigmoid and tanh their limits."""
 ERF_ONE = 10
 """1 - erf(10) < 2^-148."""
 
@@ -39,6 +39,8 @@ def _decimal(x: Fraction) -> Decimal:
 
 
 def _exp(x: Fraction) -> Fraction:
+    if x < -SATURATED:
+        return Fraction(0)
     return Fraction(_CONTEXT.exp(_decimal(x)))
 
 
@@ -58,7 +60,7 @@ def _tanh_of(x: Fraction) -> Fraction:
 
 
 def _erf_of(z: Fraction) -> Fraction:
-    """`2/sqrt(pi) * exp(-z^2) * sum 2^n z^(2n+1) / (2n+1)!!`: all terms have one sign, so no digit cancels."""
+    """`2/sqrt(pi) * exp(-z^2) * sum 2^n z^(2n+1) / (2n+1)!!`: one sign, so no digit cancels."""
     if abs(z) > ERF_ONE:
         return Fraction(1 if z > 0 else -1)
     x = _decimal(z)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -34,8 +35,8 @@ from isobit.ops.base import (
     Sample,
     is_float,
 )
-from isobit.ops.schemes import Scheme
 from isobit.ops.lut.functions import EXACT, Parameters, table
+from isobit.ops.schemes import Scheme
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +54,9 @@ FIXED: dict[str, dict[Scheme, Encoding]] = {
 
 @dataclass(frozen=True, slots=True)
 class LutAttrs(Attrs):
-    """`function`: a name of `EXACT`, or "" for a table that stands for itself (imported); the rest as in torch."""
+    """`function`: a name of `EXACT`, or "" for a table that stands for itself (imported); the rest
+    as in torch.
+    """
 
     function: str
     negative_slope: float = 0.01
@@ -140,11 +143,10 @@ class Lut(Op[LutAttrs, LutInputs[Any]], name="lut"):
 
     @staticmethod
     def real(attrs: LutAttrs, inputs: LutInputs[FloatArray]) -> FloatArray:
-        """The function in float64, as torch computes it on this machine (tables never come from here)."""
-        import torch
-
-        result: FloatArray = smooth(attrs, torch.as_tensor(inputs.x, dtype=torch.float64)).numpy()
-        return result
+        """The function in float64, as libm computes it on this machine: tables never come from
+        here.
+        """
+        return float64(attrs, inputs.x)
 
     @staticmethod
     def surrogate(attrs: LutAttrs, q: NodeTypes[Any], inputs: LutInputs[Tensor]) -> Tensor:
@@ -210,8 +212,40 @@ def table_of(attrs: LutAttrs, x: TensorType, y: TensorType) -> AnyArray:
     return np.asarray(entries, dtype=np.int8)
 
 
-_table = cache(table)
+_table = lru_cache(maxsize=256)(table)
 """Training asks for the same table at every step between two updates of the ranges."""
+
+
+def float64(attrs: LutAttrs, x: FloatArray) -> FloatArray:
+    """Return the function of a float64 array, elementwise, without torch."""
+    result: FloatArray
+    match attrs.function:
+        case "sigmoid":
+            result = 1.0 / (1.0 + np.exp(-np.maximum(x, -700.0)))
+        case "tanh":
+            result = np.tanh(x)
+        case "hardsigmoid":
+            result = np.clip(x + 3.0, 0.0, 6.0) / 6.0
+        case "hardswish":
+            result = x * np.clip(x + 3.0, 0.0, 6.0) / 6.0
+        case "silu":
+            result = x / (1.0 + np.exp(-np.maximum(x, -700.0)))
+        case "gelu":
+            erfc = np.vectorize(math.erfc, otypes=[np.float64])
+            result = 0.5 * x * erfc(-x * math.sqrt(0.5))
+        case "gelu_tanh":
+            inner = math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)
+            result = 0.5 * x * (1.0 + np.tanh(inner))
+        case "elu":
+            result = np.where(x > 0, x, attrs.alpha * np.expm1(np.minimum(x, 0.0)))
+        case "leaky_relu":
+            result = np.where(x >= 0, x, attrs.negative_slope * x)
+        case "softplus":
+            scaled = attrs.beta * x
+            result = np.where(scaled > attrs.threshold, x, np.logaddexp(0.0, scaled) / attrs.beta)
+        case _:
+            result = np.exp(np.minimum(x, 700.0))
+    return result
 
 
 def smooth(attrs: LutAttrs, x: Tensor) -> Tensor:
@@ -239,7 +273,8 @@ def smooth(attrs: LutAttrs, x: Tensor) -> Tensor:
             return result
 
 
-# ------------------------------------------------------------------------------------------------ layers
+# ------------------------------------------------------------------------------------------------
+# layers
 
 
 def _lower(build: Any, x: Any, attrs: LutAttrs) -> Any:

@@ -91,7 +91,9 @@ class Mul(Op[MulAttrs, MulInputs[Any]], name="mul"):
     def surrogate(attrs: MulAttrs, q: NodeTypes[Any], inputs: MulInputs[Tensor]) -> Tensor:
         product = inputs.a * inputs.b  # at most 255^2: exact in float32
         low, high = (c - q.output.zero for c in attrs.clamp)
-        return rescale_carriers(product, inputs.mult, inputs.shift, attrs.round, (low, high))
+        return rescale_carriers(
+            product, inputs.mult, inputs.shift, attrs.round, (low, high), q.soft
+        )
 
     @staticmethod
     def estimate(attrs: MulAttrs, q: NodeTypes[Any], inputs: MulInputs[Tensor]) -> Tensor:

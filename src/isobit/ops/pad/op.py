@@ -23,7 +23,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class PadAttrs(Attrs):
-    """`pads`: (before, after) of every axis after the batch; `value`: a code, None for real 0 (the zero point)."""
+    """`pads`: (before, after) of every axis after the batch; `value`: a code, None for real 0 (the
+    zero point).
+    """
 
     pads: tuple[tuple[int, int], ...]
     value: int | None = None
@@ -37,7 +39,9 @@ class PadInputs(Inputs[T]):
 
 
 class Pad(Op[PadAttrs, PadInputs[Any]], name="pad"):
-    """x: [N,...]; y: [N,...], every axis longer by its two pads; the same encoding. Source: TFLite `PADV2`."""
+    """x: [N,...]; y: [N,...], every axis longer by its two pads; the same encoding. Source: TFLite
+    `PADV2`.
+    """
 
     @staticmethod
     def infer(attrs: PadAttrs, types: PadInputs[TensorType]) -> Inferred:

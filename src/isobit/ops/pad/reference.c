@@ -1,4 +1,5 @@
-/* pad, int8: four axes a, b, c, d after the batch (leading ones of size 1); every element outside x is *value. */
+/* pad, int8: four axes a, b, c, d after the batch (leading ones of size 1); every element outside x
+ * is *value. */
 #include "isobit_rt.h"
 
 typedef struct {

@@ -43,7 +43,9 @@ class QuantizeAttrs(Attrs):
 
 @dataclass(frozen=True, slots=True)
 class QuantizeInputs(Inputs[T]):
-    """x: f32, any shape; mult: s32 [1], k in 0..2^31-1; shift: s32 [1], e. Both absent in float graphs."""
+    """x: f32, any shape; mult: s32 [1], k in 0..2^31-1; shift: s32 [1], e. Both absent in float
+    graphs.
+    """
 
     x: T
     mult: T | None = field(default=None, kw_only=True)
@@ -51,7 +53,9 @@ class QuantizeInputs(Inputs[T]):
 
 
 class Quantize(Op[QuantizeAttrs, QuantizeInputs[Any]], name="quantize"):
-    """x: f32; y: s8, the same shape. A float is read as `(-1)^s * m * 2^t`, m < 2^24; NaN is 0, infinity saturates."""
+    """x: f32; y: s8, the same shape. A float is read as `(-1)^s * m * 2^t`, m < 2^24; NaN is 0,
+    infinity saturates.
+    """
 
     constants = ("mult", "shift")
     encoding_rule = EncodingRule.FREE

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SATURATING = 512.0
-"""From 255 on a multiplier takes every nonzero integer to an end of int8; larger ones do the same."""
+"""From 255 on a multiplier takes every nonzero integer to an end of int8; more changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,9 @@ class Requantize(Op[RequantizeAttrs, RequantizeInputs[Any]], name="requantize"):
     ) -> Tensor:
         low, high = (c - q.output.zero for c in attrs.clamp)
         fresh = inputs.x.clone()
-        return rescale_carriers(fresh, inputs.mult, inputs.shift, attrs.round, (low, high))
+        return rescale_carriers(
+            fresh, inputs.mult, inputs.shift, attrs.round, (low, high), q.soft
+        )
 
     @staticmethod
     def estimate(
@@ -195,6 +197,7 @@ def rescale_carriers(
     shift: Tensor | None,
     rounding: Rounding,
     bounds: tuple[int, int],
+    soft: tuple[bool, bool],
 ) -> Tensor:
     """Torch: `clamp(R(acc))` of a fresh integer-valued tensor, |acc| < 2^31."""
     import torch
@@ -203,7 +206,7 @@ def rescale_carriers(
 
     assert shift is not None, "a float graph has no shift"
     factor = torch.ones_like(shift) if mult is None else mult
-    return ft.requantize(acc, factor, shift, rounding, *bounds)
+    return ft.requantize(acc, factor, shift, rounding, *bounds, soft)
 
 
 def pack_factors(mult: AnyArray | None, shift: AnyArray | None) -> list[Packed]:

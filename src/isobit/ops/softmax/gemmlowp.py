@@ -1,8 +1,9 @@
-"""The fixed-point functions of gemmlowp that TensorFlow Lite's softmax uses, in int64 NumPy, elementwise.
+"""The fixed-point functions of gemmlowp that TensorFlow Lite's softmax uses, in int64 NumPy,
+elementwise.
 
-Qm.n is an int32 whose unit is 2^-n; one in Q0.31 is 2^31 - 1. Every intermediate fits int32 and every product int64.
-Source: gemmlowp `fixedpoint/fixedpoint.h`; TensorFlow Lite `kernels/internal/common.h` (GetReciprocal) and
-`kernels/internal/reference/softmax.h`.
+Qm.n is an int32 whose unit is 2^-n; one in Q0.31 is 2^31 - 1. Every intermediate fits int32 and
+every product int64. Source: gemmlowp `fixedpoint/fixedpoint.h`; TensorFlow Lite
+`kernels/internal/common.h` (GetReciprocal) and `kernels/internal/reference/softmax.h`.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ QUARTER = 1 << 24
 def parameters(scale: float) -> tuple[int, int, int]:
     """Return (mult, shift, diff_min) for exponents of step `scale` = beta * Sx.
 
-    `real = min(scale * 2^26, 2^31 - 1) = mult * 2^(shift - 31)`; `diff_min = -floor(31 * 2^26 / 2^shift)`: below it
-    an exponent leaves Q5.26. Steps under 2^-27 have no shift to the left: then shift = 0 and mult is rounded again.
+    `real = min(scale * 2^26, 2^31 - 1) = mult * 2^(shift - 31)`; `diff_min = -floor(31 * 2^26 /
+    2^shift)`: below it an exponent leaves Q5.26. Steps under 2^-27 have no shift to the left: then
+    shift = 0 and mult is rounded again.
     """
     real = min(scale * 2.0**26, 2.0**31 - 1)
     mult, shift = multiplier_q31(real)
@@ -55,8 +57,8 @@ def divide_by_power(a: IntArray, power: IntArray | int) -> IntArray:
 def exp_of_negative(a: IntArray) -> IntArray:
     """`exp(a)` in Q0.31 for a <= 0 in Q5.26 (exp_on_negative_values).
 
-    `a = near - rest`, near in [-1/4, 0) and rest a multiple of 1/4: a Taylor series around -1/8 times one constant
-    per bit of rest.
+    `a = near - rest`, near in [-1/4, 0) and rest a multiple of 1/4: a Taylor series around -1/8
+    times one constant per bit of rest.
     """
     near = (a & (QUARTER - 1)) - QUARTER
     rest = near - a
@@ -71,7 +73,8 @@ def exp_of_negative(a: IntArray) -> IntArray:
 
 
 def reciprocal(total: IntArray) -> tuple[IntArray, IntArray]:
-    """Return (r, bits) with `1 / total = r * 2^-bits`: total in Q12.19, 0 < total < 2^31; r in Q0.31.
+    """Return (r, bits) with `1 / total = r * 2^-bits`: total in Q12.19, 0 < total < 2^31; r in
+    Q0.31.
 
     Three Newton steps for 2 / (1 + a), where total = (1 + a) * 2^(31 - leading zeros).
     """

@@ -39,7 +39,9 @@ MAX_DEPTH = 4095
 
 @dataclass(frozen=True, slots=True)
 class SoftmaxAttrs(Attrs):
-    """`beta`: real factor of the exponents; `mult`, `shift`, `diff_min` follow from it and the input's scale."""
+    """`beta`: real factor of the exponents; `mult`, `shift`, `diff_min` follow from it and the
+    input's scale.
+    """
 
     beta: float = 1.0
     mult: int = 0
@@ -55,7 +57,9 @@ class SoftmaxInputs(Inputs[T]):
 
 
 class Softmax(Op[SoftmaxAttrs, SoftmaxInputs[Any]], name="softmax"):
-    """x: s8 [N,...,D]; y: s8, the same shape, scale 1/256, zero point -128. Source: TFLite `SOFTMAX`, gemmlowp."""
+    """x: s8 [N,...,D]; y: s8, the same shape, scale 1/256, zero point -128. Source: TFLite
+    `SOFTMAX`, gemmlowp.
+    """
 
     encoding_rule = EncodingRule.FIXED
 

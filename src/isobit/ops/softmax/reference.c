@@ -1,7 +1,8 @@
-/* softmax, int8, over the last axis: the arithmetic of TensorFlow Lite Micro and gemmlowp (docs/numerics.md).
+/* softmax, int8, over the last axis: the arithmetic of TensorFlow Lite Micro and gemmlowp
+ * (docs/numerics.md).
  *
- * Qm.n is an int32 whose unit is 2^-n; one in Q0.31 is 2^31 - 1. x and y may be the same buffer: a row is read
- * whole before its first element is written, and then element by element.
+ * Qm.n is an int32 whose unit is 2^-n; one in Q0.31 is 2^31 - 1. x and y may be the same buffer: a
+ * row is read whole before its first element is written, and then element by element.
  */
 #include "isobit_rt.h"
 
@@ -18,7 +19,8 @@ ISOBIT_KERNEL int32_t softmax_s8_product(int32_t a, int32_t b) {
     return (int32_t)(((int64_t)a * b + ((int64_t)1 << 30)) >> 31);
 }
 
-/* exp(a) in Q0.31 for a <= 0 in Q5.26: a = near - rest, near in [-1/4, 0), rest a multiple of 1/4. */
+/* exp(a) in Q0.31 for a <= 0 in Q5.26: a = near - rest, near in [-1/4, 0), rest a multiple of 1/4.
+ */
 static int32_t softmax_s8_exp(int32_t a) {
     static const int32_t of_powers[7] = {1672461947, 1302514674, 790015084, 290630308,
                                          39332535,   720401,     242}; /* exp(-2^k), k = -2..4 */
@@ -42,7 +44,8 @@ static int32_t softmax_s8_exp(int32_t a) {
     return result;
 }
 
-/* 1 / (1 + a) in Q0.31 for 0 <= a < 1 in Q0.31: three Newton steps for the reciprocal of (1 + a) / 2. */
+/* 1 / (1 + a) in Q0.31 for 0 <= a < 1 in Q0.31: three Newton steps for the reciprocal of (1 + a)
+ * / 2. */
 ISOBIT_KERNEL int32_t softmax_s8_reciprocal(uint32_t a) {
     const int32_t half = (int32_t)((a + 0x80000000u) >> 1);
     int32_t x = 1515870810 + softmax_s8_product(half, -1010580540);

@@ -1,4 +1,6 @@
-"""The same softmax in int64 torch tensors: the training forward, exact on every device with 64-bit integers."""
+"""The same softmax in int64 torch tensors: the training forward, exact on every device with 64-bit
+integers.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,16 @@ _ONE = 2**31 - 1
 
 
 def softmax(x: Tensor, mult: int, shift: int, diff_min: int) -> Tensor:
-    """Return `code + 128` of the softmax over the last axis of integer-valued floats, in the dtype of `x`."""
+    """Return `code + 128` of the softmax over the last axis of integer-valued floats, in the dtype
+    of `x`.
+    """
     codes = x.detach().to(torch.int64)
     difference = codes - codes.amax(-1, keepdim=True)
     counted = difference >= diff_min
     e = _exp(_product((difference * counted) << shift, mult)) * counted
     # Exponentials are positive, so rounding half up is rounding half away.
     total = ((e + (1 << 11)) >> 12).sum(-1, keepdim=True)
-    length = torch.floor(torch.log2(total.double())).to(torch.int64) + 1
+    length = torch.frexp(total.double()).exponent.to(torch.int64)  # bits of total, exactly
     r = _reciprocal((total << (32 - length)) - (1 << 31))
     power = length + 3  # 12 - (32 - length) + 31 - 8
     rounded = (_product(r, e) + (torch.ones_like(power) << (power - 1))) >> power

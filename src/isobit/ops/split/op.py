@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -37,7 +38,9 @@ class SplitInputs(Inputs[T]):
 
 
 class Split(Op[SplitAttrs, SplitInputs[Any]], name="split"):
-    """x: [N,...]; output k: [N,...] with `sizes[k]` along `axis`; the same encoding. Source: TFLite `SPLIT_V`."""
+    """x: [N,...]; output k: [N,...] with `sizes[k]` along `axis`; the same encoding. Source: TFLite
+    `SPLIT_V`.
+    """
 
     @staticmethod
     def infer(attrs: SplitAttrs, types: SplitInputs[TensorType]) -> tuple[Inferred, ...]:
@@ -77,8 +80,10 @@ class Split(Op[SplitAttrs, SplitInputs[Any]], name="split"):
     def surrogate(
         attrs: SplitAttrs, q: NodeTypes[Any], inputs: SplitInputs[Tensor]
     ) -> tuple[Tensor, ...]:
-        # Clones: a later step may overwrite its operand, and slices share memory.
-        return tuple(part.clone() for part in inputs.x.split(list(attrs.sizes), dim=attrs.axis))
+        import torch
+
+        parts: tuple[Tensor, ...] = torch.split_with_sizes(inputs.x, attrs.sizes, dim=attrs.axis)
+        return parts
 
     @staticmethod
     def cost(attrs: SplitAttrs, q: NodeTypes[Any]) -> Cost:
@@ -106,9 +111,7 @@ class Split(Op[SplitAttrs, SplitInputs[Any]], name="split"):
 
 def _slices(attrs: SplitAttrs, x: AnyArray) -> tuple[AnyArray, ...]:
     starts = np.cumsum((0, *attrs.sizes)).tolist()
-    return tuple(
-        x.take(range(a, b), axis=attrs.axis) for a, b in zip(starts, starts[1:], strict=False)
-    )
+    return tuple(x.take(range(a, b), axis=attrs.axis) for a, b in pairwise(starts))
 
 
 def _lower(build: Any, x: Any, axis: int, sizes: tuple[int, ...]) -> Any:
@@ -120,14 +123,18 @@ def _lower(build: Any, x: Any, axis: int, sizes: tuple[int, ...]) -> Any:
 def _arguments(
     args: tuple[Any, ...], kwargs: Mapping[str, Any], names: tuple[str, ...]
 ) -> tuple[Any, Any, Any]:
-    """Return (tensor, what to split by, dim) of a call; `names` are what torch calls the second one."""
+    """Return (tensor, what to split by, dim) of a call; `names` are what torch calls the second
+    one.
+    """
     found = dict(zip(("input", names[0], "dim"), args, strict=False))
     found.update({names[0] if key in names else key: value for key, value in kwargs.items()})
     return found.get("input", found.get("tensor")), found[names[0]], found.get("dim", 0)
 
 
 class SplitFunction(Layer, functions=("torch.split", "Tensor.split")):
-    """`torch.split(x, size or sizes, dim)`: slices of one size (the last may be smaller), or of these sizes."""
+    """`torch.split(x, size or sizes, dim)`: slices of one size (the last may be smaller), or of
+    these sizes.
+    """
 
     @classmethod
     def lower_function(cls, build: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -142,7 +149,9 @@ class SplitFunction(Layer, functions=("torch.split", "Tensor.split")):
 
 
 class ChunkFunction(Layer, functions=("torch.chunk", "Tensor.chunk")):
-    """`torch.chunk(x, chunks, dim)`: slices of `ceil(size / chunks)`; there may be fewer than asked for."""
+    """`torch.chunk(x, chunks, dim)`: slices of `ceil(size / chunks)`; there may be fewer than asked
+    for.
+    """
 
     @classmethod
     def lower_function(cls, build: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

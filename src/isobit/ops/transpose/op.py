@@ -37,7 +37,9 @@ class TransposeInputs(Inputs[T]):
 
 
 class Transpose(Op[TransposeAttrs, TransposeInputs[Any]], name="transpose"):
-    """x, y: the same codes and encoding, `y.shape[k] = x.shape[perm[k]]`. Source: TFLite `TRANSPOSE`."""
+    """x, y: the same codes and encoding, `y.shape[k] = x.shape[perm[k]]`. Source: TFLite
+    `TRANSPOSE`.
+    """
 
     @staticmethod
     def infer(attrs: TransposeAttrs, types: TransposeInputs[TensorType]) -> Inferred:

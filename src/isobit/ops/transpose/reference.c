@@ -1,4 +1,5 @@
-/* transpose: y in order, its four axes a, b, c, d (leading ones of size 1) at strides of x in bytes. */
+/* transpose: y in order, its four axes a, b, c, d (leading ones of size 1) at strides of x in
+ * bytes. */
 #include "isobit_rt.h"
 
 typedef struct {

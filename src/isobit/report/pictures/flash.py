@@ -15,7 +15,7 @@ def draw(report: Report) -> str:
         _row(step, index_of) for step in report.steps if _bytes(step) or step.cost.shares_code_with
     ]
     rest = report.remainder_bytes
-    if rest:
+    if rest is not None and rest > 0:
         rows.append(
             Bar(
                 mark="",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from isobit.report import units
 from isobit.report.report import Lifetime, Report
 from isobit.report.svg import (
@@ -24,8 +26,26 @@ from isobit.report.svg import (
 HEIGHT = 320
 MARGIN = (40, 4, 44, 74)
 _WIDTH = 960
-"""Roughly, on a desk; decides only whether a name has room."""
-_NAME_LEAST = 44
+"""Roughly, on a desk; decides only which names have room."""
+_LETTER = 7.2
+_INDENT = 5
+_SIZE_LEAST = 58
+_END_LEAST = 10
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a name stands, in pixels at `_WIDTH`."""
+
+    left: float
+    right: float
+    top: float
+    bottom: float
+
+    def meets(self, other: _Place) -> bool:
+        """Whether the two overlap."""
+        beside = self.right <= other.left or other.right <= self.left
+        return not (beside or self.bottom <= other.top or other.bottom <= self.top)
 
 
 def draw(report: Report) -> str:
@@ -105,27 +125,42 @@ def _buffer(life: Lifetime, report: Report, y: Scale) -> Markup:
 
 
 def _names(report: Report, y: Scale) -> list[Markup]:
-    """Names over everything else: largest buffers first, none where another name already stands."""
+    """Names over everything else: largest buffers first, none over another.
+
+    Where a name has no room, the number of the node that writes the buffer stands for it.
+    """
     amount = len(report.steps)
+    writer = {name: step.index for step in report.steps for name in step.writes}
     found: list[Markup] = []
-    taken: list[tuple[int, float, float]] = []
+    taken: list[_Place] = []
     for life in sorted(report.lifetimes, key=lambda b: (-b.size_bytes, b.first, b.name)):
         top, height = y(life.end), y(life.offset) - y(life.end)
-        line = top + min(15.0, height / 2 + 4)
-        space = 28.0 if height >= 34 else 14.0
-        clash = any(f == life.first and line < e and s < line + space for f, s, e in taken)
         room = (life.last + 1 - life.first) / amount * _WIDTH
-        if height < 13 or room < _NAME_LEAST or clash:
+        words = _fitting(life, room, writer)
+        line = top + min(15.0, height / 2 + 4)
+        sized = height >= 34 and room >= _SIZE_LEAST
+        left = life.first / amount * _WIDTH + _INDENT
+        right = left + max(len(words) * _LETTER, _SIZE_LEAST if sized else 0.0)
+        place = _Place(left, right, line - 11, line + (18 if sized else 3))
+        if height < 13 or not words or any(place.meets(other) for other in taken):
             continue
-        taken.append((life.first, line, line + space))
-        words = [label(ending(life.name, int(room / 7.2) - 1), 7, line - top, "mono halo")]
-        if height >= 34:
-            words.append(
-                label(units.short_bytes(life.size_bytes), 7, line - top + 15, "soft small halo")
-            )
+        taken.append(place)
+        lines = [label(words, _INDENT, line - top, "mono halo")]
+        if sized:
+            size = units.short_bytes(life.size_bytes)
+            lines.append(label(size, _INDENT, line - top + 15, "soft small halo"))
         width = pct((life.last + 1 - life.first) / amount)
-        found.append(clipped(pct(life.first / amount), top, width, height, *words))
+        found.append(clipped(pct(life.first / amount), top, width, height, *lines))
     return found
+
+
+def _fitting(life: Lifetime, room: float, writer: dict[str, int]) -> str:
+    """Return the name, its end if that is most of it, the writer's number, or ""."""
+    letters = int((room - _INDENT - 2) / _LETTER)
+    if letters >= min(len(life.name), _END_LEAST):
+        return ending(life.name, letters)
+    number = str(writer.get(life.name, ""))
+    return number if len(number) <= letters else ""
 
 
 def _overlap(a: Lifetime, b: Lifetime, amount: int, y: Scale) -> Markup:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
 
 from isobit.report import units
 from isobit.report.report import Port, Report, Step
@@ -22,6 +21,7 @@ BOX_HEIGHT = 46
 PITCH = 66
 LANE = 11
 MARGIN = 6
+_BOX_MOST = 330.0
 _OP_WIDTH = 8.7
 _MONO_WIDTH = 7.0
 
@@ -145,64 +145,98 @@ def _breaks(amount: int, edges: list[_Edge], columns: int) -> list[int]:
 # ------------------------------------------------------------------------------------------ drawing
 
 
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where everything is, in pixels. `lanes` and `channels` are by the box an edge starts at."""
+
+    column: dict[int, int]
+    row: dict[int, int]
+    left: list[float]
+    box_width: float
+    gap: float
+    top: float
+    lanes: dict[int, int]
+    channels: dict[int, int]
+
+    def y(self, index: int) -> float:
+        """The top of a box."""
+        return self.top + self.row[index] * PITCH
+
+    @property
+    def width(self) -> float:
+        """Of the whole picture."""
+        return self.left[-1] + self.box_width + MARGIN
+
+    @property
+    def height(self) -> float:
+        """Of the whole picture."""
+        return self.top + max(self.row.values()) * PITCH + BOX_HEIGHT + MARGIN
+
+
 def _drawing(
     boxes: list[_Box], edges: list[_Edge], breaks: list[int], width: float
 ) -> tuple[Markup, float, float]:
     """Return (markup, width, height)."""
+    layout = _layout(edges, breaks, width)
+    drawn = [_arrow(*_route(edge, layout)) for edge in edges]
+    for i, box in enumerate(boxes):
+        drawn.append(_box(box, layout.left[layout.column[i]], layout.y(i), layout.box_width))
+    return join(drawn), layout.width, layout.height
+
+
+def _layout(edges: list[_Edge], breaks: list[int], width: float) -> _Layout:
     columns = len(breaks) - 1
-    column_of = {i: c for c in range(columns) for i in range(breaks[c], breaks[c + 1])}
-    row_of = {i: i - breaks[column_of[i]] for i in column_of}
-    skips = [
-        e for e in edges if column_of[e.source] == column_of[e.target] and e.target > e.source + 1
-    ]
-    crossings = [e for e in edges if column_of[e.source] != column_of[e.target]]
+    column = {i: c for c in range(columns) for i in range(breaks[c], breaks[c + 1])}
+    skips = [e for e in edges if column[e.source] == column[e.target] and e.target > e.source + 1]
+    crossings = [e for e in edges if column[e.source] != column[e.target]]
     lanes = _lanes(skips)
-    depth = [
-        max((lanes[e.source] + 1 for e in skips if column_of[e.source] == c), default=0)
-        for c in range(columns)
-    ]
     channels = {source: i for i, source in enumerate(dict.fromkeys(e.source for e in crossings))}
-    gap = 40 + LANE * max(len(channels) - 1, 0) / 2 if columns > 1 else 0
-    inset = [MARGIN + (LANE * d + 6 if d else 0) for d in depth]
-    box_width = min((width - sum(inset) - gap * (columns - 1) - MARGIN) / columns, 330)
-    left, x = [], 0.0
+    gap = 40 + LANE * max(len(channels) - 1, 0) / 2 if columns > 1 else 0.0
+    inset = []
     for c in range(columns):
-        x += inset[c]
-        left.append(x)
-        x += box_width + gap
-    top = MARGIN + (
-        14 if any(column_of[e.target] > column_of[e.source] + 1 for e in crossings) else 0
+        depth = max((lanes[e.source] + 1 for e in skips if column[e.source] == c), default=0)
+        inset.append(float(MARGIN + (LANE * depth + 6 if depth else 0)))
+    free = width - sum(inset) - gap * (columns - 1) - MARGIN
+    box_width = min(free / columns, _BOX_MOST)
+    left = [sum(inset[: c + 1]) + c * (box_width + gap) for c in range(columns)]
+    far = any(column[e.target] > column[e.source] + 1 for e in crossings)
+    return _Layout(
+        column=column,
+        row={i: i - breaks[c] for i, c in column.items()},
+        left=left,
+        box_width=box_width,
+        gap=gap,
+        top=float(MARGIN + (14 if far else 0)),
+        lanes=lanes,
+        channels=channels,
     )
 
-    def y_of(index: int) -> float:
-        return float(top + row_of[index] * PITCH)
 
-    drawn = []
-    for edge in edges:
-        a, b = column_of[edge.source], column_of[edge.target]
-        y1, y2 = y_of(edge.source), y_of(edge.target)
-        if a != b:
-            out = left[a] + box_width
-            lane = out + 14 + (channels[edge.source] * LANE) % max(gap - 26, 1)
-            points = [(out, y1 + BOX_HEIGHT / 2 + 6), (lane, y1 + BOX_HEIGHT / 2 + 6)]
-            if b > a + 1:
-                before = lane + (left[b] - left[a] - box_width - gap)
-                points += [(lane, MARGIN), (before, MARGIN), (before, y2 + BOX_HEIGHT / 2)]
-            else:
-                points.append((lane, y2 + BOX_HEIGHT / 2))
-            points.append((left[b], y2 + BOX_HEIGHT / 2))
-            drawn.append(_arrow(points))
-        elif edge.target == edge.source + 1:
-            middle = left[a] + box_width / 2
-            drawn.append(_arrow([(middle, y1 + BOX_HEIGHT), (middle, y2)]))
-        else:
-            lane = left[a] - 10 - LANE * lanes[edge.source]
-            points = [(left[a], y1 + BOX_HEIGHT / 2 + 8), (lane, y1 + BOX_HEIGHT / 2 + 8)]
-            points += [(lane, y2 + BOX_HEIGHT / 2 - 8), (left[b], y2 + BOX_HEIGHT / 2 - 8)]
-            drawn.append(_arrow(points, "edge branch"))
-    drawn += [_box(box, left[column_of[i]], y_of(i), box_width) for i, box in enumerate(boxes)]
-    height = top + max(b - a for a, b in pairwise(breaks)) * PITCH - PITCH + BOX_HEIGHT
-    return join(drawn), x - gap + MARGIN, height + MARGIN
+def _route(edge: _Edge, layout: _Layout) -> tuple[list[tuple[float, float]], str]:
+    """Return the corners of an edge, and its class.
+
+    To the next box straight down, further down the column by a lane at its left, to another column
+    through the gap between them (above the columns that lie between).
+    """
+    a, b = layout.column[edge.source], layout.column[edge.target]
+    left, y1, y2 = layout.left[a], layout.y(edge.source), layout.y(edge.target)
+    middle = BOX_HEIGHT / 2
+    if a == b and edge.target == edge.source + 1:
+        x = left + layout.box_width / 2
+        return [(x, y1 + BOX_HEIGHT), (x, y2)], "edge"
+    if a == b:
+        lane = left - 10 - LANE * layout.lanes[edge.source]
+        start, end = y1 + middle + 8, y2 + middle - 8
+        return [(left, start), (lane, start), (lane, end), (left, end)], "edge branch"
+    out, end = left + layout.box_width, y2 + middle
+    lane = out + 14 + (layout.channels[edge.source] * LANE) % max(layout.gap - 26, 1)
+    points = [(out, y1 + middle + 6), (lane, y1 + middle + 6)]
+    if b > a + 1:
+        before = lane + layout.left[b] - left - layout.box_width - layout.gap
+        points += [(lane, MARGIN), (before, MARGIN), (before, end)]
+    else:
+        points.append((lane, end))
+    return [*points, (layout.left[b], end)], "edge"
 
 
 def _lanes(skips: Iterable[_Edge]) -> dict[int, int]:

@@ -38,7 +38,7 @@ def draw(report: Report) -> str:
             tag(
                 "div",
                 tag("h3", text("Loss")),
-                legend([("line train", "training")]),
+                legend([("line loss", "training")]),
                 _loss(epochs),
             ),
             tag(
@@ -59,7 +59,7 @@ def _loss(epochs: Sequence[Epoch]) -> Markup:
         epochs,
         y,
         [(v, f"{v:g}") for v in values],
-        [("train", lambda e: e.loss)],
+        [("loss", lambda e: e.loss)],
         id_="loss",
         title="Training loss by epoch",
         desc=f"From {epochs[0].loss:.4f} to {epochs[-1].loss:.4f} in {len(epochs)} epochs.",

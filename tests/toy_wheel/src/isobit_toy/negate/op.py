@@ -50,7 +50,7 @@ class Negate(Op[NegateAttrs, NegateInputs[Any]], name="negate"):
 
     @staticmethod
     def surrogate(attrs: NegateAttrs, q: NodeTypes[Any], inputs: NegateInputs[Tensor]) -> Tensor:
-        # Carriers are x - Z: integers below 2^8, exact in float32. The derivative of clamp is torch's.
+        # Carriers are x - Z: integers below 2^8, exact in float32. torch knows clamp's derivative.
         low, high = q.output.dtype.low - q.output.zero, q.output.dtype.high - q.output.zero
         return (-inputs.x).clamp(low, high)
 

@@ -25,7 +25,7 @@ class Reference(Kernel, op="negate", function="negate_s8"):
 
     @staticmethod
     def pack(attrs: NegateAttrs, q: NodeTypes[Any], consts: Any) -> Sequence[Packed]:
-        # Training decides the zero point, so it is data: untrained and trained code are the same bytes.
+        # Training decides the zero point, so it is data: the code is that of the untrained net.
         numbers = np.asarray([q.output.zero], dtype=np.int32)
         return [Packed("quant", numbers, struct="negate_s8_quant", fields=("zero",))]
 

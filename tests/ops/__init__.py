@@ -1,0 +1,1 @@
+"""What operators promise beyond the contract: torch's semantics, refusals, constants, networks."""

@@ -1,0 +1,352 @@
+"""How a random graph grows by each operator. `RECIPES` has one entry per integer operator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from isobit.core.dtypes import DType
+from isobit.core.fixed import Average
+from isobit.core.types import Affine, Encoding, Pow2, Real, TensorType, scale_of, to_real
+from isobit.ops.add.op import AddAttrs, AddInputs
+from isobit.ops.avg_pool2d.op import AvgPool2dAttrs, AvgPool2dInputs
+from isobit.ops.base import NodeTypes, load_ops
+from isobit.ops.clamp.op import ClampAttrs, ClampInputs
+from isobit.ops.concat.op import ConcatAttrs, ConcatInputs
+from isobit.ops.conv2d.op import Conv2dAttrs
+from isobit.ops.depthwise_conv2d.op import DepthwiseConv2dAttrs
+from isobit.ops.dequantize.op import DequantizeAttrs, DequantizeInputs
+from isobit.ops.global_avg_pool.op import GlobalAvgPoolAttrs, GlobalAvgPoolInputs
+from isobit.ops.linear.op import LinearAttrs
+from isobit.ops.lut.op import LutAttrs, LutInputs
+from isobit.ops.max_pool2d.op import MaxPool2dAttrs, MaxPool2dInputs
+from isobit.ops.mul.op import MulAttrs, MulInputs
+from isobit.ops.pad.op import PadAttrs, PadInputs
+from isobit.ops.quantize.op import QuantizeAttrs, QuantizeInputs
+from isobit.ops.requantize.op import RequantizeAttrs, RequantizeInputs
+from isobit.ops.reshape.op import ReshapeAttrs, ReshapeInputs
+from isobit.ops.softmax.op import OUTPUT, SoftmaxAttrs, SoftmaxInputs
+from isobit.ops.split.op import SplitAttrs, SplitInputs
+from isobit.ops.standardize.op import StandardizeAttrs, StandardizeInputs
+from isobit.ops.transpose.op import TransposeAttrs, TransposeInputs
+from isobit.ops.weighted import WeightedInputs
+
+from .graphs import Draft, Refused
+
+Pads = tuple[int, int, int, int]
+
+
+# ------------------------------------------------------------------------------------------ sums of products
+
+
+def conv2d(d: Draft) -> None:
+    x = d.codes8(4)
+    channels = d.values[x].shape[3]
+    groups = d.choose([g for g in range(1, channels + 1) if channels % g == 0])
+    outputs = groups * d.integer(1, max(1, 6 // groups))
+    w = d.weights((outputs, d.integer(1, 4), d.integer(1, 4), channels // groups), 0)
+    attrs = Conv2dAttrs(stride(d), pads(d, 2), dilation(d), groups)
+    d.requantised("conv2d", WeightedInputs(x, w, bias(d, w, 0)), attrs, channels=outputs)
+
+
+def depthwise_conv2d(d: Draft) -> None:
+    x = d.codes8(4)
+    outputs = d.values[x].shape[3] * d.integer(1, 3)
+    w = d.weights((d.integer(1, 4), d.integer(1, 4), outputs), 2)
+    attrs = DepthwiseConv2dAttrs(stride(d), pads(d, 2), dilation(d))
+    inputs = WeightedInputs(x, w, bias(d, w, 2))
+    d.requantised("depthwise_conv2d", inputs, attrs, channels=outputs)
+
+
+def linear(d: Draft) -> None:
+    x = d.codes8()
+    kind = d.values[x]
+    if len(kind.shape) != 2:
+        (x,) = d.emit("reshape", ReshapeInputs(x), ReshapeAttrs((kind.elements,)))
+    outputs = d.integer(1, 15)
+    w = d.weights((outputs, d.values[x].shape[1]), 0)
+    d.requantised("linear", WeightedInputs(x, w, bias(d, w, 0)), LinearAttrs(), channels=outputs)
+
+
+def bias(d: Draft, w: str, axis: int) -> str | None:
+    """Of the size of the sums, or none."""
+    if d.chance(0.2):
+        return None
+    shape = d.consts[w].type.shape
+    terms = math.prod(shape) / shape[axis]
+    size = int(3000 * math.sqrt(terms)) + 1
+    return d.const(d.rng.integers(-size, size + 1, size=shape[axis]))
+
+
+# ------------------------------------------------------------------------------------------ windows
+
+
+def max_pool2d(d: Draft) -> None:
+    kernel = (d.integer(1, 4), d.integer(1, 4))
+    attrs = MaxPool2dAttrs(kernel, stride(d), pads(d, min(kernel) - 1))
+    d.emit("max_pool2d", MaxPool2dInputs(d.codes8(4)), attrs)
+
+
+def avg_pool2d(d: Draft) -> None:
+    attrs = AvgPool2dAttrs(
+        (d.integer(1, 4), d.integer(1, 4)),
+        stride(d),
+        pads(d, 2),
+        count_include_pad=d.chance(0.5),
+        extension=(d.integer(0, 1), d.integer(0, 1)),
+        clamp=d.clamp(Pow2((0,))),
+        round=d.choose(Average),
+    )
+    d.emit("avg_pool2d", AvgPool2dInputs(d.codes8(4)), attrs)
+    d.rules.append(attrs.round.value)
+
+
+def global_avg_pool(d: Draft) -> None:
+    attrs = GlobalAvgPoolAttrs(d.clamp(Pow2((0,))), d.choose(Average))
+    d.emit("global_avg_pool", GlobalAvgPoolInputs(d.codes8(4)), attrs)
+    d.rules.append(attrs.round.value)
+
+
+def stride(d: Draft) -> tuple[int, int]:
+    return (d.integer(1, 3), d.integer(1, 3)) if d.chance(0.4) else (1, 1)
+
+
+def dilation(d: Draft) -> tuple[int, int]:
+    return (d.integer(1, 2), d.integer(1, 2)) if d.chance(0.3) else (1, 1)
+
+
+def pads(d: Draft, most: int) -> Pads:
+    """None, the same on all sides, or four different ones."""
+    style = d.integer(0, 2)
+    if style == 0:
+        return (0, 0, 0, 0)
+    if style == 1:
+        size = d.integer(0, most)
+        return (size,) * 4
+    return (d.integer(0, most), d.integer(0, most), d.integer(0, most), d.integer(0, most))
+
+
+# ------------------------------------------------------------------------------------------ two operands
+
+
+def add(d: Draft) -> None:
+    a, b = pair(d)
+    spread = [max(float(np.quantile(np.abs(centred(d, v)), 0.97)), 1.0) for v in (a, b)]
+    shift = d.integer(0, 18)
+    real = d.rng.uniform(25.0, 65.0, size=2) / spread * 2.0**shift
+    mult = np.maximum(np.rint(real), 1).astype(np.int64)
+    encoding = d.encoding()
+    attrs = AddAttrs(d.clamp(encoding))
+    numbers = {"mult_a": d.const(mult[:1]), "mult_b": d.const(mult[1:])}
+    inputs = AddInputs(a, b, **numbers, shift=d.const(np.asarray([shift])))
+    (name,) = d.emit("add", inputs, attrs, encoding)
+    d.note(name, attrs.clamp, "shift")
+
+
+def mul(d: Draft) -> None:
+    d.requantised("mul", MulInputs(*pair(d)), MulAttrs())
+
+
+def pair(d: Draft) -> tuple[str, str]:
+    """Two int8 values whose shapes broadcast; a residual where nothing else fits."""
+    a = d.codes8()
+    shape = d.values[a].shape
+
+    def fits(kind: TensorType) -> bool:
+        return (
+            kind.dtype is DType.S8
+            and len(kind.shape) == len(shape)
+            and all(p == q or 1 in (p, q) for p, q in zip(kind.shape, shape, strict=True))
+        )
+
+    others = [name for name, kind in d.values.items() if fits(kind) and name != a]
+    b = str(d.choose(others)) if others and d.chance(0.9) else a
+    return (a, b) if d.chance(0.5) else (b, a)
+
+
+def centred(d: Draft, name: str) -> np.ndarray:
+    return d.codes[name].astype(np.int64) - d.values[name].zero
+
+
+# ------------------------------------------------------------------------------------------ one operand
+
+
+def requantize(d: Draft) -> None:
+    d.requantised("requantize", RequantizeInputs(d.codes8()), RequantizeAttrs())
+
+
+def clamp(d: Draft) -> None:
+    low, high = sorted((d.integer(-128, -30), d.integer(30, 127)))
+    d.emit("clamp", ClampInputs(d.codes8()), ClampAttrs(clamp=(low, high)))
+
+
+def lut(d: Draft) -> None:
+    x, encoding = d.codes8(), d.encoding()
+    if d.chance(0.3):
+        attrs = LutAttrs(d.choose(("hardswish", "leaky_relu", "hardsigmoid", "sigmoid")))
+        table = (
+            load_ops()
+            .op("lut")
+            .derive(
+                attrs,
+                NodeTypes(LutInputs(d.values[x]), (TensorType((1,), DType.S8, encoding),)),
+                d.scheme,
+                None,
+            )[1]["table"]
+        )
+    else:
+        attrs = LutAttrs("")
+        table = d.rng.integers(-128, 128, size=256)
+    d.emit("lut", LutInputs(x, table=d.const(table, DType.S8)), attrs, encoding)
+
+
+def softmax(d: Draft) -> None:
+    x = d.codes8()
+    kind = d.values[x]
+    spread = float(np.ptp(to_real(kind, d.codes[x]))) + 0.1
+    attrs = SoftmaxAttrs(beta=float(d.rng.uniform(2.0, 9.0)) / spread)
+    q = NodeTypes(SoftmaxInputs(kind), (kind,))
+    attrs, _ = load_ops().op("softmax").derive(attrs, q, d.scheme, None)
+    d.emit("softmax", SoftmaxInputs(x), attrs, OUTPUT)
+
+
+def standardize(d: Draft) -> None:
+    x = d.value(lambda t: t.dtype is DType.U8)
+    encoding: Encoding = d.encoding()
+    channels = d.choose((1, d.values[x].shape[-1]))
+    mean = d.const(d.rng.integers(90, 166, size=channels))
+    left = d.integer(0, 2)
+    attrs = StandardizeAttrs(left, left + d.integer(0, 1), d.clamp(encoding))
+    (name,) = d.emit("standardize", StandardizeInputs(x, mean), attrs, encoding)
+    d.note(name, attrs.clamp, "shift")
+
+
+def quantize(d: Draft) -> None:
+    x = d.value(lambda t: t.dtype is DType.F32)
+    zero = 0 if isinstance(d.encoding(), Pow2) else d.integer(-30, 30)
+    scale = float(np.quantile(np.abs(d.codes[x][np.isfinite(d.codes[x])]), 0.97)) / 90.0
+    encoding: Encoding = Affine((scale,), zero)
+    if isinstance(d.encoding(), Pow2):
+        encoding = Pow2((math.floor(-math.log2(scale)),))
+    kind = d.values[x]
+    q = NodeTypes(QuantizeInputs(kind), (TensorType(kind.shape, DType.S8, encoding),))
+    attrs, numbers = (
+        load_ops().op("quantize").derive(QuantizeAttrs(d.clamp(encoding)), q, d.scheme, None)
+    )
+    names = {key: d.const(data) for key, data in numbers.items()}
+    (name,) = d.emit("quantize", QuantizeInputs(x, **names), attrs, encoding)
+    d.note(name, attrs.clamp, "float")
+
+
+def dequantize(d: Draft) -> None:
+    x = d.codes8()
+    kind = d.values[x]
+    q = NodeTypes(DequantizeInputs(kind), (kind,))
+    _, numbers = load_ops().op("dequantize").derive(DequantizeAttrs(), q, d.scheme, None)
+    table = d.const(numbers["table"], DType.F32, Real())
+    d.emit("dequantize", DequantizeInputs(x, table=table), DequantizeAttrs())
+
+
+# ------------------------------------------------------------------------------------------ moving
+
+
+def concat(d: Draft) -> None:
+    """Values of one shape but for an axis; other encodings are requantised first."""
+    x = d.value()
+    kind = d.values[x]
+    axis = d.integer(1, len(kind.shape) - 1)
+
+    def fits(other: TensorType) -> bool:
+        return (
+            other.dtype is kind.dtype
+            and len(other.shape) == len(kind.shape)
+            and other.shape[:axis] == kind.shape[:axis]
+            and other.shape[axis + 1 :] == kind.shape[axis + 1 :]
+        )
+
+    options = [name for name, other in d.values.items() if fits(other)]
+    found = [x, *(d.choose(options) for _ in range(d.integer(1, 2)))]
+    joined = []
+    for name in found:
+        if d.values[name].encoding != kind.encoding:
+            if kind.dtype is not DType.S8:
+                raise Refused
+            inputs = RequantizeInputs(name)
+            name = d.requantised("requantize", inputs, RequantizeAttrs(), encoding=kind.encoding)
+        joined.append(name)
+    d.rng.shuffle(joined)
+    d.emit("concat", ConcatInputs(tuple(joined)), ConcatAttrs(axis))
+
+
+def split(d: Draft) -> None:
+    x = d.value(lambda t: max(t.shape[1:]) > 1)
+    shape = d.values[x].shape
+    axis = d.choose([i for i in range(1, len(shape)) if shape[i] > 1])
+    cuts = sorted({d.integer(1, shape[axis] - 1) for _ in range(d.integer(1, 2))})
+    edges = [0, *cuts, shape[axis]]
+    sizes = tuple(b - a for a, b in zip(edges, edges[1:], strict=False))
+    d.emit("split", SplitInputs(x), SplitAttrs(axis, sizes))
+
+
+def pad(d: Draft) -> None:
+    x = d.codes8()
+    widths = tuple((d.integer(0, 2), d.integer(0, 2)) for _ in d.values[x].shape[1:])
+    value = None if d.chance(0.6) else d.integer(-128, 127)
+    d.emit("pad", PadInputs(x), PadAttrs(widths, value))
+
+
+def reshape(d: Draft) -> None:
+    """To a vector, to an image, or another image."""
+    x = d.value()
+    count = d.values[x].elements
+    if d.chance(0.4):
+        shape: tuple[int, ...] = (count,)
+    else:
+        first = d.choose([n for n in range(1, count + 1) if count % n == 0])
+        rest = count // first
+        second = d.choose([n for n in range(1, rest + 1) if rest % n == 0])
+        shape = (first, second, rest // second)
+    d.emit("reshape", ReshapeInputs(x), ReshapeAttrs(shape))
+
+
+def transpose(d: Draft) -> None:
+    x = d.value()
+    perm = (0, *(int(i) + 1 for i in d.rng.permutation(len(d.values[x].shape) - 1)))
+    d.emit("transpose", TransposeInputs(x), TransposeAttrs(perm))
+
+
+RECIPES: dict[str, Callable[[Draft], None]] = {
+    recipe.__name__: recipe
+    for recipe in (
+        conv2d,
+        depthwise_conv2d,
+        linear,
+        max_pool2d,
+        avg_pool2d,
+        global_avg_pool,
+        add,
+        mul,
+        requantize,
+        clamp,
+        lut,
+        softmax,
+        standardize,
+        quantize,
+        dequantize,
+        concat,
+        split,
+        pad,
+        reshape,
+        transpose,
+    )
+}
+RAW = ("standardize", "quantize")
+"""What turns raw pixels and floats into codes: the first node of their graphs."""
+MIDDLE = (
+    *sorted(set(RECIPES) - set(RAW) - {"dequantize"}),
+    *("conv2d", "depthwise_conv2d", "linear") * 2,
+    *("avg_pool2d", "max_pool2d", "avg_pool2d"),
+)
+"""What the nodes between are drawn from: the operators with most attributes more often."""

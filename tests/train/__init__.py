@@ -1,0 +1,1 @@
+"""Tests of training: the forward pass is the chip's integers."""

@@ -1,0 +1,168 @@
+"""Ranges: what is observed, when it comes into force, and that nothing changes in between."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from isobit.core.errors import NoRange
+from isobit.core.types import Encoding
+from isobit.ops.schemes import Scheme
+from isobit.train.ranges import RangeMethod, RangeObserver, RangeOptions
+from isobit.train.twin import Twin
+
+from .nets import SCHEMES, digits, make_twin, mixed_net, plain_net, take_steps, trained_twin
+
+both_schemes = pytest.mark.parametrize("scheme", SCHEMES, ids=lambda s: s.value)
+
+
+def encodings(twin: Twin) -> dict[str, Encoding]:
+    return {name: kind.encoding for name, kind in twin.numbers.types.items()}
+
+
+def test_minmax_moves_by_momentum() -> None:
+    observer = RangeObserver(RangeOptions(momentum=0.25))
+    observer.observe(torch.tensor([-4.0, 8.0]), 0.5)
+    assert (float(observer.low), float(observer.high)) == (-2.0, 4.0), "the first batch sets it"
+    observer.observe(torch.tensor([-2.0, 0.0]), 0.5)
+    assert (float(observer.low), float(observer.high)) == (-1.75, 3.0)
+    assert not bool(observer.frozen)
+    assert (float(observer.frozen_low), float(observer.frozen_high)) == (-1.0, 1.0)
+    observer.freeze()
+    assert (float(observer.frozen_low), float(observer.frozen_high)) == (-1.75, 3.0)
+    observer.forget()
+    observer.observe(torch.tensor([0.0, 1.0]), 1.0)
+    assert (float(observer.low), float(observer.high)) == (0.0, 1.0), "forgotten: set again"
+
+
+def test_percentile_cuts_the_tails() -> None:
+    observer = RangeObserver(RangeOptions(method=RangeMethod.PERCENTILE, tail=0.01))
+    values = torch.arange(1000.0)[torch.randperm(1000, generator=torch.Generator().manual_seed(0))]
+    observer.observe(values, 2.0)
+    # The 10th smallest and the 10th largest of 0..999, counted from one.
+    assert (float(observer.low), float(observer.high)) == (18.0, 1980.0)
+
+
+def test_percentile_of_few_values_is_their_extremes() -> None:
+    observer = RangeObserver(RangeOptions(method=RangeMethod.PERCENTILE, tail=1e-4))
+    observer.observe(torch.tensor([3.0, -1.0]), 1.0)
+    assert (float(observer.low), float(observer.high)) == (-1.0, 3.0)
+
+
+def quantisation_error(values: torch.Tensor, low: float, high: float) -> float:
+    x = values.double().numpy()
+    step = (high - low) / 255
+    restored = np.rint((np.clip(x, low, high) - low) / step) * step + low
+    return float(((restored - x) ** 2).mean())
+
+
+def test_mse_shrinks_a_range_with_an_outlier_and_keeps_a_uniform_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    uniform = torch.rand(120_000, generator=generator) * 2 - 1
+    observer = RangeObserver(RangeOptions(method=RangeMethod.MSE))
+    observer.observe(uniform, 1.0)
+    assert float(observer.high) == float(uniform.max())
+    outlier = torch.cat([uniform, torch.tensor([1.5, -1.5])])
+    observer = RangeObserver(RangeOptions(method=RangeMethod.MSE))
+    observer.observe(outlier, 1.0)
+    assert float(observer.high) < 1.5
+    own = quantisation_error(outlier, float(observer.low), float(observer.high))
+    assert own < quantisation_error(outlier, -1.5, 1.5)
+
+
+@both_schemes
+@pytest.mark.parametrize("method", list(RangeMethod), ids=lambda m: m.value)
+def test_every_method_trains(scheme: Scheme, method: RangeMethod) -> None:
+    torch.manual_seed(0)
+    options = RangeOptions(method=method, update_every=2, observe_every=1)
+    twin = make_twin(mixed_net(), scheme, ranges=options)
+    take_steps(twin, 4)
+    assert twin.missing_ranges() == []
+    for observer in twin.observers.values():
+        assert isinstance(observer, RangeObserver)
+        assert float(observer.frozen_low) < float(observer.frozen_high)
+    twin.export()
+
+
+@both_schemes
+def test_encodings_are_constant_between_updates(scheme: Scheme) -> None:
+    torch.manual_seed(0)
+    options = RangeOptions(update_every=3, observe_every=1, momentum=0.5)
+    twin = make_twin(mixed_net(), scheme, ranges=options)
+    seen = []
+    for _ in range(10):
+        take_steps(twin, 1, rate=0.5)
+        seen.append(encodings(twin))
+    changes = [step for step in range(1, 10) if seen[step] != seen[step - 1]]
+    assert changes, "large steps change ranges"
+    assert set(changes) <= {3, 6, 9}, "steps are counted from 0, the first sets everything"
+
+
+@both_schemes
+def test_update_ranges_takes_what_was_observed(scheme: Scheme) -> None:
+    torch.manual_seed(0)
+    twin = make_twin(plain_net(), scheme, ranges=RangeOptions(momentum=1.0, observe_every=1))
+    take_steps(twin, 1)
+    before = encodings(twin)
+    x, _ = digits(16)
+    with torch.no_grad():
+        twin.net.get_parameter("0.weight").mul_(5)
+        twin(x * 3)
+    assert encodings(twin) == before
+    twin.update_ranges()
+    assert encodings(twin) != before
+    low, high = twin.frozen_range("input")
+    assert (low, high) == (0.0, float(x.max()) * 3)
+
+
+@both_schemes
+def test_eval_changes_nothing(scheme: Scheme) -> None:
+    twin = trained_twin(scheme).eval()
+    before = {key: value.clone() for key, value in twin.state_dict().items()}
+    x, _ = digits(32)
+    first = twin(x)
+    twin(x * 100)
+    twin.trace(x * 100)
+    assert all(torch.equal(value, before[key]) for key, value in twin.state_dict().items())
+    assert torch.equal(twin(x), first)
+
+
+@both_schemes
+def test_freeze_stops_every_update_and_can_be_undone(scheme: Scheme) -> None:
+    torch.manual_seed(0)
+    options = RangeOptions(update_every=1, observe_every=1, momentum=1.0)
+    twin = make_twin(mixed_net(), scheme, ranges=options)
+    take_steps(twin, 2)
+    twin.freeze()
+    buffers = {key: value.clone() for key, value in twin.named_buffers()}
+    take_steps(twin, 2)
+    assert all(torch.equal(value, buffers[key]) for key, value in twin.named_buffers())
+    twin.freeze(False)
+    take_steps(twin, 2)
+    assert not all(torch.equal(value, buffers[key]) for key, value in twin.named_buffers())
+
+
+def test_export_refuses_ranges_that_were_never_set() -> None:
+    twin = make_twin(plain_net(), Scheme.AFFINE)
+    with pytest.raises(NoRange, match=r"E602 small: ranges: .*calibrate"):
+        twin.export()
+    twin.export(untrained=True)
+    twin.calibrate(digits(8)[0])
+    twin.export()
+
+
+@both_schemes
+def test_calibrate_sets_everything_from_one_batch(scheme: Scheme) -> None:
+    """Layer by layer, so that a second call with the same batch finds nothing to change."""
+    torch.manual_seed(0)
+    twin = make_twin(mixed_net(), scheme)
+    x, _ = digits(64)
+    twin.calibrate(x)
+    assert twin.missing_ranges() == []
+    assert all(int(m.num_batches_tracked) == 1 for m in twin.modules() if hasattr(m, "num_batches_tracked"))
+    again = copy.deepcopy(twin)
+    again.calibrate(x)
+    assert encodings(again) == encodings(twin)
