@@ -50,7 +50,9 @@ def main() -> int:
     chosen = _chosen(arguments)
     if arguments.list:
         for fault in chosen:
-            print(f"{fault.key} {fault.file}:{fault.line} {fault.kind}: {fault.before} => {fault.after}")
+            print(
+                f"{fault.key} {fault.file}:{fault.line} {fault.kind}: {fault.before} => {fault.after}"
+            )
         print(f"{len(chosen)} faults")
         return 0
     started = time.monotonic()
@@ -64,7 +66,9 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--only", default="", metavar="TEXT", help="files whose path contains TEXT")
     parser.add_argument("--limit", type=int, default=0, metavar="N", help="at most N faults in all")
     parser.add_argument("--all", action="store_true", help=f"not only {PER_FILE} faults a file")
@@ -83,7 +87,9 @@ def _chosen(arguments: argparse.Namespace) -> list[Fault]:
     if arguments.limit:
         found = sorted(found, key=lambda fault: fault.key)[: arguments.limit]
     # Files stay together: a worker prepares an operator once.
-    return sorted(found, key=lambda fault: (fault.file.endswith(".py"), fault.file, fault.start, fault.new))
+    return sorted(
+        found, key=lambda fault: (fault.file.endswith(".py"), fault.file, fault.start, fault.new)
+    )
 
 
 # ------------------------------------------------------------------------------------------ running
@@ -92,10 +98,17 @@ def _chosen(arguments: argparse.Namespace) -> list[Fault]:
 def _run(chosen: list[Fault], known: dict[tuple[str, str], Verdict]) -> dict[str, Verdict]:
     """Return a verdict for every fault."""
     states = {file: _state(file) for file in {fault.file for fault in chosen}}
-    verdicts = {f.key: known[f.key, states[f.file]] for f in chosen if (f.key, states[f.file]) in known}
+    verdicts = {
+        f.key: known[f.key, states[f.file]] for f in chosen if (f.key, states[f.file]) in known
+    }
     waiting = [fault for fault in chosen if fault.key not in verdicts]
     JOURNAL.parent.mkdir(exist_ok=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True)) as progress, JOURNAL.open("a") as journal:
         task = progress.add_task("faults", total=len(chosen), completed=len(verdicts))
 
@@ -193,13 +206,21 @@ def _report(chosen: list[Fault], verdicts: dict[str, Verdict], seconds: float) -
 
 def _line(fault: Fault) -> dict[str, object]:
     edit = f"{fault.before} => {fault.after}"
-    return {"key": fault.key, "file": fault.file, "line": fault.line, "kind": fault.kind, "edit": edit}
+    return {
+        "key": fault.key,
+        "file": fault.file,
+        "line": fault.line,
+        "kind": fault.kind,
+        "edit": edit,
+    }
 
 
 def _equivalent() -> list[dict[str, str]]:
     if not EQUIVALENT.is_file():
         return []
-    found: list[dict[str, str]] = tomllib.loads(EQUIVALENT.read_text(encoding="utf-8")).get("fault", [])
+    found: list[dict[str, str]] = tomllib.loads(EQUIVALENT.read_text(encoding="utf-8")).get(
+        "fault", []
+    )
     return found
 
 

@@ -123,3 +123,27 @@ def test_pages_have_no_path_of_a_machine() -> None:
     for page in ALL:
         text = page.read_text(encoding="utf-8")
         assert not re.search(r"(?<![\w.])/(home|root|tmp|work|Users)/", text), page
+
+
+def test_kernels_alone_define_nothing_callable(tmp_path: Path) -> None:
+    """The Nucleo page says that an IDE may compile what `<name>.c` includes."""
+    from isobit import targets
+    from isobit.codegen.project import RUNTIME
+    from isobit.ops.base import load_ops
+
+    target = targets.load("nucleo-l4r5zi")
+    if shutil.which(target.gcc) is None:
+        pytest.skip(f"{target.gcc} is not installed")
+    kernels = [k for found in load_ops().kernels.values() for k in found]
+    legal = [k.source() for k in kernels if k.features <= target.features]
+    sources = [path for path in legal if path.suffix == ".c"]
+    for number, source in enumerate(sources):
+        shutil.copy(source, tmp_path / f"kernel{number}.c")
+    flags = [*target.gcc_flags, "-std=gnu11", "-Wall", "-Wextra", "-Werror", f"-I{RUNTIME}", "-c"]
+    files = sorted(path.name for path in tmp_path.glob("*.c"))
+    subprocess.run([target.gcc, *flags, *files], check=True, cwd=tmp_path)
+    nm = target.gcc.replace("gcc", "nm")
+    objects = sorted(path.name for path in tmp_path.glob("*.o"))
+    command = [nm, "--extern-only", "--defined-only", *objects]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
+    assert [line for line in listed.stdout.splitlines() if line and not line.endswith(":")] == []

@@ -110,15 +110,15 @@ def test_measured_stack_is_within_the_static_bound() -> None:
 
 
 def test_what_does_not_fit_names_bytes_and_layers() -> None:
-    from isobit.core.errors import DoesNotFit
-
     import isobit
     from isobit import nn
+    from isobit.core.errors import SeveralProblems
 
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(65536, 10))
-    with pytest.raises(DoesNotFit) as caught:
+    with pytest.raises(SeveralProblems) as caught:
         isobit.Model(net, input=(3, 32, 32), target="nucleo-l432kc", name="large")
+    assert [p.code for p in caught.value.problems] == ["E302", "E302"]
     messages = [str(p) for p in caught.value.problems]
     assert len(messages) == 2 and "too many" in messages[0]
     assert "RAM" in messages[0] and "flash" in messages[1]

@@ -1,8 +1,9 @@
 """Random integer graphs that every later stage must agree on.
 
-A graph grows node by node, and every node is computed by `Op.integer` on a small batch as soon as it exists. So a
-requantising node sees how far its sums really spread and draws a multiplier that fills the code range: outputs are
-neither constant nor saturated, and a wrong low bit shows. What an operator's own rules refuse is drawn again.
+A graph grows node by node, and every node is computed by `Op.integer` on a small batch as soon as
+it exists. So a requantising node sees how far its sums really spread and draws a multiplier that
+fills the code range: outputs are neither constant nor saturated, and a wrong low bit shows. What an
+operator's own rules refuse is drawn again.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ LARGEST = 700
 """Elements of any value: the scalar oracle has to stay quick."""
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818  # a draw to repeat, not a failure
     """A draw that an operator's rules do not allow; another one is drawn."""
 
 
@@ -62,7 +63,7 @@ class Draft:
     rules: list[str]
     saturation: list[float]
 
-    # ------------------------------------------------------------------------------------------ drawing
+    # ------------------------------------------------------------------------------------- drawing
 
     def integer(self, low: int, high: int) -> int:
         """Uniform in `[low, high]`."""
@@ -82,7 +83,7 @@ class Draft:
         return int(self.choose((1, 3, 3, 5, 5, 7, 7, 9, 2, 4, 6)))
 
     def value(self, accept: Callable[[TensorType], bool] = lambda kind: True) -> str:
-        """A value that the rule accepts: usually the latest, else any (that is where branches come from)."""
+        """A value that the rule accepts: usually the latest, else any, which makes branches."""
         names = [name for name, kind in self.values.items() if accept(kind)]
         if not names:
             raise Refused
@@ -124,7 +125,7 @@ class Draft:
             return (getattr(y, "zero", 0), 127)
         return (self.integer(-120, -60), self.integer(60, 120))
 
-    # ------------------------------------------------------------------------------------------ building
+    # ------------------------------------------------------------------------------------ building
 
     def kind(self, name: str) -> TensorType:
         return self.values[name] if name in self.values else self.consts[name].type
@@ -256,12 +257,12 @@ def kernel_legal(op: str, attrs: Any, q: NodeTypes[Any]) -> bool:
     return registry.op(op).view or not registry.kernels[op][0].when(attrs, q)
 
 
-# ------------------------------------------------------------------------------------------ whole graphs
+# ------------------------------------------------------------------------------------ whole graphs
 
 
 @lru_cache(maxsize=1024)
 def draw(seed: int) -> Drawn:
-    """Return the graph of a seed: 4 to 14 nodes, then perhaps `dequantize`; one to three outputs."""
+    """Return the graph of a seed: 4 to 14 nodes, perhaps `dequantize`; one to three outputs."""
     from .recipes import MIDDLE, RAW, RECIPES
 
     rng = np.random.default_rng([20, seed])

@@ -42,7 +42,7 @@ def compare_many(
     flags: Sequence[str] = (),
     optimize: Optimize = "",
 ) -> Compared:
-    """Every value of every graph: the C of the graphs' plans for `target` against the golden model."""
+    """Every value of every graph: the C of their plans for `target` against the golden model."""
     networks = [generate(make_plan(d.graph, target), f"seed {d.seed}") for d in drawn]
     with tempfile.TemporaryDirectory(prefix="isobit-property-") as temporary:
         folder = Path(temporary)

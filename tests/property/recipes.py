@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
 from isobit.core.dtypes import DType
 from isobit.core.fixed import Average
-from isobit.core.types import Affine, Encoding, Pow2, Real, TensorType, scale_of, to_real
+from isobit.core.types import Affine, Encoding, Pow2, Real, TensorType, to_real
 from isobit.ops.add.op import AddAttrs, AddInputs
 from isobit.ops.avg_pool2d.op import AvgPool2dAttrs, AvgPool2dInputs
 from isobit.ops.base import NodeTypes, load_ops
@@ -38,7 +39,7 @@ from .graphs import Draft, Refused
 Pads = tuple[int, int, int, int]
 
 
-# ------------------------------------------------------------------------------------------ sums of products
+# -------------------------------------------------------------------------------- sums of products
 
 
 def conv2d(d: Draft) -> None:
@@ -80,7 +81,7 @@ def bias(d: Draft, w: str, axis: int) -> str | None:
     return d.const(d.rng.integers(-size, size + 1, size=shape[axis]))
 
 
-# ------------------------------------------------------------------------------------------ windows
+# ----------------------------------------------------------------------------------------- windows
 
 
 def max_pool2d(d: Draft) -> None:
@@ -128,7 +129,7 @@ def pads(d: Draft, most: int) -> Pads:
     return (d.integer(0, most), d.integer(0, most), d.integer(0, most), d.integer(0, most))
 
 
-# ------------------------------------------------------------------------------------------ two operands
+# ------------------------------------------------------------------------------------ two operands
 
 
 def add(d: Draft) -> None:
@@ -170,7 +171,7 @@ def centred(d: Draft, name: str) -> np.ndarray:
     return d.codes[name].astype(np.int64) - d.values[name].zero
 
 
-# ------------------------------------------------------------------------------------------ one operand
+# ------------------------------------------------------------------------------------- one operand
 
 
 def requantize(d: Draft) -> None:
@@ -286,7 +287,7 @@ def split(d: Draft) -> None:
     axis = d.choose([i for i in range(1, len(shape)) if shape[i] > 1])
     cuts = sorted({d.integer(1, shape[axis] - 1) for _ in range(d.integer(1, 2))})
     edges = [0, *cuts, shape[axis]]
-    sizes = tuple(b - a for a, b in zip(edges, edges[1:], strict=False))
+    sizes = tuple(b - a for a, b in pairwise(edges))
     d.emit("split", SplitInputs(x), SplitAttrs(axis, sizes))
 
 

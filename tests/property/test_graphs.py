@@ -1,4 +1,4 @@
-"""Random integer graphs: text, file, plan, golden model, scalar oracle, host C and emulated chips agree."""
+"""Random integer graphs: text, file, plan, golden model, scalar oracle, C and emulated chips agree."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from oracles.graph import evaluate
 
 from isobit import targets
 from isobit.core.types import TensorType
@@ -23,6 +22,7 @@ from isobit.ops.schemes import Scheme
 from isobit.plan.checker import verify_plan
 from isobit.plan.plan import make_plan
 from isobit.run.golden import run_golden
+from oracles.graph import evaluate
 
 from . import programs
 from .graphs import Drawn, draw
@@ -49,7 +49,7 @@ def test_recipes_cover_every_operator() -> None:
 
 
 def test_random_graphs_are_informative(capsys: pytest.CaptureFixture[str]) -> None:
-    """The statistics of the whole set, printed: without them the other tests could pass on trivial graphs."""
+    """The statistics of the whole set: the other tests could pass on trivial graphs."""
     drawn = [draw(seed) for seed in range(GRAPHS)]
     found = Counter(name for d in drawn for name in {node.op for node in d.graph.nodes})
     schemes = Counter(d.scheme for d in drawn)
@@ -67,7 +67,8 @@ def test_random_graphs_are_informative(capsys: pytest.CaptureFixture[str]) -> No
     constant = float(np.mean([np.ptp(codes) == 0 for d in drawn for codes in integer_values(d)]))
     with capsys.disabled():
         print(
-            f"\n{GRAPHS} graphs, {sum(len(d.graph.nodes) for d in drawn)} nodes, {len(found)} operators"
+            f"\n{GRAPHS} graphs, {sum(len(d.graph.nodes) for d in drawn)} nodes, "
+            f"{len(found)} operators"
         )
         print("graphs with each operator:", dict(sorted(found.items())))
         print("schemes:", {k.value: v for k, v in schemes.items()}, "roundings:", dict(rules))
@@ -140,7 +141,7 @@ def test_golden_equals_scalar_oracle(scale: str) -> None:
 
 
 MOVERS = {"reshape", "transpose", "concat", "split"}
-"""Operators that move elements of any carrier; their oracles take integers, so floats go as their bits."""
+"""Operators that move elements of any carrier; their oracles take integers: floats go as bits."""
 
 
 def evaluated(graph: Graph, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -191,7 +192,7 @@ def oracle_nodes(graph: Graph) -> list:
 
 
 def test_plans_are_verified(scale: str) -> None:
-    """`make_plan` verifies; here also: inside the arena, aligned, and no larger than all buffers apart."""
+    """`make_plan` verifies; here also: inside the arena, aligned, no larger than all buffers apart."""
     for name in ("host", "cortex-m4", "cortex-m0plus", "rv32imc"):
         target = targets.load(name)
         for seed in seeds(scale, QUICK_GRAPHS, GRAPHS):

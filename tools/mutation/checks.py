@@ -103,7 +103,6 @@ def _bench(op: str, stem: str) -> Bench:
     import shutil
 
     from contract import calls, programs
-
     from isobit import targets
     from isobit.codegen import board
     from isobit.ops.base import load_ops
@@ -144,7 +143,12 @@ def _ask(bench: Bench, file: str, text: str) -> Verdict:
         plain = _ask_host(bench, changed, "plain", ("-O0",))
         if plain.status != SURVIVED:
             return plain
-        flags = ("-O1", "-DRUNNER_APART", "-fsanitize=undefined,address", "-fno-sanitize-recover=all")
+        flags = (
+            "-O1",
+            "-DRUNNER_APART",
+            "-fsanitize=undefined,address",
+            "-fno-sanitize-recover=all",
+        )
         return _ask_host(bench, changed, "sanitized", flags)
 
 
@@ -155,23 +159,36 @@ def _ask_host(bench: Bench, changed: Path, name: str, flags: Sequence[str]) -> V
     sources = [bench.folder / s for s in ("program.c", "runner.c", "semihost_host.c")]
     defines = [f"-DRUNNER_IMAGE_BYTES={programs.IMAGE_BYTES}u"]
     # -I of the changed file first; the program's own folder would shadow it for quoted includes.
-    command = ["gcc", "-std=c11", "-w", *flags, *defines, f"-I{changed}", f"-I{bench.folder}", "-x", "c"]
+    command = [
+        "gcc",
+        "-std=c11",
+        "-w",
+        *flags,
+        *defines,
+        f"-I{changed}",
+        f"-I{bench.folder}",
+        "-x",
+        "c",
+    ]
     for source in sources[1:]:
         command.append(str(source))
     copy = changed / "program.c"
     copy.write_text(sources[0].read_text())
-    done = subprocess.run([*command, str(copy), "-o", str(output)], capture_output=True, check=False)
+    done = subprocess.run(
+        [*command, str(copy), "-o", str(output)], capture_output=True, check=False
+    )
     if done.returncode != 0:
         return Verdict(INVALID, _first_line(done.stderr))
     chosen = [c for c in bench.calls if name == "plain" or "output" not in c.label.split("[")[-1]]
     runners.TIMEOUT_S = WARM_TIMEOUT_S
     ran = runners.run_host(output, chosen)
-    return Verdict(KILLED, f"{name}: {ran.problems[0][:160]}") if ran.problems else Verdict(SURVIVED)
+    return (
+        Verdict(KILLED, f"{name}: {ran.problems[0][:160]}") if ran.problems else Verdict(SURVIVED)
+    )
 
 
 def _ask_core(bench: Bench, changed: Path) -> Verdict:
     from contract import programs, runners
-
     from isobit.core.errors import CompileFailed
     from isobit.run.compilers import find
 
@@ -191,17 +208,20 @@ def _ask_core(bench: Bench, changed: Path) -> Verdict:
     except CompileFailed as error:
         return Verdict(INVALID, str(error)[:160])
     runners.TIMEOUT_S = 4 * WARM_TIMEOUT_S
-    ran = runners.run_on_unicorn(output, bench.target, [c for call in bench.calls for c in (call, call)])
-    return Verdict(KILLED, f"unicorn: {ran.problems[0][:160]}") if ran.problems else Verdict(SURVIVED)
+    ran = runners.run_on_unicorn(
+        output, bench.target, [c for call in bench.calls for c in (call, call)]
+    )
+    return (
+        Verdict(KILLED, f"unicorn: {ran.problems[0][:160]}") if ran.problems else Verdict(SURVIVED)
+    )
 
 
 def _ask_networks(name: str, text: str) -> Verdict:
     """Random networks with another run-time header."""
-    from property import programs
-    from property.graphs import draw
-
     from isobit import targets
     from isobit.core.errors import IsobitError
+    from property import programs
+    from property.graphs import draw
 
     own = programs.RUNTIME
     with tempfile.TemporaryDirectory() as temporary:
@@ -273,7 +293,7 @@ def check_python(fault: Fault | None, file: str) -> Verdict:
         os.setsid()  # its compilers end with it
         try:
             said = _ask_python(fault, file)
-        except BaseException as error:  # noqa: BLE001  # whatever a fault breaks has been seen
+        except BaseException as error:  # whatever a fault breaks has been seen
             said = f"{type(error).__name__}: {str(error)[:140]}"
             if os.environ.get("ISOBIT_MUTANTS_TRACE"):
                 traceback.print_exc()
@@ -326,7 +346,6 @@ def _operators_of(file: str) -> list[tuple[str, str]]:
 
 def _ask_contract(op: str, stem: str) -> str:
     from contract import cases, programs
-
     from isobit import targets
 
     for name in ("host", "cortex-m0plus"):
@@ -340,12 +359,11 @@ def _ask_contract(op: str, stem: str) -> str:
 
 def _ask_plans() -> str:
     """Plans of random graphs: legal, no larger than recorded, and the C of some of them."""
+    from isobit import targets
+    from isobit.plan.plan import make_plan
     from property import programs
     from property.arena_sizes import larger_than_recorded
     from property.graphs import draw
-
-    from isobit import targets
-    from isobit.plan.plan import make_plan
 
     host = targets.load("host")
     plans = []

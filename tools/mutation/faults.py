@@ -129,7 +129,9 @@ def c_edits(text: str) -> Iterator[Edit]:
     """Yield edits of statements; comments, declarations of types and the preprocessor stay."""
     code = _c_code(text)
     for match in re.finditer(r"(?<= )(\+=|<<|>>|<=|>=|==|!=|&&|\|\||[-+*/<>&^])(?= )", code):
-        if match[1] == "*" and re.search(r"(void|int8_t|int32_t|quant|uint8_t|const) $", code[: match.start()]):
+        if match[1] == "*" and re.search(
+            r"(void|int8_t|int32_t|quant|uint8_t|const) $", code[: match.start()]
+        ):
             continue  # a pointer, not a product
         for new in SWAPS[match[1]]:
             yield match.start(), match.end(), new, "operator"
@@ -145,13 +147,15 @@ def c_edits(text: str) -> Iterator[Edit]:
         for a, b in ((one, other), (other, one)):
             for match in re.finditer(rf"\b{a}\b(?! = )", code):
                 yield match.start(), match.end(), b, "index"
-    for match in re.finditer(r" [-+] (?:\(int32_t\)\()?[\w.]+(?:->\w+)?(?:\[[^\]]*\])?(?=[ ;),])", code):
+    for match in re.finditer(
+        r" [-+] (?:\(int32_t\)\()?[\w.]+(?:->\w+)?(?:\[[^\]]*\])?(?=[ ;),])", code
+    ):
         yield match.start(), match.end(), "", "term"
     for match in re.finditer(r"\bisobit_clamp\(", code):
         end = _argument_end(code, match.end())
         close = _matching(code, match.end())
         if close >= 0:
-            yield match.start(), close, f"({code[match.end():end]})", "clamp"
+            yield match.start(), close, f"({code[match.end() : end]})", "clamp"
 
 
 def _c_code(text: str) -> str:
@@ -302,4 +306,8 @@ def files() -> list[str]:
     runtime = SOURCE / "codegen" / "runtime" / "isobit_rt.h"
     shared = [name for name in FUNCTIONS if not name.endswith("/reference.py")]
     listed = [*(k.as_posix() for k in kernels), runtime.as_posix()]
-    return [*listed, *(p.as_posix() for p in packers), *sorted(set(shared) - {p.as_posix() for p in packers})]
+    return [
+        *listed,
+        *(p.as_posix() for p in packers),
+        *sorted(set(shared) - {p.as_posix() for p in packers}),
+    ]

@@ -318,8 +318,8 @@ def _source(network: Network, stem: str) -> str:
         f"    isobit_copy({prefix}_input(arena), in, {source.type.size_bytes});",
         "",
     ]
-    for index, (step, instance, arguments) in enumerate(network.calls):
-        lines += _call(index, step, instance, arguments, places)
+    for index, (step, called, arguments) in enumerate(network.calls):
+        lines += _call(index, step, called, arguments, places)
     lines += [
         f"    isobit_copy(out, {prefix}_output(arena), {target.size_bytes});",
         "    return 0;",

@@ -193,8 +193,13 @@ def derive_multipliers(
     return multipliers(real)
 
 
+SATURATING = 512.0
+"""From here on any non-zero sum saturates int8, so a larger multiplier (a range of almost 0) changes nothing."""
+
+
 def multipliers(real: AnyArray) -> dict[str, AnyArray]:
     """`mult`, `shift` (int32) nearest to positive reals: on the 2^-16 grid if that is exact, else 15 bits."""
+    real = np.minimum(real, SATURATING)
     grid = real * 65536.0
     nearest = np.rint(grid)
     if np.all(np.abs(grid - nearest) < 1e-6 * np.maximum(nearest, 1)) and nearest.min() >= 1:

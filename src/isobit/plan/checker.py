@@ -39,8 +39,8 @@ def verify_plan(plan: Plan) -> None:
             bad(name, "buffer", "outside the arena")
         if buffer.offset % buffer.alignment_bytes:
             bad(name, "buffer", f"offset {buffer.offset} not aligned to {buffer.alignment_bytes}")
-    for value in (*plan.graph.inputs, *plan.graph.states):
-        owner[span(value.name)] = names[value.name]
+    for name in (*(v.name for v in plan.graph.inputs), *(s.name for s in plan.graph.states)):
+        owner[span(name)] = names[name]
     for step in plan.nodes:
         reads = [name for name in operands(step.node.inputs) if name in plan.buffers]
         for name in reads:

@@ -148,7 +148,7 @@ def measure(
     built = build(network, compiler=compiler)
     sizes = read_sizes(network, built.path)
     ran = run_counted(network, built, _inputs(graph) if inputs is None else inputs)
-    stack = static_stack(network, built)
+    stack = static_stack(network, built, sizes)
     instructions = list(ran.instructions) if ran else []
     cycles = list(ran.cycles) if ran else []
     mean_cycles = sum(cycles) / len(cycles) if cycles else None

@@ -178,7 +178,7 @@ _CASES: tuple[tuple[str, tuple[int, ...], tuple[int, ...], Conv2dAttrs], ...] = 
     ("16 taps, 1 out, odd pixels", (2, 4, 4, 4), (1, 2, 2, 4), Conv2dAttrs()),
     ("5 taps, 5 out, three pixels", (3, 1, 3, 5), (5, 1, 1, 5), Conv2dAttrs()),
     ("1 tap, 12 out", (2, 3, 3, 1), (12, 1, 1, 1), Conv2dAttrs()),
-    ("dilation, word-aligned", (2, 7, 6, 4), (2, 2, 2, 4), Conv2dAttrs((1, 1), (1, 1, 1, 1), (2, 2))),
+    ("dilation, 4 in", (2, 7, 6, 4), (2, 2, 2, 4), Conv2dAttrs((1, 1), (1, 1, 1, 1), (2, 2))),
 )
 
 
