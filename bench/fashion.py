@@ -1,10 +1,11 @@
-"""Fashion-MNIST, both number systems against their float twin: accuracy, and equality of every value.
+"""Fashion-MNIST, both number systems against their float twin: accuracy, and equality of every
+value.
 
     python bench/fashion.py [--seeds 2] [--epochs 12] [--only train|verify]
 
-Writes results/fashion.json and the trained networks results/fashion/*.isobit. A run that was killed resumes: each
-training keeps a checkpoint under build/fashion/. The float twin is the same network in fp32 with the same epochs,
-the best of three learning rates; integers use one.
+Writes results/fashion.json and the trained networks results/fashion/*.isobit. A run that was killed
+resumes: each training keeps a checkpoint under build/fashion/. The float twin is the same network
+in fp32 with the same epochs, the best of three learning rates; integers use one.
 """
 
 from __future__ import annotations
@@ -33,7 +34,15 @@ RESULTS = ROOT / "results"
 BUILD = ROOT / "build" / "fashion"
 RATES = (1e-3, 2e-3, 4e-3)
 RATE = 2e-3
-CORES = ("cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55", "rv32imc")
+CORES = (
+    "cortex-m0plus",
+    "cortex-m3",
+    "cortex-m4",
+    "cortex-m7",
+    "cortex-m33",
+    "cortex-m55",
+    "rv32imc",
+)
 
 
 class Net(nn.Module):  # type: ignore[misc]  # isobit.nn is made at run time
@@ -83,7 +92,15 @@ def train_one(kind: str, seed: int, rate: float, epochs: int) -> dict[str, Any]:
     folder = BUILD / f"{kind}-seed{seed}-rate{rate}-epochs{epochs}"
     resume = folder if (folder / "last.ckpt").is_file() else None
     history = fit(
-        model, train, test, epochs=epochs, seed=seed, out=folder, resume=resume, batch_size=128, learning_rate=rate
+        model,
+        train,
+        test,
+        epochs=epochs,
+        seed=seed,
+        out=folder,
+        resume=resume,
+        batch_size=128,
+        learning_rate=rate,
     )
     if kind != "fp32":
         model.freeze()
@@ -94,7 +111,9 @@ def train_one(kind: str, seed: int, rate: float, epochs: int) -> dict[str, Any]:
 
 
 def verify_one(kind: str, seed: int, images: int, per_core: int) -> list[dict[str, Any]]:
-    """Compare torch, golden and C: all images on the host with both compilers, some on each core."""
+    """Compare torch, golden and C: all images on the host with both compilers, some on each
+    core.
+    """
     _, test = isobit.data.load("fashion-mnist")
     model = make(kind, seed)
     model.restore(RESULTS / "fashion" / f"{kind}-seed{seed}.isobit")
@@ -111,7 +130,13 @@ def verify_one(kind: str, seed: int, images: int, per_core: int) -> list[dict[st
             built = build(host, compiler=compiler, trace=True, optimize=level)
             ran = execute(host, built, codes)
             row = asdict(
-                compare(graph, golden, ran.trace, name=f"host {compiler} {level}", compiler=built.compiler)
+                compare(
+                    graph,
+                    golden,
+                    ran.trace,
+                    name=f"host {compiler} {level}",
+                    compiler=built.compiler,
+                )
             )
             rows.append({**row, "same_class": int((ran.output.argmax(1) == classes).sum())})
     for core in CORES:
@@ -123,7 +148,10 @@ def verify_one(kind: str, seed: int, images: int, per_core: int) -> list[dict[st
         row = asdict(compare(graph, part, ran.trace, name=core, emulator=ran.emulator))
         rows.append({**row, "same_class": int((ran.output.argmax(1) == classes[:per_core]).sum())})
     for row in rows:
-        print(f"  {kind} seed {seed} {row['name']}: {row['differing']} of {row['compared']}", flush=True)
+        print(
+            f"  {kind} seed {seed} {row['name']}: {row['differing']} of {row['compared']}",
+            flush=True,
+        )
     return rows
 
 
@@ -136,7 +164,11 @@ def main() -> None:
     parser.add_argument("--only", choices=("train", "verify"))
     options = parser.parse_args()
     path = RESULTS / "fashion.json"
-    found = json.loads(path.read_text()) if path.is_file() else {"schema": 1, "runs": [], "verified": {}}
+    found = (
+        json.loads(path.read_text())
+        if path.is_file()
+        else {"schema": 1, "runs": [], "verified": {}}
+    )
 
     def save() -> None:
         found["summary"] = summary(found["runs"])
@@ -165,7 +197,10 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, float]:
     result = {}
     for kind in ("affine", "pow2", "fp32"):
         own = [r for r in runs if r["kind"] == kind]
-        best = [max(r["val_accuracy"] for r in own if r["seed"] == s) for s in sorted({r["seed"] for r in own})]
+        best = [
+            max(r["val_accuracy"] for r in own if r["seed"] == s)
+            for s in sorted({r["seed"] for r in own})
+        ]
         if best:
             result[kind] = sum(best) / len(best)
     return result

@@ -1,4 +1,6 @@
-"""Are all C files formatted? `--fix` formats them. Uses the clang-format wheel, so every machine agrees."""
+"""Are all C files formatted? `--fix` formats them. Uses the clang-format wheel, so every machine
+agrees.
+"""
 
 from __future__ import annotations
 

@@ -1,14 +1,15 @@
 """Plant faults in the C, in what generates it and in the planner, and count those the battery sees.
 
-    python tools/mutants.py                    the sample: at most 48 faults a file, about 15 minutes on two cores
-    python tools/mutants.py --only conv2d      files whose path contains a text
-    python tools/mutants.py --all              every fault
-    python tools/mutants.py --list             what would be planted
+    python tools/mutants.py                    the sample: at most 48 faults a file, about 15
+    minutes on two cores python tools/mutants.py --only conv2d      files whose path contains a text
+    python tools/mutants.py --all              every fault python tools/mutants.py --list
+    what would be planted
 
-A fault is killed when a targeted part of the battery fails, crashes or runs out of time (`mutation/checks.py`); one
-that does not compile is not counted. Every survivor must be in `tools/mutants_equivalent.toml` with the reason why no
-test can see it. Exit code 1: a survivor is not listed there, or fewer than 95 % of the others are killed.
-Results so far are kept in `build/mutants.jsonl`, so that an interrupted run continues.
+A fault is killed when a targeted part of the battery fails, crashes or runs out of time
+(`mutation/checks.py`); one that does not compile is not counted. Every survivor must be in
+`tools/mutants_equivalent.toml` with the reason why no test can see it. Exit code 1: a survivor is
+not listed there, or fewer than 95 % of the others are killed. Results so far are kept in
+`build/mutants.jsonl`, so that an interrupted run continues.
 """
 
 from __future__ import annotations
@@ -78,7 +79,9 @@ def _arguments() -> argparse.Namespace:
 
 
 def _chosen(arguments: argparse.Namespace) -> list[Fault]:
-    """The faults to plant: of every file those with the smallest keys, which is a fixed random choice."""
+    """The faults to plant: of every file those with the smallest keys, which is a fixed random
+    choice.
+    """
     found: list[Fault] = []
     for file in faults.files():
         if arguments.only in file:
@@ -168,7 +171,8 @@ def _journal() -> dict[tuple[str, str], Verdict]:
     return {(key, state): Verdict(status, by) for key, state, status, by in rows}
 
 
-# ------------------------------------------------------------------------------------------ reporting
+# ------------------------------------------------------------------------------------------
+# reporting
 
 
 def _report(chosen: list[Fault], verdicts: dict[str, Verdict], seconds: float) -> dict[str, object]:

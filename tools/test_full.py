@@ -1,4 +1,5 @@
-"""The full tier: every test at `--scale full`, its outcome written to results/tests-full.json with the commit.
+"""The full tier: every test at `--scale full`, its outcome written to results/tests-full.json with
+the commit.
 
     python tools/test_full.py [pytest arguments]
 
@@ -23,16 +24,30 @@ def main() -> int:
     report = ROOT / "build" / "tests-full.xml"
     report.parent.mkdir(exist_ok=True)
     began = time.monotonic()
-    command = [sys.executable, "-m", "pytest", "--scale", "full", f"--junitxml={report}", *sys.argv[1:]]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--scale",
+        "full",
+        f"--junitxml={report}",
+        *sys.argv[1:],
+    ]
     if not any(word.startswith("-n") for word in sys.argv[1:]):
         command += ["-n", "2", "--dist", "loadgroup"]
     code = subprocess.run(command, cwd=ROOT, check=False).returncode
     cases = list(ElementTree.parse(report).getroot().iter("testcase"))
     outcomes = Counter(_outcome(case) for case in cases)
     skipped = sorted(
-        {f"{c.get('classname')}.{c.get('name')}: {s.get('message')}" for c in cases for s in c.findall("skipped")}
+        {
+            f"{c.get('classname')}.{c.get('name')}: {s.get('message')}"
+            for c in cases
+            for s in c.findall("skipped")
+        }
     )
-    failed = sorted(f"{c.get('classname')}.{c.get('name')}" for c in cases if _outcome(c) == "failed")
+    failed = sorted(
+        f"{c.get('classname')}.{c.get('name')}" for c in cases if _outcome(c) == "failed"
+    )
     result = {
         "schema": 1,
         "commit": _git("rev-parse", "HEAD"),
@@ -56,7 +71,9 @@ def _outcome(case: ElementTree.Element) -> str:
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     return done.stdout.strip()
 
 

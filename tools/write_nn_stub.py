@@ -1,4 +1,6 @@
-"""Write `src/isobit/nn/__init__.pyi`: what `isobit.nn` has, for editors. A test compares it with the operators."""
+"""Write `src/isobit/nn/__init__.pyi`: what `isobit.nn` has, for editors. A test compares it with
+the operators.
+"""
 
 from __future__ import annotations
 

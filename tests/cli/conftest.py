@@ -1,4 +1,6 @@
-"""One small network, as SPEC.py, as `.isobit` and deployed; and `isobit`, called in this process."""
+"""One small network, as SPEC.py, as `.isobit` and deployed; and `isobit`, called in this
+process.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +89,9 @@ def model(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The network after one epoch, as `.isobit`. Never changed by a test."""
     path = tmp_path_factory.mktemp("model") / "m.isobit"
     with pytest.raises(SystemExit) as caught:
-        main(["train", str(spec), "--data", "digits", "--epochs", "1", "--out", str(path), "--json"])
+        main(
+            ["train", str(spec), "--data", "digits", "--epochs", "1", "--out", str(path), "--json"]
+        )
     assert caught.value.code == 0
     return path
 

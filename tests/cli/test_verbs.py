@@ -21,7 +21,21 @@ from .conftest import SPEC, Outcome, Run
 
 CONTEXT = click.Context(_root)
 VERBS = [verb for verb in _root.list_commands(CONTEXT)]
-WANTED = "check demo deploy doctor explain new ops report run show targets train verify".split()
+WANTED = [
+    "check",
+    "demo",
+    "deploy",
+    "doctor",
+    "explain",
+    "new",
+    "ops",
+    "report",
+    "run",
+    "show",
+    "targets",
+    "train",
+    "verify",
+]
 
 
 def test_the_verbs_are_there() -> None:
@@ -50,7 +64,8 @@ def test_version(run: Run) -> None:
     assert run("--version").out == f"isobit, version {isobit.__version__}\n"
 
 
-# ------------------------------------------------------------------------------------------------ what they do
+# ------------------------------------------------------------------------------------------------
+# what they do
 
 
 @pytest.mark.parametrize("name", [None, "cortex-m4", "host"])
@@ -98,7 +113,9 @@ def test_check_of_another_target(run: Run, model: Path) -> None:
 
 def test_train_dry_run_writes_nothing(run: Run, spec: Path, tmp_path: Path) -> None:
     out = tmp_path / "m.isobit"
-    found = run("train", spec, "--data", "digits", "--epochs", "3", "--out", out, "--dry-run", "--json")
+    found = run(
+        "train", spec, "--data", "digits", "--epochs", "3", "--out", out, "--dry-run", "--json"
+    )
     assert found.json["images"] == 1438 and found.json["steps"] == 3 * 23
     assert list(tmp_path.iterdir()) == []
     shown = run("train", spec, "--data", "digits", "--dry-run")
@@ -107,7 +124,18 @@ def test_train_dry_run_writes_nothing(run: Run, spec: Path, tmp_path: Path) -> N
 
 def test_train_writes_model_and_run_and_resumes(run: Run, spec: Path, tmp_path: Path) -> None:
     out = tmp_path / "m.isobit"
-    options = ["train", spec, "--data", "digits", "--epochs", "1", "--batch-size", "512", "--out", out]
+    options = [
+        "train",
+        spec,
+        "--data",
+        "digits",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "512",
+        "--out",
+        out,
+    ]
     first = run(*options, "--json")
     assert first.code == 0 and len(first.json["epochs"]) == 1
     assert first.json["data_verified"] is True
@@ -138,7 +166,12 @@ def test_deploy_writes_the_project_and_again_the_same_bytes(
     assert found.code == 0 and f"Next: isobit verify {folder}" in found.out
     names = {p.relative_to(deployed) for p in deployed.rglob("*") if p.is_file()}
     assert names == {p.relative_to(folder) for p in folder.rglob("*") if p.is_file()}
-    assert {Path("manifest.json"), Path("names.json"), Path("tiny.isobit"), Path("Makefile")} <= names
+    assert {
+        Path("manifest.json"),
+        Path("names.json"),
+        Path("tiny.isobit"),
+        Path("Makefile"),
+    } <= names
     for name in names:
         assert (deployed / name).read_bytes() == (folder / name).read_bytes(), name
     replaced = run("deploy", model, "--out", folder, "--name", "other", "--json")
@@ -167,7 +200,9 @@ def codes(model: Path, count: int = 3) -> AnyArray:
     return rng.integers(kind.dtype.low, kind.dtype.high + 1, shape).astype(kind.dtype.numpy)
 
 
-def test_run_of_file_and_folder_agree(run: Run, model: Path, deployed: Path, tmp_path: Path) -> None:
+def test_run_of_file_and_folder_agree(
+    run: Run, model: Path, deployed: Path, tmp_path: Path
+) -> None:
     np.save(tmp_path / "x.npy", codes(model))
     outputs = []
     for number, subject in enumerate((model, deployed)):
@@ -184,7 +219,9 @@ def test_run_of_file_and_folder_agree(run: Run, model: Path, deployed: Path, tmp
     assert shown.code == 0 and np.array_equal(json.loads(shown.out), outputs[0])
 
 
-def test_show_round_trips_through_every_subject(run: Run, spec: Path, model: Path, deployed: Path) -> None:
+def test_show_round_trips_through_every_subject(
+    run: Run, spec: Path, model: Path, deployed: Path
+) -> None:
     texts = [run("show", subject).out for subject in (model, deployed)]
     assert texts[0] == texts[1] and texts[0].startswith("isobit 1")
     assert run("show", model, "--json").json["text"] == texts[0]
@@ -199,7 +236,9 @@ def test_report_writes_one_page(run: Run, bundle: Path, tmp_path: Path) -> None:
     assert run("report", bundle, "--json").json["name"] == "tiny"
 
 
-def test_explain_says_what_runs_each_node(run: Run, spec: Path, model: Path, deployed: Path) -> None:
+def test_explain_says_what_runs_each_node(
+    run: Run, spec: Path, model: Path, deployed: Path
+) -> None:
     found = run("explain", model, "--json").json
     assert found["target"] == "cortex-m4"
     nodes = {node["op"]: node for node in found["nodes"]}
@@ -231,7 +270,8 @@ def test_explain_gives_the_reason_of_every_other_kernel(run: Run, model: Path) -
     run("explain", model, "nothing", "--json").error("E104")
 
 
-# ------------------------------------------------------------------------------------------------ new
+# ------------------------------------------------------------------------------------------------
+# new
 
 
 @pytest.mark.parametrize("template", ["cnn", "own_loop"])
@@ -249,7 +289,9 @@ def test_new_cnn_passes_check(run: Run, tmp_path: Path) -> None:
     assert run("new", tmp_path / "p").code == 0
     found = run("check", tmp_path / "p" / "spec.py", "--json")
     assert found.code == 0 and found.json["ram_bytes"] > 0
-    trained = run("train", tmp_path / "p" / "spec.py", "--data", "digits", "--epochs", "1", "--json")
+    trained = run(
+        "train", tmp_path / "p" / "spec.py", "--data", "digits", "--epochs", "1", "--json"
+    )
     assert trained.code == 0
 
 
@@ -262,7 +304,8 @@ def test_new_own_loop_trains(run: Run, tmp_path: Path) -> None:
     assert shown.code == 0 and "conv2d" in shown.out
 
 
-# ------------------------------------------------------------------------------------------------ processes
+# ------------------------------------------------------------------------------------------------
+# processes
 
 
 def isobit_process(folder: Path, *arguments: str) -> Outcome:

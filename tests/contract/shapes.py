@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812  # torch's own convention
+import torch.nn.functional as F  # torch's own convention
 from torch import Tensor
 
 from isobit.ops.base import NodeTypes

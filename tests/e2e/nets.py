@@ -28,7 +28,18 @@ def make(number: int) -> Any:
     """Return model `number` of 20: ten structures in both schemes."""
     torch.manual_seed(number)
     scheme = ("affine", "pow2")[number % 2]
-    builders = (_cnn, _mlp, _batch_norm, _residual, _strided, _deep, _wide, _pooled, _grouped, _tall)
+    builders = (
+        _cnn,
+        _mlp,
+        _batch_norm,
+        _residual,
+        _strided,
+        _deep,
+        _wide,
+        _pooled,
+        _grouped,
+        _tall,
+    )
     net, shape = builders[number // 2]()
     return isobit.Model(net, input=shape, target="cortex-m4", scheme=scheme, name=f"net{number}")
 
@@ -60,7 +71,9 @@ def _cnn() -> tuple[Any, tuple[int, ...]]:
 
 
 def _mlp() -> tuple[Any, tuple[int, ...]]:
-    return nn.Sequential(nn.Linear(20, 33), nn.ReLU(), nn.Linear(33, 17), nn.ReLU6(), nn.Linear(17, 10)), (20,)
+    return nn.Sequential(
+        nn.Linear(20, 33), nn.ReLU(), nn.Linear(33, 17), nn.ReLU6(), nn.Linear(17, 10)
+    ), (20,)
 
 
 def _batch_norm() -> tuple[Any, tuple[int, ...]]:
@@ -77,7 +90,11 @@ def _batch_norm() -> tuple[Any, tuple[int, ...]]:
 
 def _residual() -> tuple[Any, tuple[int, ...]]:
     net = nn.Sequential(
-        nn.Standardize(), nn.Conv2d(1, 6, 3, padding=1), Residual(6), nn.Flatten(), nn.Linear(6 * 7 * 5, 10)
+        nn.Standardize(),
+        nn.Conv2d(1, 6, 3, padding=1),
+        Residual(6),
+        nn.Flatten(),
+        nn.Linear(6 * 7 * 5, 10),
     )
     return net, (1, 7, 5)
 
@@ -98,12 +115,19 @@ def _deep() -> tuple[Any, tuple[int, ...]]:
     for width in (4, 6, 8, 10):
         layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
         channels = width
-    return nn.Sequential(*layers, nn.MaxPool2d(3, 2, padding=1), nn.Flatten(), nn.Linear(160, 10)), (1, 8, 8)
+    return nn.Sequential(
+        *layers, nn.MaxPool2d(3, 2, padding=1), nn.Flatten(), nn.Linear(160, 10)
+    ), (1, 8, 8)
 
 
 def _wide() -> tuple[Any, tuple[int, ...]]:
     net = nn.Sequential(
-        nn.Standardize(), nn.Conv2d(3, 40, 1), nn.ReLU(), nn.MaxPool2d(4), nn.Flatten(), nn.Linear(160, 10)
+        nn.Standardize(),
+        nn.Conv2d(3, 40, 1),
+        nn.ReLU(),
+        nn.MaxPool2d(4),
+        nn.Flatten(),
+        nn.Linear(160, 10),
     )
     return net, (3, 8, 8)
 

@@ -78,7 +78,9 @@ def test_a_changed_weight_is_found(demo: tuple[Path, dict[str, object]], tmp_pat
     assert "%conv2d_3" in str(caught.value) and "test" not in str(caught.value)
 
 
-def test_a_changed_network_file_is_refused(demo: tuple[Path, dict[str, object]], tmp_path: Path) -> None:
+def test_a_changed_network_file_is_refused(
+    demo: tuple[Path, dict[str, object]], tmp_path: Path
+) -> None:
     import shutil
 
     folder, _ = demo

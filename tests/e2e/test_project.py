@@ -1,4 +1,6 @@
-"""The generated C project: deterministic, warning-free, buildable by cmake and make, pure integer, linkable twice."""
+"""The generated C project: deterministic, warning-free, buildable by cmake and make, pure integer,
+linkable twice.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from e2e.nets import make, train_a_little
 from elftools.elf.elffile import ELFFile
 
+from e2e.nets import make, train_a_little
 from isobit import targets
 from isobit.api.bundle import Bundle, write_bundle
 from isobit.run.compilers import find
@@ -44,7 +46,9 @@ def run(command: list[str], cwd: Path) -> str:
 def test_bytes_are_the_same_twice(models: dict[int, Any], tmp_path: Path) -> None:
     first, second = models[6].deploy(tmp_path / "a"), models[6].deploy(tmp_path / "b")
     files = sorted(p.relative_to(first.path) for p in first.path.rglob("*") if p.is_file())
-    assert files == sorted(p.relative_to(second.path) for p in second.path.rglob("*") if p.is_file())
+    assert files == sorted(
+        p.relative_to(second.path) for p in second.path.rglob("*") if p.is_file()
+    )
     for name in files:
         assert (first.path / name).read_bytes() == (second.path / name).read_bytes(), name
 
@@ -55,11 +59,15 @@ def test_cmake_and_make_build_it(models: dict[int, Any], core: str, tmp_path: Pa
     run(["make", "-s"], made.path)
     run(["make", "-s", "lib"], made.path)
     target = targets.load(core)
-    cross = [] if core == "host" else [
-        "-DCMAKE_SYSTEM_NAME=Generic",
-        "-DCMAKE_TRY_COMPILE_TARGET_TYPE=STATIC_LIBRARY",
-        f"-DCMAKE_C_COMPILER={target.gcc}",
-    ]
+    cross = (
+        []
+        if core == "host"
+        else [
+            "-DCMAKE_SYSTEM_NAME=Generic",
+            "-DCMAKE_TRY_COMPILE_TARGET_TYPE=STATIC_LIBRARY",
+            f"-DCMAKE_C_COMPILER={target.gcc}",
+        ]
+    )
     run(["cmake", "-S", ".", "-B", "cmake-build", *cross], made.path)
     run(["cmake", "--build", "cmake-build"], made.path)
     assert (made.path / "cmake-build" / f"lib{'isobit_' + made.manifest['name']}.a").is_file()
@@ -87,7 +95,9 @@ def test_object_has_no_floating_point_and_no_mutable_data(
             writable = section["sh_flags"] & 3 == 3 and not section.name.startswith(".ARM")
             assert not (writable and section["sh_size"]), section.name
         undefined = {
-            s.name for s in file.get_section_by_name(".symtab").iter_symbols() if s["st_shndx"] == "SHN_UNDEF"
+            s.name
+            for s in file.get_section_by_name(".symtab").iter_symbols()
+            if s["st_shndx"] == "SHN_UNDEF"
         } - {""}
         exported = {
             s.name
@@ -100,7 +110,11 @@ def test_object_has_no_floating_point_and_no_mutable_data(
     assert all(name.startswith(allowed) for name in undefined), undefined
     assert exported == {f"isobit_{stem}_{part}" for part in ("run", "input", "output")}
     listing = run([_objdump(core), "-d", "net.o"], made.path)
-    mnemonics = {parts[2].split()[0] for line in listing.splitlines() if len(parts := line.split("\t", 2)) == 3}
+    mnemonics = {
+        parts[2].split()[0]
+        for line in listing.splitlines()
+        if len(parts := line.split("\t", 2)) == 3
+    }
     floats = {m for m in mnemonics if m.startswith(("v", "f")) and not m.startswith(("fence",))}
     if core != "cortex-m55":  # Helium's integer instructions also start with v
         assert not floats, floats
@@ -138,7 +152,9 @@ extern "C" int main() {
 """
 
 
-def test_two_networks_and_a_cpp_main_link_into_one_elf(models: dict[int, Any], tmp_path: Path) -> None:
+def test_two_networks_and_a_cpp_main_link_into_one_elf(
+    models: dict[int, Any], tmp_path: Path
+) -> None:
     target = targets.load("cortex-m4")
     program = shutil.which("arm-none-eabi-g++")
     assert program is not None
@@ -149,12 +165,34 @@ def test_two_networks_and_a_cpp_main_link_into_one_elf(models: dict[int, Any], t
         run(["make", "-s", "lib"], made.path)
         objects.append(str(made.path / "build" / f"libnet{number}.a"))
     board = tmp_path / "net3" / "src" / "board"
-    (tmp_path / "main.cpp").write_text(MAIN.replace('#include "semihost.h"', 'extern "C" {\n#include "semihost.h"\n}')
-                                       .replace('extern "C" {', 'extern "C" {\n#define _Noreturn [[noreturn]]', 1))
-    flags = [*target.gcc_flags, "-O2", "-ffreestanding", "-fno-builtin", "-fno-exceptions", "-fno-rtti"]
+    (tmp_path / "main.cpp").write_text(
+        MAIN.replace('#include "semihost.h"', 'extern "C" {\n#include "semihost.h"\n}').replace(
+            'extern "C" {', 'extern "C" {\n#define _Noreturn [[noreturn]]', 1
+        )
+    )
+    flags = [
+        *target.gcc_flags,
+        "-O2",
+        "-ffreestanding",
+        "-fno-builtin",
+        "-fno-exceptions",
+        "-fno-rtti",
+    ]
     run([program, *flags, *includes, f"-I{board}", "-c", "main.cpp", "-o", "main.o"], tmp_path)
     for name in ("startup_arm", "semihost", "memory"):
-        run([target.gcc, *flags[:-2], "-std=c11", f"-I{board}", "-c", str(board / f"{name}.c"), "-o", f"{name}.o"], tmp_path)
+        run(
+            [
+                target.gcc,
+                *flags[:-2],
+                "-std=c11",
+                f"-I{board}",
+                "-c",
+                str(board / f"{name}.c"),
+                "-o",
+                f"{name}.o",
+            ],
+            tmp_path,
+        )
         objects.append(f"{name}.o")
     script = str(board / "firmware.ld")
     run(
@@ -167,7 +205,9 @@ def test_two_networks_and_a_cpp_main_link_into_one_elf(models: dict[int, Any], t
     for number in (3, 6):
         graph = models[number].export()
         kind = graph.inputs[0].type
-        x = rng.integers(kind.dtype.low, kind.dtype.high + 1, (1, *kind.shape[1:])).astype(kind.dtype.numpy)
+        x = rng.integers(kind.dtype.low, kind.dtype.high + 1, (1, *kind.shape[1:])).astype(
+            kind.dtype.numpy
+        )
         codes.append(x)
         expected += run_golden(graph, x)[graph.outputs[0]].tobytes()
     blob = b"".join(x.tobytes() for x in codes)

@@ -1,4 +1,6 @@
-"""What `check` says before training is what the trained deployment has; every byte is accounted for."""
+"""What `check` says before training is what the trained deployment has; every byte is accounted
+for.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from e2e.nets import make, train_a_little
 from elftools.elf.elffile import ELFFile
 
+from e2e.nets import make, train_a_little
 from isobit import targets
 from isobit.codegen.network import generate
 from isobit.plan.plan import make_plan
@@ -42,7 +44,9 @@ def test_untrained_check_equals_trained_deployment(core: str, scale: str) -> Non
         if core == "cortex-m4":
             assert before.instructions == after.instructions, number
         else:
-            assert abs(before.instructions - after.instructions) <= 0.01 * after.instructions, number
+            assert abs(before.instructions - after.instructions) <= 0.01 * after.instructions, (
+                number
+            )
 
 
 @pytest.mark.parametrize("core", CORES)
@@ -53,7 +57,9 @@ def test_bytes_by_owner_sum_to_the_elf_sections(core: str, compiler: str) -> Non
     built = build(network, compiler=compiler)  # type: ignore[arg-type]  # one of the two kinds
     sizes = read_sizes(network, built.path)
     with built.path.open("rb") as stream:
-        sections = [s for s in ELFFile(stream).iter_sections() if s["sh_flags"] & 2 and s["sh_size"]]
+        sections = [
+            s for s in ELFFile(stream).iter_sections() if s["sh_flags"] & 2 and s["sh_size"]
+        ]
         loaded = sum(s["sh_size"] for s in sections if s["sh_type"] != "SHT_NOBITS")
         zeroed = sum(s["sh_size"] for s in sections if s["sh_type"] == "SHT_NOBITS")
     owners = (
@@ -115,7 +121,9 @@ def test_what_does_not_fit_names_bytes_and_layers() -> None:
     from isobit.core.errors import SeveralProblems
 
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(65536, 10))
+    net = nn.Sequential(
+        nn.Conv2d(3, 64, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(65536, 10)
+    )
     with pytest.raises(SeveralProblems) as caught:
         isobit.Model(net, input=(3, 32, 32), target="nucleo-l432kc", name="large")
     assert [p.code for p in caught.value.problems] == ["E302", "E302"]

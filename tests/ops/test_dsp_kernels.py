@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from contract import calls, programs, runners
 
+from contract import calls, programs, runners
 from isobit import nn, targets
 from isobit.codegen.network import Network, generate
 from isobit.codegen.project import project_files

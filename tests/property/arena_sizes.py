@@ -1,4 +1,6 @@
-"""The arena of random graphs, recorded: a planner that places worse is a fault, though no bit is wrong."""
+"""The arena of random graphs, recorded: a planner that places worse is a fault, though no bit is
+wrong.
+"""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ LARGEST = 700
 """Elements of any value: the scalar oracle has to stay quick."""
 
 
-class Refused(Exception):  # noqa: N818  # a draw to repeat, not a failure
+class Refused(Exception):  # a draw to repeat, not a failure
     """A draw that an operator's rules do not allow; another one is drawn."""
 
 

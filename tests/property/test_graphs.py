@@ -1,4 +1,6 @@
-"""Random integer graphs: text, file, plan, golden model, scalar oracle, C and emulated chips agree."""
+"""Random integer graphs: text, file, plan, golden model, scalar oracle, C and emulated chips
+agree.
+"""
 
 from __future__ import annotations
 
@@ -192,7 +194,9 @@ def oracle_nodes(graph: Graph) -> list:
 
 
 def test_plans_are_verified(scale: str) -> None:
-    """`make_plan` verifies; here also: inside the arena, aligned, no larger than all buffers apart."""
+    """`make_plan` verifies; here also: inside the arena, aligned, no larger than all buffers
+    apart.
+    """
     for name in ("host", "cortex-m4", "cortex-m0plus", "rv32imc"):
         target = targets.load(name)
         for seed in seeds(scale, QUICK_GRAPHS, GRAPHS):

@@ -24,7 +24,9 @@ def digits(count: int = 32, start: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def mixed_net() -> torch.nn.Module:
-    """Convolutions with and without batch norm, both pools, ReLU on both sides of one, a hidden linear layer."""
+    """Convolutions with and without batch norm, both pools, ReLU on both sides of one, a hidden
+    linear layer.
+    """
     return nn.Sequential(
         nn.Standardize(),
         nn.Conv2d(1, 6, 3, padding=1),
@@ -64,7 +66,9 @@ def make_twin(
     return Twin(net, input=shape, target="cortex-m4", scheme=scheme, name="small", ranges=ranges)
 
 
-def take_steps(model: torch.nn.Module, count: int = 3, *, rate: float = 0.05, batch: int = 16) -> None:
+def take_steps(
+    model: torch.nn.Module, count: int = 3, *, rate: float = 0.05, batch: int = 16
+) -> None:
     """Train a few steps of plain SGD: what any loop of a user's does."""
     optimizer = torch.optim.SGD(model.parameters(), lr=rate)
     model.train()
@@ -85,7 +89,9 @@ def trained_twin(scheme: Scheme, net: torch.nn.Module | None = None, *, seed: in
 
 
 def assert_equals_export(twin: Twin, x: Tensor, got: dict[str, AnyArray]) -> None:
-    """Compare every value of a forward pass with the golden model of the twin's export: 0 may differ."""
+    """Compare every value of a forward pass with the golden model of the twin's export: 0 may
+    differ.
+    """
     graph = twin.export()
     golden = run_golden(graph, twin.quantize_input(x))
     assert set(got) == set(golden)

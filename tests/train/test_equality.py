@@ -1,4 +1,6 @@
-"""Forward pass, golden model and compiled C compute the same integers, at every moment of a training."""
+"""Forward pass, golden model and compiled C compute the same integers, at every moment of a
+training.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,8 @@ def test_outputs_are_the_codes_times_their_step(scheme: Scheme) -> None:
     kind = graph.type_map()[name]
     codes = run_golden(graph, twin.quantize_input(x))[name].astype(np.float64)
     real = ((codes - kind.zero) * float(scale_of(kind.encoding)[0])).astype(np.float32)
-    # One product of an integer below 2^8 and a step: float32 rounds both sides of it at most once each.
+    # One product of an integer below 2^8 and a step: float32 rounds both sides of it at most once
+    # each.
     assert np.allclose(twin(x).detach().numpy(), real, rtol=2**-22, atol=0)
 
 
@@ -104,7 +107,9 @@ def test_host_c_equals_golden(scheme: Scheme) -> None:
 
 
 def saturated_linear(features: int, scheme: Scheme) -> Twin:
-    """A linear layer whose weights are all at a limit, so that sums reach `features * 127 * 255`."""
+    """A linear layer whose weights are all at a limit, so that sums reach `features * 127 *
+    255`.
+    """
     layer = torch.nn.Linear(features, 3)
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[1.98], [-1.98], [1.98]]).expand(3, features))
@@ -118,13 +123,17 @@ def saturated_linear(features: int, scheme: Scheme) -> Twin:
 @both_schemes
 @pytest.mark.parametrize("features", [500, 519, 700, 1500])
 def test_sums_beyond_float32_stay_exact(scheme: Scheme, features: int) -> None:
-    """519 * 127 * 255 > 2^24: from there on float32 partial sums may round, so float64 has to be taken."""
+    """519 * 127 * 255 > 2^24: from there on float32 partial sums may round, so float64 has to be
+    taken.
+    """
     twin = saturated_linear(features, scheme)
     (step,) = twin.steps
     generator = torch.Generator().manual_seed(1)
     x = torch.rand(64, features, generator=generator) * 3.97
     x[0] = 3.97  # every product at its limit
-    constants = twin.operands(step, twin.numbers, {"input": twin._carriers(x, twin.numbers.types["input"])})
+    constants = twin.operands(
+        step, twin.numbers, {"input": twin._carriers(x, twin.numbers.types["input"])}
+    )
     kinds = twin.numbers.around(step)
     types = fixed_torch.SumTypes(kinds.inputs.x, kinds.output)
     sums = fixed_torch.exact_sums(

@@ -58,7 +58,9 @@ def test_the_same_seed_gives_the_same_bits() -> None:
 
 
 @pytest.mark.parametrize("stop_after", [1, 2])
-def test_resume_at_an_epoch_boundary_equals_no_interruption(tmp_path: Path, stop_after: int) -> None:
+def test_resume_at_an_epoch_boundary_equals_no_interruption(
+    tmp_path: Path, stop_after: int
+) -> None:
     whole = model()
     history = run(whole, out=tmp_path / "whole")
 
@@ -160,9 +162,7 @@ def test_resume_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
         (TRAIN, {"batch_size": 0}),
     ],
 )
-def test_nothing_to_train_is_refused(
-    train: tuple[Tensor, Tensor], options: dict[str, int]
-) -> None:
+def test_nothing_to_train_is_refused(train: tuple[Tensor, Tensor], options: dict[str, int]) -> None:
     with pytest.raises(BadArgument, match="E105 fit: "):
         fit(model(), train, VAL, **{"epochs": 1, **options})  # type: ignore[arg-type]
 

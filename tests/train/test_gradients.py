@@ -1,10 +1,12 @@
-"""Straight-through gradients against values derived by hand, and batch norm's against torch's own in float64."""
+"""Straight-through gradients against values derived by hand, and batch norm's against torch's own
+in float64.
+"""
 
 from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812  # torch's own convention
+import torch.nn.functional as F  # torch's own convention
 from torch import Tensor
 
 from isobit.core import fixed_torch
@@ -29,7 +31,7 @@ def test_rounding_of_a_parameter_passes_one_over_step() -> None:
 
 
 def test_requantisation_passes_the_multiplier_strictly_inside() -> None:
-    """y = clamp(floor(acc * 3/16 + 1/2), -6, 6): dy/dacc = 3/16 for |y| < 6, else 0."""
+    """Y = clamp(floor(acc * 3/16 + 1/2), -6, 6): dy/dacc = 3/16 for |y| < 6, else 0."""
     acc = torch.tensor([[10.0, -20.0, 100.0, -100.0, 32.0]], requires_grad=True)
     mult, shift = torch.tensor([3]), torch.tensor([4])
     for rounding_path in (acc * 1.0, acc.double()):
@@ -43,7 +45,9 @@ def test_requantisation_passes_the_multiplier_strictly_inside() -> None:
 
 @both_schemes
 def test_linear_gradients_are_those_of_the_real_layer(scheme: Scheme) -> None:
-    """y = sum w x + b in real units: dy/dw = x, dy/db = 1, dy/dx = w, each as quantised; nothing where clamped."""
+    """Y = sum w x + b in real units: dy/dw = x, dy/db = 1, dy/dx = w, each as quantised; nothing
+    where clamped.
+    """
     layer = torch.nn.Linear(3, 2)
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[0.5, -0.25, 0.75], [1.0, 0.5, -0.5]]))
@@ -83,7 +87,8 @@ def test_clamped_outputs_pass_nothing() -> None:
     assert not layer.weight.grad.any() and not layer.bias.grad.any()
 
 
-# ------------------------------------------------------------------------------------------------ batch norm
+# ------------------------------------------------------------------------------------------------
+# batch norm
 
 Y_STEP = 2.0**-6
 COARSE = 2.0**-7
@@ -108,7 +113,9 @@ def normed(gamma: list[float]) -> tuple[Tensor, norm.Affine, Tensor]:
 def torch_gradients(
     acc: Tensor, learned: norm.Affine, step: Tensor, upstream: Tensor
 ) -> tuple[Tensor, ...]:
-    """Value and gradients of F.batch_norm in float64 on c = sign(gamma) * step * acc + bias, in units of Y_STEP."""
+    """Value and gradients of F.batch_norm in float64 on c = sign(gamma) * step * acc + bias, in
+    units of Y_STEP.
+    """
     x = acc.clone().requires_grad_()
     gamma = learned.gamma.detach().double().requires_grad_()
     beta = learned.beta.detach().double().requires_grad_()
@@ -125,8 +132,9 @@ def torch_gradients(
 def test_batch_norm_gradient_is_torchs(carrier: torch.dtype) -> None:
     """Nothing is clamped and only the multiplier is rounded, so both agree far better than 1 %.
 
-    The multiplier has at least 15 bits or lies on the 2^-16 grid above 32 (relative 2^-6), here M >= 0.05, that is
-    k >= 3000: 2^-12 relative. The gradient itself uses float statistics (2^-24), so 1e-3 leaves room for both.
+    The multiplier has at least 15 bits or lies on the 2^-16 grid above 32 (relative 2^-6), here M
+    >= 0.05, that is k >= 3000: 2^-12 relative. The gradient itself uses float statistics (2^-24),
+    so 1e-3 leaves room for both.
     """
     acc, learned, step = normed([0.8, -0.5, 1.3, -1.1])
     x = acc.clone().to(carrier).requires_grad_()
@@ -138,7 +146,8 @@ def test_batch_norm_gradient_is_torchs(carrier: torch.dtype) -> None:
     upstream = torch.randn(y.shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     y.backward(upstream.float())
     want, to_acc, to_gamma, to_beta = torch_gradients(acc, learned, step, upstream)
-    # One rounding of y (1/2), one of the bias (M / 2 < 1/2), and the multiplier's 2^-12 of |y| < 256.
+    # One rounding of y (1/2), one of the bias (M / 2 < 1/2), and the multiplier's 2^-12 of |y| <
+    # 256.
     assert (y.double() - want).abs().max() < 1.1
     assert x.grad is not None and learned.gamma.grad is not None and learned.beta.grad is not None
     for got, wanted in (
@@ -191,7 +200,9 @@ def test_batch_norm_with_gamma_zero_stays_finite_and_can_leave_zero() -> None:
 
 
 def test_frozen_batch_norm_gradient_is_a_plain_slope() -> None:
-    """With fixed statistics y = gamma (c - mu) / sigma + beta: no part of the batch's own moments."""
+    """With fixed statistics y = gamma (c - mu) / sigma + beta: no part of the batch's own
+    moments.
+    """
     acc, learned, step = normed([0.8, -0.5])
     x = acc.float().requires_grad_()
     statistics = norm.batch_statistics(x, learned, step)
@@ -215,10 +226,12 @@ def test_frozen_batch_norm_gradient_is_a_plain_slope() -> None:
 
 @pytest.mark.parametrize("gamma", [0.8, -0.5], ids=["positive", "negative"])
 def test_pow2_batch_norm_gradient_is_torchs(gamma: float) -> None:
-    """Folded weights: sums are gamma / sigma times the plain layer's. The gradient is that of a batch norm on them.
+    """Folded weights: sums are gamma / sigma times the plain layer's. The gradient is that of a
+    batch norm on them.
 
-    With the running statistics equal to the batch's, the slope it hands to the sums is 2^-shift (1 in real units
-    over `Sx * Sw`), less its parts along the batch's mean and scale; gamma's gradient is that of the plain layer.
+    With the running statistics equal to the batch's, the slope it hands to the sums is 2^-shift (1
+    in real units over `Sx * Sw`), less its parts along the batch's mean and scale; gamma's gradient
+    is that of the plain layer.
     """
     generator = torch.Generator().manual_seed(5)
     plain = torch.randn(8, 3, 3, 1, generator=generator, dtype=torch.float64) * 900
@@ -250,10 +263,13 @@ def test_pow2_batch_norm_gradient_is_torchs(gamma: float) -> None:
     want = F.batch_norm(p.permute(0, 3, 1, 2), None, None, g, b, training=True, eps=1e-5)
     want = want.permute(0, 2, 3, 1) / Y_STEP
     want.backward(upstream)
-    assert (y.double() - want).abs().max() < 1.1  # y, bias and sums are rounded: 1/2 + 2 * 1/2 * 2^-4
+    assert (
+        y.double() - want
+    ).abs().max() < 1.1  # y, bias and sums are rounded: 1/2 + 2 * 1/2 * 2^-4
     assert p.grad is not None and x.grad is not None
     to_folded = p.grad * var.sqrt() * sums_step / gamma
-    # `shift_requantize` adds 1e-3 (in squared sums) to the variance: relative 1e-3 / var(sums) < 1e-8 here.
+    # `shift_requantize` adds 1e-3 (in squared sums) to the variance: relative 1e-3 / var(sums) <
+    # 1e-8 here.
     assert (x.grad - to_folded).abs().max() <= 1e-2 * to_folded.abs().max()
     assert learned.gamma.grad is not None and g.grad is not None
     assert learned.beta.grad is not None and b.grad is not None

@@ -1,4 +1,6 @@
-"""`isobit.nn` is torch's vocabulary, and what has no operator on the chip is refused at the line that wrote it."""
+"""`isobit.nn` is torch's vocabulary, and what has no operator on the chip is refused at the line
+that wrote it.
+"""
 
 from __future__ import annotations
 
@@ -80,10 +82,13 @@ def test_layer_remembers_its_line() -> None:
 def test_location_reaches_the_graph() -> None:
     net, line = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), line_here()
     twin = make_twin(net, Scheme.AFFINE)
-    assert [str(node.location) for node in twin.export(untrained=True).nodes] == [f"{HERE}:{line}"] * 2
+    assert [str(node.location) for node in twin.export(untrained=True).nodes] == [
+        f"{HERE}:{line}"
+    ] * 2
 
 
-# ------------------------------------------------------------------------------------------------ refusals
+# ------------------------------------------------------------------------------------------------
+# refusals
 
 
 class WithFunction(torch.nn.Module):
@@ -222,5 +227,7 @@ def test_every_problem_is_reported_at_once() -> None:
 
 def test_wrong_input_shape_at_run_time_is_refused() -> None:
     twin = make_twin(nn.Sequential(nn.Conv2d(1, 2, 3)), Scheme.AFFINE)
-    with pytest.raises(IsobitError, match=r"E501 small: input shape: want \[N, 1, 8, 8\], got \[2, 8, 8, 1\]"):
+    with pytest.raises(
+        IsobitError, match=r"E501 small: input shape: want \[N, 1, 8, 8\], got \[2, 8, 8, 1\]"
+    ):
         twin(torch.zeros(2, 8, 8, 1))

@@ -162,7 +162,9 @@ def test_calibrate_sets_everything_from_one_batch(scheme: Scheme) -> None:
     x, _ = digits(64)
     twin.calibrate(x)
     assert twin.missing_ranges() == []
-    assert all(int(m.num_batches_tracked) == 1 for m in twin.modules() if hasattr(m, "num_batches_tracked"))
+    assert all(
+        int(m.num_batches_tracked) == 1 for m in twin.modules() if hasattr(m, "num_batches_tracked")
+    )
     again = copy.deepcopy(twin)
     again.calibrate(x)
     assert encodings(again) == encodings(twin)

@@ -1,4 +1,6 @@
-"""What a model is travels with it: state_dict, pickle, deepcopy, `.isobit`; several processes agree."""
+"""What a model is travels with it: state_dict, pickle, deepcopy, `.isobit`; several processes
+agree.
+"""
 
 from __future__ import annotations
 
@@ -150,12 +152,15 @@ def test_a_plain_loop_learns() -> None:
     assert losses[-1] < losses[0] / 2
 
 
-# ------------------------------------------------------------------------------------------------ processes
+# ------------------------------------------------------------------------------------------------
+# processes
 
 
 def _train_on_rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
+    )
     try:
         for scheme in SCHEMES:
             torch.manual_seed(0)

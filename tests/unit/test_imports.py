@@ -93,7 +93,9 @@ def imports(file: Path) -> Iterator[Import]:
 
 
 def files() -> list[Path]:
-    return sorted(ROOT.rglob("*.py"))
+    """Every module of the package; templates are programs of users, copied and never imported."""
+    templates = ROOT / "cli" / "templates"
+    return sorted(file for file in ROOT.rglob("*.py") if templates not in file.parents)
 
 
 def package_of(file: Path) -> str:

@@ -1,1 +1,3 @@
-"""Planted faults: how they are made (`faults`) and how the battery is asked about one (`checks`)."""
+"""Planted faults: how they are made (`faults`) and how the battery is asked about one
+(`checks`).
+"""

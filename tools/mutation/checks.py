@@ -1,12 +1,13 @@
 """Does the battery see a fault? The targeted part of it, in seconds.
 
-C faults: the operator's contract program (`tests/contract`), with the mutated file in place of its source, computes
-every sample of the operator, apart and overlapping, between guard bytes; what survives runs again under
-AddressSanitizer and UBSan with every buffer a heap block of its own. Kernels for other cores run in Unicorn. The
-run-time header also goes through random networks.
+C faults: the operator's contract program (`tests/contract`), with the mutated file in place of its
+source, computes every sample of the operator, apart and overlapping, between guard bytes; what
+survives runs again under AddressSanitizer and UBSan with every buffer a heap block of its own.
+Kernels for other cores run in Unicorn. The run-time header also goes through random networks.
 
-Python faults: a forked child that has not imported isobit yet puts the mutated source in place of the module, and
-asks the operators' contract, or the plans and the C of random networks (`tests/property`).
+Python faults: a forked child that has not imported isobit yet puts the mutated source in place of
+the module, and asks the operators' contract, or the plans and the C of random networks
+(`tests/property`).
 
 Nothing in the source tree is touched.
 """
@@ -33,7 +34,7 @@ from typing import Any
 from mutation.faults import Fault
 
 ROOT = Path(__file__).resolve().parents[2]
-WARM_TIMEOUT_S = 20.0
+WARM_TIMEOUT_S = 10.0
 PYTHON_TIMEOUT_S = 90.0
 """A fault that makes a loop endless is killed by these."""
 RUNTIME_OPS = ("requantize", "linear", "add", "clamp")
@@ -42,6 +43,7 @@ HEADER_SEEDS = range(12)
 PLAN_SEEDS = range(60)
 COMPILED_SEEDS = range(16)
 
+SANITIZER_OPTIONS = {"ASAN_OPTIONS": "detect_leaks=0", "PATH": os.environ.get("PATH", "")}
 KILLED, SURVIVED, INVALID = "killed", "survived", "invalid"
 
 
@@ -64,6 +66,19 @@ def use_repository() -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Program:
+    """How a bench is compiled for this computer: flags, objects that never change, calls, right
+    answers.
+    """
+
+    name: str
+    flags: tuple[str, ...]
+    objects: tuple[Path, ...]
+    record: Path
+    answer: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Bench:
     """A kernel's program, ready to be compiled with another source, and its calls."""
 
@@ -71,7 +86,8 @@ class Bench:
     file: str
     target: Any
     calls: tuple[Any, ...]
-    runs_here: bool
+    programs: tuple[Program, ...]
+    """Empty for kernels of other cores."""
 
 
 def check_c(fault: Fault) -> Verdict:
@@ -99,7 +115,9 @@ def _check_header(name: str, text: str) -> Verdict:
 
 @cache
 def _bench(op: str, stem: str) -> Bench:
-    """Prepare a kernel: sources in a folder of this process, calls, and proof that all is well without a fault."""
+    """Prepare a kernel: sources in a folder of this process, calls, and proof that all is well
+    without a fault.
+    """
     import shutil
 
     from contract import calls, programs
@@ -127,10 +145,41 @@ def _bench(op: str, stem: str) -> Bench:
         shutil.copyfile(source, folder / source.name)
     if host:
         shutil.copyfile(board.BOARD_DIR / "semihost_host.c", folder / "semihost_host.c")
-    bench = Bench(folder, file, target, tuple(listed), host)
-    sound = _ask(bench, file, kernel.source().read_text(encoding="utf-8"))
-    assert sound.status == SURVIVED, f"{op} {stem} fails without a fault: {sound.by}"
-    return bench
+    own = {file: kernel.source().read_text(encoding="utf-8")}
+    if not host:
+        bench = Bench(folder, file, target, tuple(listed), ())
+        sound = _ask(bench, file, own[file])
+        assert sound.status == SURVIVED, f"{op} {stem} fails without a fault: {sound.by}"
+        return bench
+    assert not any(r.after is None for c in listed for r in c.regions), "scratch differs by nature"
+    plain = _program(folder, "plain", ("-O0",), listed)
+    apart = [c for c in listed if ", output " not in c.label]
+    sanitized = ("-O1", "-DRUNNER_APART", "-fsanitize=undefined,address")
+    strict = _program(folder, "sanitized", (*sanitized, "-fno-sanitize-recover=all"), apart)
+    return Bench(folder, file, target, tuple(listed), (plain, strict))
+
+
+def _program(folder: Path, name: str, flags: tuple[str, ...], listed: Sequence[Any]) -> Program:
+    """Compile what no fault touches, and run once without a fault: every call must be right."""
+    from contract import programs, runners
+
+    flags = (*flags, f"-DRUNNER_IMAGE_BYTES={programs.IMAGE_BYTES}u", "-std=c11", "-w")
+    objects = []
+    for source in ("runner.c", "semihost_host.c"):
+        objects.append(folder / f"{name}-{source}.o")
+        command = ["gcc", *flags, f"-I{folder}", "-c", str(folder / source), "-o", str(objects[-1])]
+        subprocess.run(command, check=True)
+    program = folder / name
+    command = ["gcc", *flags, f"-I{folder}", str(folder / "program.c"), *map(str, objects)]
+    subprocess.run([*command, "-o", str(program)], check=True)
+    problems = runners.run_host(program, listed).problems
+    assert not problems, f"{folder.name} {name} fails without a fault: {problems[0]}"
+    place = folder / f"{name}-run"
+    place.mkdir()
+    record = place / "input.bin"
+    record.write_bytes(b"".join(runners._image(call).record for call in listed))
+    subprocess.run([str(program)], cwd=place, check=True, env=SANITIZER_OPTIONS)
+    return Program(name, flags, tuple(objects), record, (place / "output.bin").read_bytes())
 
 
 def _ask(bench: Bench, file: str, text: str) -> Verdict:
@@ -138,53 +187,51 @@ def _ask(bench: Bench, file: str, text: str) -> Verdict:
     with tempfile.TemporaryDirectory(dir=bench.folder) as temporary:
         changed = Path(temporary)
         (changed / file).write_text(text, encoding="utf-8")
-        if not bench.runs_here:
+        # A quoted include is looked for beside the file that has it first: the program moves too.
+        (changed / "program.c").write_text((bench.folder / "program.c").read_text())
+        if not bench.programs:
             return _ask_core(bench, changed)
-        plain = _ask_host(bench, changed, "plain", ("-O0",))
-        if plain.status != SURVIVED:
-            return plain
-        flags = (
-            "-O1",
-            "-DRUNNER_APART",
-            "-fsanitize=undefined,address",
-            "-fno-sanitize-recover=all",
-        )
-        return _ask_host(bench, changed, "sanitized", flags)
+        for program in bench.programs:
+            verdict = _ask_host(bench, program, changed)
+            if verdict.status != SURVIVED:
+                return verdict
+        return Verdict(SURVIVED)
 
 
-def _ask_host(bench: Bench, changed: Path, name: str, flags: Sequence[str]) -> Verdict:
-    from contract import programs, runners
-
-    output = changed / name
-    sources = [bench.folder / s for s in ("program.c", "runner.c", "semihost_host.c")]
-    defines = [f"-DRUNNER_IMAGE_BYTES={programs.IMAGE_BYTES}u"]
-    # -I of the changed file first; the program's own folder would shadow it for quoted includes.
+def _ask_host(bench: Bench, program: Program, changed: Path) -> Verdict:
+    output = changed / program.name
     command = [
         "gcc",
-        "-std=c11",
-        "-w",
-        *flags,
-        *defines,
+        *program.flags,
         f"-I{changed}",
         f"-I{bench.folder}",
-        "-x",
-        "c",
+        str(changed / "program.c"),
     ]
-    for source in sources[1:]:
-        command.append(str(source))
-    copy = changed / "program.c"
-    copy.write_text(sources[0].read_text())
-    done = subprocess.run(
-        [*command, str(copy), "-o", str(output)], capture_output=True, check=False
-    )
+    command += [*map(str, program.objects), "-o", str(output)]
+    done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode != 0:
         return Verdict(INVALID, _first_line(done.stderr))
-    chosen = [c for c in bench.calls if name == "plain" or "output" not in c.label.split("[")[-1]]
-    runners.TIMEOUT_S = WARM_TIMEOUT_S
-    ran = runners.run_host(output, chosen)
-    return (
-        Verdict(KILLED, f"{name}: {ran.problems[0][:160]}") if ran.problems else Verdict(SURVIVED)
-    )
+    link = changed / "input.bin"
+    link.unlink(missing_ok=True)
+    link.symlink_to(program.record)
+    try:
+        ran = subprocess.run(
+            [str(output)],
+            cwd=changed,
+            capture_output=True,
+            check=False,
+            timeout=WARM_TIMEOUT_S,
+            env=SANITIZER_OPTIONS,
+        )
+    except subprocess.TimeoutExpired:
+        return Verdict(KILLED, f"{program.name}: endless")
+    if ran.returncode != 0:
+        words = [
+            line for line in ran.stderr.decode(errors="replace").splitlines() if "rror" in line
+        ]
+        return Verdict(KILLED, f"{program.name}: exit {ran.returncode} {' '.join(words)[:120]}")
+    wrong = (changed / "output.bin").read_bytes() != program.answer
+    return Verdict(KILLED, f"{program.name}: other bytes") if wrong else Verdict(SURVIVED)
 
 
 def _ask_core(bench: Bench, changed: Path) -> Verdict:
@@ -192,8 +239,7 @@ def _ask_core(bench: Bench, changed: Path) -> Verdict:
     from isobit.core.errors import CompileFailed
     from isobit.run.compilers import find
 
-    for name in ("program.c", "runner.c"):
-        (changed / name).write_text((bench.folder / name).read_text())
+    (changed / "runner.c").write_text((bench.folder / "runner.c").read_text())
     output = changed / "program.elf"
     try:
         find("gcc", bench.target).compile_elf(

@@ -1,7 +1,8 @@
 """Faults as small edits of one line of C or Python.
 
-A fault is found by a regular expression (C) or by the tokenizer (Python) and has a key that survives
-edits elsewhere in the file: the file, the line before and after, and which of several such lines it is.
+A fault is found by a regular expression (C) or by the tokenizer (Python) and has a key that
+survives edits elsewhere in the file: the file, the line before and after, and which of several such
+lines it is.
 """
 
 from __future__ import annotations
@@ -144,6 +145,8 @@ def c_edits(text: str) -> Iterator[Edit]:
     for match in re.finditer(r"(?<=\n) +(\w[\w.\[\]>-]* [-+]?= [^;{}()]*;)(?=\n)", code):
         yield match.start(1), match.end(1), ";", "statement"
     for one, other in INDEX_PAIRS:
+        if not (re.search(rf"\b{one}\b", code) and re.search(rf"\b{other}\b", code)):
+            continue
         for a, b in ((one, other), (other, one)):
             for match in re.finditer(rf"\b{a}\b(?! = )", code):
                 yield match.start(), match.end(), b, "index"

@@ -38,7 +38,9 @@ from isobit.run.verify import Comparison, compare, differs
 from isobit.targets import Target
 
 Absorbed = Mapping[str, Sequence[str]]
-"""For every integer node, by its first output: the float values that it also computes, as `name (operator)`."""
+"""For every integer node, by its first output: the float values that it also computes, as `name
+(operator)`.
+"""
 
 GOLDEN_SAMPLES = 4
 REMADE = frozenset({"manifest.json", "training.json", "report.html"})
@@ -95,8 +97,12 @@ class Bundle:
             raise _damaged(path, "a file that was changed after the deployment")
         return path
 
-    def run(self, x: AnyArray, on: str | None = None, *, trace: bool = False, compiler: str = "") -> Result:
-        """Run input codes `x` on a target: the bundle's own C on its own target, else re-planned C."""
+    def run(
+        self, x: AnyArray, on: str | None = None, *, trace: bool = False, compiler: str = ""
+    ) -> Result:
+        """Run input codes `x` on a target: the bundle's own C on its own target, else
+        re-planned C.
+        """
         manifest = self.manifest
         network, files = self._code(on)
         kind: Kind = "gcc" if (compiler or manifest["compiler"]) == "gcc" else "zig"
@@ -113,10 +119,12 @@ class Bundle:
         raise_on_difference: bool = True,
         progress: Callable[[str], None] = lambda _: None,
     ) -> list[Comparison]:
-        """Compare golden model, recorded torch trace and the C on every core of `on`, all tensors of all samples.
+        """Compare golden model, recorded torch trace and the C on every core of `on`, all tensors
+        of all samples.
 
-        x: input codes, the stored golden ones where absent. Appends the result to manifest.json. Raises
-        `ValuesDiffer` for every execution that differs (all at once), and whatever keeps a core from running.
+        x: input codes, the stored golden ones where absent. Appends the result to manifest.json.
+        Raises `ValuesDiffer` for every execution that differs (all at once), and whatever keeps a
+        core from running.
         """
         graph = self.graph
         codes = self.golden_inputs() if x is None else x
@@ -148,7 +156,9 @@ class Bundle:
         return found
 
     def _code(self, on: str | None) -> tuple[Network, dict[str, str] | None]:
-        """The network on a target, and the bundle's own files where it is the bundle's own target."""
+        """The network on a target, and the bundle's own files where it is the bundle's own
+        target.
+        """
         network = self.network(on)
         if network.plan.target.name != self.target.name:
             return network, None
@@ -167,14 +177,17 @@ class Bundle:
         done = {entry["name"]: entry for entry in manifest.get("verified", [])}
         for comparison in found:
             entry = asdict(comparison)
-            entry["inputs_sha256"] = hashlib.sha256(np.ascontiguousarray(codes).tobytes()).hexdigest()
+            entry["inputs_sha256"] = hashlib.sha256(
+                np.ascontiguousarray(codes).tobytes()
+            ).hexdigest()
             done[comparison.name] = entry
         manifest["verified"] = list(done.values())
         write_atomic(self.path / "manifest.json", _json(manifest))
 
 
 def open_bundle(path: str | Path) -> Bundle:
-    """Return the bundle in a folder. Raises `FileMissing`, or `BundleDamaged` for anything missing in it.
+    """Return the bundle in a folder. Raises `FileMissing`, or `BundleDamaged` for anything missing
+    in it.
 
     C files may have been edited: verification then judges the edited ones.
     """
@@ -209,9 +222,11 @@ def write_bundle(
     name: str = "",
     absorbed: Absorbed | None = None,
 ) -> Bundle:
-    """Plan, generate, compile, measure and write a bundle; the folder appears complete or not at all.
+    """Plan, generate, compile, measure and write a bundle; the folder appears complete or not at
+    all.
 
-    Raises `DoesNotFit` with every excess, `BadArgument` for a folder that holds something else, `FileUnwritable`.
+    Raises `DoesNotFit` with every excess, `BadArgument` for a folder that holds something else,
+    `FileUnwritable`.
     """
     if graph.stage is not Stage.INT:
         raise BadArgument(
@@ -235,9 +250,9 @@ def write_bundle(
     files: dict[str, bytes] = {k: v.encode() for k, v in project_files(network).items()}
     files[f"{c_name(graph.name)}.isobit"] = to_bytes(Stored({"int": graph}))
     files["golden/input.npy"] = _npy(codes)
-    files["golden/golden.npz"] = _npz(golden)
+    files["golden/golden.npz"] = npz_bytes(golden)
     if torch_trace is not None:
-        files["golden/torch.npz"] = _npz(torch_trace(codes))
+        files["golden/torch.npz"] = npz_bytes(torch_trace(codes))
     files["names.json"] = _json(_names(graph, absorbed or {})).encode()
     manifest = {
         "schema": 1,
@@ -280,7 +295,9 @@ def _require_free(out: Path) -> None:
 
 
 def _foreign(out: Path) -> list[str]:
-    """Return what lies in a folder but is no part of an earlier bundle: replacing the folder would lose it."""
+    """Return what lies in a folder but is no part of an earlier bundle: replacing the folder would
+    lose it.
+    """
     if not out.is_dir():
         return []
     try:
@@ -288,7 +305,11 @@ def _foreign(out: Path) -> list[str]:
     except BundleDamaged:
         written = set()
     found = (p.relative_to(out).as_posix() for p in sorted(out.rglob("*")) if not p.is_dir())
-    return [name for name in found if name not in written and (not written or not name.startswith("build/"))]
+    return [
+        name
+        for name in found
+        if name not in written and (not written or not name.startswith("build/"))
+    ]
 
 
 def write_folder(out: Path, files: Mapping[str, bytes]) -> None:
@@ -350,7 +371,9 @@ def _hash_files(files: Mapping[str, str]) -> str:
 
 
 def _names(graph: Graph, absorbed: Absorbed) -> dict[str, Any]:
-    """Where every traced value comes from in the user's source, and which float values it also stands for."""
+    """Where every traced value comes from in the user's source, and which float values it also
+    stands for.
+    """
     return {
         "schema": 1,
         "values": {
@@ -377,7 +400,7 @@ def _npy(array: AnyArray) -> bytes:
     return stream.getvalue()
 
 
-def _npz(arrays: Mapping[str, AnyArray]) -> bytes:
+def npz_bytes(arrays: Mapping[str, AnyArray]) -> bytes:
     """Return an .npz whose bytes depend on the content alone (zip members carry a fixed date)."""
     import io
     import zipfile

@@ -22,7 +22,9 @@ CORES = ("host", "cortex-m4", "cortex-m0plus", "rv32imc")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoResult:
-    """What the demo found. `agreeing`: test images whose class is the same in torch and in the deployed C."""
+    """What the demo found. `agreeing`: test images whose class is the same in torch and in the
+    deployed C.
+    """
 
     estimate: Estimate
     accuracy: float
@@ -109,5 +111,3 @@ def confusion_matrix(
     table = np.zeros((count, count), dtype=np.int64)
     np.add.at(table, (labels, predicted), 1)
     return tuple(tuple(int(v) for v in row) for row in table)
-
-

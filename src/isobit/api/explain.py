@@ -1,4 +1,6 @@
-"""Why a network looks on its chip as it does: kernels chosen and not, and what each node has absorbed."""
+"""Why a network looks on its chip as it does: kernels chosen and not, and what each node has
+absorbed.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def absorbed_values(floats: Graph) -> dict[str, list[str]]:
 def explain(
     graph: Graph, target: Target, optimize: Optimize, absorbed: Absorbed, name: str = ""
 ) -> list[Story]:
-    """Return the story of every node, or of the one called `name`. Raises `UnknownName`, `NoKernel`."""
+    """Return the story of every node, or of the one called `name`. Raises `UnknownName`,
+    `NoKernel`.
+    """
     plan = make_plan(graph, target, optimize)
     names = [step.name for step in plan.nodes]
     if name and name not in names:

@@ -11,7 +11,9 @@ from isobit.ops.base import load_ops
 
 
 def load(path: str | Path) -> Bundle | Graph:
-    """Return the `Bundle` in a folder, or the integer graph of a `.isobit` file (needs no torch)."""
+    """Return the `Bundle` in a folder, or the integer graph of a `.isobit` file (needs no
+    torch).
+    """
     place = Path(path)
     if place.is_dir():
         return open_bundle(place)

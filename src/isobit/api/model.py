@@ -1,4 +1,6 @@
-"""`Model`: a network that is a deployable from its first line and a `torch.nn.Module` that trains to it."""
+"""`Model`: a network that is a deployable from its first line and a `torch.nn.Module` that trains
+to it.
+"""
 
 from __future__ import annotations
 
@@ -29,18 +31,20 @@ from isobit.train.twin import Twin
 class Model(Twin):
     """A network for one target in one number system.
 
-    net: a module of `isobit.nn` layers. input: (C, H, W) or (features,), torch's order, without the batch. target:
-    a name of `isobit targets`. scheme: "affine" or "pow2". name: prefixes every C symbol.
+    net: a module of `isobit.nn` layers. input: (C, H, W) or (features,), torch's order, without the
+    batch. target: a name of `isobit targets`. scheme: "affine" or "pow2". name: prefixes every C
+    symbol.
 
-    `model(x)` takes raw values [N, *input] (pixels 0..255) and returns de-quantised float outputs; gradients are
-    straight-through. What the target cannot run or hold is refused here, with every reason.
+    `model(x)` takes raw values [N, *input] (pixels 0..255) and returns de-quantised float outputs;
+    gradients are straight-through. What the target cannot run or hold is refused here, with every
+    reason.
     """
 
     def __init__(
         self,
         net: nn.Module,
         *,
-        input: Shape,  # noqa: A002  # the public name
+        input: Shape,  # the public name
         target: str = "cortex-m4",
         scheme: str = "affine",
         name: str = "model",
@@ -71,7 +75,7 @@ class Model(Twin):
     def estimate(
         self,
         *,
-        compile: bool = True,  # noqa: A002  # the public name
+        compile: bool = True,  # the public name
         compiler: Kind = "zig",
         optimize: str = "speed",
         target: str | None = None,
@@ -80,7 +84,8 @@ class Model(Twin):
     ) -> Estimate:
         """Return what the network needs, trained or not: bytes, instructions, modelled time.
 
-        With `compile=False` only the plan is made (arena and constant bytes, exact, in milliseconds).
+        With `compile=False` only the plan is made (arena and constant bytes, exact, in
+        milliseconds).
         """
         return estimate(
             self.export(untrained=True),
@@ -104,8 +109,8 @@ class Model(Twin):
     ) -> Bundle:
         """Write the C project, golden vectors and manifest to the folder `out`; return the bundle.
 
-        samples: raw values [N, *input] for the golden vectors; seeded random codes where absent. Their trace
-        through torch is stored too, so that verification can compare it without torch.
+        samples: raw values [N, *input] for the golden vectors; seeded random codes where absent.
+        Their trace through torch is stored too, so that verification can compare it without torch.
         """
         graph = self.export()
         codes = None
@@ -134,7 +139,9 @@ class Model(Twin):
         return self._codes(values)
 
     def float_graph(self) -> Graph:
-        """Return the network before quantisation with the current parameters, as float64 constants."""
+        """Return the network before quantisation with the current parameters, as float64
+        constants.
+        """
         graph = self.traced.graph
         consts = tuple(
             replace(const, data=self.parameter(const.name).detach().cpu().double().numpy())

@@ -15,7 +15,6 @@ from isobit.run.estimate import Estimate
 from isobit.run.measure import LayerCost
 from isobit.run.verify import Comparison, Difference
 
-
 TRAINING = "training.json"
 """File of a bundle that says how its network was trained; written by `record_training`."""
 
@@ -44,7 +43,9 @@ def record_training(
 
 
 def bundle_report(bundle: Bundle) -> Report:
-    """Return the report of a bundle: sizes and verification from its manifest, training where it was recorded."""
+    """Return the report of a bundle: sizes and verification from its manifest, training where it
+    was recorded.
+    """
     manifest = bundle.manifest
     layers = tuple(LayerCost(**layer) for layer in manifest["layers"])
     estimate = Estimate(layers=layers, **manifest["sizes"])

@@ -25,7 +25,9 @@ from isobit.run.estimate import estimate
 @click.option("--compiler", type=click.Choice(["zig", "gcc"]), default="zig", show_default=True)
 @click.option("--ram-limit", type=BYTES, default=0, help="Bytes; K = 1024.")
 @click.option("--flash-limit", type=BYTES, default=0, help="Bytes; K = 1024.")
-@click.option("--no-compile", is_flag=True, help="Plan only: arena and constant bytes, in milliseconds.")
+@click.option(
+    "--no-compile", is_flag=True, help="Plan only: arena and constant bytes, in milliseconds."
+)
 @json_option
 def command(
     model: Path,
@@ -37,7 +39,9 @@ def command(
     no_compile: bool,
     as_json: bool,
 ) -> None:
-    """Plan, compile and run MODEL (SPEC.py or M.isobit) on the emulated chip: exact bytes and instructions."""
+    """Plan, compile and run MODEL (SPEC.py or M.isobit) on the emulated chip: exact bytes and
+    instructions.
+    """
     graph = read_graph(model)
     chip = targets.load(target or graph.target)
     with stage(f"compiling for {chip.title}"):

@@ -16,11 +16,19 @@ from isobit.report.html import render_html
 
 
 @click.command("demo")
-@click.option("--out", "folder", type=click.Path(path_type=Path), default=Path("build/digits"), show_default=True)
+@click.option(
+    "--out",
+    "folder",
+    type=click.Path(path_type=Path),
+    default=Path("build/digits"),
+    show_default=True,
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @json_option
 def command(folder: Path, seed: int, as_json: bool) -> None:
-    """Compose a network, size it untrained, train it, deploy it, prove it equal: digits, offline."""
+    """Compose a network, size it untrained, train it, deploy it, prove it equal: digits,
+    offline.
+    """
     try:
         from isobit.api.demo import run_demo
     except ModuleNotFoundError as error:
@@ -72,10 +80,17 @@ def command(folder: Path, seed: int, as_json: bool) -> None:
         )
         return
     console.print(f"accuracy      {found.accuracy:.2%} on {found.images} held-out digits")
-    console.print(f"same class    {found.agreeing} of {found.images} in torch and in the deployed C")
-    console.print(f"differing     {found.differing} of {found.compared:,} values, all tensors, {len(found.comparisons)} executions")
+    console.print(
+        f"same class    {found.agreeing} of {found.images} in torch and in the deployed C"
+    )
+    console.print(
+        f"differing     {found.differing} of {found.compared:,} values, all tensors, "
+        f"{len(found.comparisons)} executions"
+    )
     console.print(f"RAM           {sizes['ram_bytes']:,} bytes")
     console.print(f"flash         {sizes['flash_bytes']:,} bytes")
-    console.print(f"instructions  {sizes['instructions']:,.0f} per inference on {found.bundle.target.title}")
+    console.print(
+        f"instructions  {sizes['instructions']:,.0f} per inference on {found.bundle.target.title}"
+    )
     console.print(f"C project     {folder}", soft_wrap=True)
     console.print(f"report        {report}", soft_wrap=True)

@@ -38,8 +38,11 @@ def command(as_json: bool) -> None:
     """Say what of isobit works here; exit 1 if nothing can be compiled."""
     findings = [_package(*entry) for entry in _PACKAGES]
     programs = {(t.gcc, "second compiler") for t in map(targets.load, targets.names()) if t.gcc}
-    programs |= {(t.qemu.program, "second emulator; the only one for cortex-m55")
-                 for t in map(targets.load, targets.names()) if t.qemu}
+    programs |= {
+        (t.qemu.program, "second emulator; the only one for cortex-m55")
+        for t in map(targets.load, targets.names())
+        if t.qemu
+    }
     for name, purpose in sorted(programs):
         path = shutil.which(name)
         fix = "" if path else f"install {name} with your system's package manager"

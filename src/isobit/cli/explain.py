@@ -35,7 +35,9 @@ def command(model: Path, node: str, target: str | None, optimize: str, as_json: 
 
 def _shown(story: Story) -> Text:
     line = Text(story.name, style="bold")
-    line.append(f"  {story.op}/{story.kernel}" if story.kernel else f"  {story.op}: a view, no code")
+    line.append(
+        f"  {story.op}/{story.kernel}" if story.kernel else f"  {story.op}: a view, no code"
+    )
     if story.source:
         line.append(f"  ({story.source})", style="dim")
     for value in story.absorbed:

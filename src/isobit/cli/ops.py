@@ -31,7 +31,9 @@ def command(name: str | None, target: str, as_json: bool) -> None:
     rows = []
     for op_name, op in registry.ops.items():
         if name in (None, op_name):
-            kernels = [k.stem for k in registry.kernels.get(op_name, ()) if k.features <= chip.features]
+            kernels = [
+                k.stem for k in registry.kernels.get(op_name, ()) if k.features <= chip.features
+            ]
             module = inspect.getmodule(op)
             layers = [
                 layer_name

@@ -16,7 +16,9 @@ from isobit.report.terminal import print_report
 
 @click.command("report")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--out", "page", type=click.Path(path_type=Path), help="F.html; FOLDER/report.html by default.")
+@click.option(
+    "--out", "page", type=click.Path(path_type=Path), help="F.html; FOLDER/report.html by default."
+)
 @json_option
 def command(folder: Path, page: Path | None, as_json: bool) -> None:
     """Show sizes, layers and verification of a deployed FOLDER, and write them as one HTML file."""

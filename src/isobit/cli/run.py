@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import click
-import numpy as np
 
 from isobit import targets
+from isobit.api.bundle import npz_bytes
 from isobit.cli.common.arrays import read_array, write_array
 from isobit.cli.common.output import json_option, out, print_json
 from isobit.cli.common.progress import stage
@@ -27,7 +26,9 @@ from isobit.run.execute import Result, build, execute
 @click.option("--input", "array", type=click.Path(path_type=Path), required=True, help="x.npy")
 @click.option("--output", type=click.Path(path_type=Path), help="y.npy")
 @click.option("--trace", type=click.Path(path_type=Path), help="t.npz with every value.")
-@click.option("--compiler", type=click.Choice(["zig", "gcc"]), help="A deployed folder's own, else zig.")
+@click.option(
+    "--compiler", type=click.Choice(["zig", "gcc"]), help="A deployed folder's own, else zig."
+)
 @json_option
 def command(
     model: Path,
@@ -47,14 +48,18 @@ def command(
     if trace is not None:
         _write_trace(trace, ran)
     if as_json:
-        print_json({"samples": len(ran.output), "emulator": ran.emulator, "output": ran.output.tolist()})
+        print_json(
+            {"samples": len(ran.output), "emulator": ran.emulator, "output": ran.output.tolist()}
+        )
     elif output is None:
         out().print(ran.output.tolist())
     else:
         out().print(f"{len(ran.output)} outputs in {output}", soft_wrap=True)
 
 
-def _run(model: Path, target: str | None, x: AnyArray, compiler: Kind | None, *, trace: bool) -> Result:
+def _run(
+    model: Path, target: str | None, x: AnyArray, compiler: Kind | None, *, trace: bool
+) -> Result:
     if model.is_dir():
         return read_bundle(model).run(x, target, trace=trace, compiler=compiler or "")
     graph = read_graph(model)
@@ -66,6 +71,4 @@ def _run(model: Path, target: str | None, x: AnyArray, compiler: Kind | None, *,
 
 
 def _write_trace(path: Path, ran: Result) -> None:
-    stream = io.BytesIO()
-    np.savez(stream, **dict(ran.trace))
-    write_atomic(path, stream.getvalue())
+    write_atomic(path, npz_bytes(ran.trace))

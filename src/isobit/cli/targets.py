@@ -30,7 +30,12 @@ def command(name: str | None, as_json: bool) -> None:
                         "unicorn": bool(t.unicorn_model),
                         "qemu": t.qemu.machine if t.qemu else "",
                         "regions": [
-                            {"name": r.name, "kind": r.kind, "base": r.base, "size_bytes": r.size_bytes}
+                            {
+                                "name": r.name,
+                                "kind": r.kind,
+                                "base": r.base,
+                                "size_bytes": r.size_bytes,
+                            }
                             for r in t.regions
                         ],
                         "source": t.source,

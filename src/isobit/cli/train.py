@@ -21,13 +21,25 @@ if TYPE_CHECKING:
 
 @click.command("train")
 @click.argument("spec", type=click.Path(path_type=Path))
-@click.option("--data", "name", required=True, help="digits, mnist, fashion-mnist, cifar10, cifar100, or a folder.")
+@click.option(
+    "--data",
+    "name",
+    required=True,
+    help="digits, mnist, fashion-mnist, cifar10, cifar100, or a folder.",
+)
 @click.option("--unverified", is_flag=True, help="Accept files that are not the published ones.")
 @click.option("--epochs", type=click.IntRange(min=1), default=10, show_default=True)
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
-@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=2e-3, show_default=True)
-@click.option("--out", "model_out", type=click.Path(path_type=Path), help="M.isobit; checkpoints go to M.run/.")
+@click.option(
+    "--learning-rate", type=click.FloatRange(min=0, min_open=True), default=2e-3, show_default=True
+)
+@click.option(
+    "--out",
+    "model_out",
+    type=click.Path(path_type=Path),
+    help="M.isobit; checkpoints go to M.run/.",
+)
 @click.option("--resume", type=click.Path(path_type=Path), help="A run folder to continue.")
 @click.option("--dry-run", is_flag=True, help="Say what it would do and cost, then stop.")
 @json_option
@@ -63,7 +75,9 @@ def command(
     _require_matching(model, train)
     steps = -(-len(train) // batch_size)
     seconds = step_seconds(model, train, batch_size) * steps * epochs
-    plan = f"{epochs} epochs of {steps} steps on {len(train):,} images, about {seconds / 60:.1f} min"
+    plan = (
+        f"{epochs} epochs of {steps} steps on {len(train):,} images, about {seconds / 60:.1f} min"
+    )
     if dry_run:
         if as_json:
             print_json({"steps": steps * epochs, "seconds": seconds, "images": len(train)})
@@ -95,11 +109,16 @@ def command(
         print_json({"epochs": [asdict(e) for e in history.epochs], "data_verified": test.verified})
         return
     console = out()
-    console.print(f"accuracy {last.val_accuracy:.2%} on {len(test):,} test images, computed in the chip's integers")
+    console.print(
+        f"accuracy {last.val_accuracy:.2%} on {len(test):,} test images, in the chip's integers"
+    )
     if test.verified is False:
         console.print("the data files are not the published ones (--unverified)")
     if model_out is not None:
-        console.print(f"saved {model_out}. Next: isobit deploy {model_out} --out build/{model.name}", soft_wrap=True)
+        console.print(
+            f"saved {model_out}. Next: isobit deploy {model_out} --out build/{model.name}",
+            soft_wrap=True,
+        )
 
 
 def _require_matching(model: Model, train: data.Dataset) -> None:

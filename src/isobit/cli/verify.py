@@ -20,9 +20,13 @@ from isobit.run.verify import differs
 
 @click.command("verify")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--on", "cores", help="Comma-separated targets; host and the bundle's own by default.")
+@click.option(
+    "--on", "cores", help="Comma-separated targets; host and the bundle's own by default."
+)
 @click.option("--input", "array", type=click.Path(path_type=Path), help="x.npy of input codes.")
-@click.option("--samples", type=click.IntRange(min=1), help="Instead of --input: that many random inputs.")
+@click.option(
+    "--samples", type=click.IntRange(min=1), help="Instead of --input: that many random inputs."
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--compiler", type=click.Choice(["zig", "gcc"]), help="The bundle's own by default.")
 @json_option
@@ -35,7 +39,9 @@ def command(
     compiler: str | None,
     as_json: bool,
 ) -> None:
-    """Compare golden model, recorded torch trace and the C on every core: every value of every tensor."""
+    """Compare golden model, recorded torch trace and the C on every core: every value of every
+    tensor.
+    """
     if array is not None and samples is not None:
         raise click.UsageError("--input and --samples exclude each other.")
     names = [name.strip() for name in cores.split(",")] if cores is not None else []

@@ -1,7 +1,8 @@
 """The three generated C files of a network: `<name>.h`, `<name>.c`, `<name>_data.h`.
 
-Everything is `static` but four functions with the network's name, so two networks link into one program. Kernels
-are included as source; each distinct geometry becomes one instance that layers share.
+Everything is `static` but four functions with the network's name, so two networks link into one
+program. Kernels are included as source; each distinct geometry becomes one instance that layers
+share.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ def generate(plan: Plan, content_hash: str) -> Network:
     return network
 
 
-# ------------------------------------------------------------------------------------------------ collecting
+# ------------------------------------------------------------------------------------------------
+# collecting
 
 
 def _collect(
@@ -114,7 +116,9 @@ def _collect(
         geometry = tuple(step.kernel.geometry(step.node.attrs, step.types).items())
         key = (step.kernel, geometry, parameters)
         if key not in instances:
-            symbol = f"{step.kernel.op}_{step.kernel.stem}_{sum(k[0] is step.kernel for k in instances)}"
+            symbol = (
+                f"{step.kernel.op}_{step.kernel.stem}_{sum(k[0] is step.kernel for k in instances)}"
+            )
             instances[key] = Instance(symbol, step.kernel, geometry, parameters, ())
         old = instances[key]
         instances[key] = Instance(
@@ -154,7 +158,8 @@ def _c_type(packed: Packed) -> str:
     return packed.struct or of_numpy(packed.data.dtype).c_name
 
 
-# ------------------------------------------------------------------------------------------------ header
+# ------------------------------------------------------------------------------------------------
+# header
 
 
 def _header(network: Network, content_hash: str) -> str:
@@ -217,11 +222,14 @@ def _tensor_macros(stem: str, kind: TensorType) -> Iterator[str]:
     yield ""
 
 
-# ------------------------------------------------------------------------------------------------ data
+# ------------------------------------------------------------------------------------------------
+# data
 
 
 def _data(network: Network) -> str:
-    blocks = [f"/* Constants of {network.plan.graph.name}, by layer. Made by isobit. Do not edit. */"]
+    blocks = [
+        f"/* Constants of {network.plan.graph.name}, by layer. Made by isobit. Do not edit. */"
+    ]
     node = ""
     for constant in network.constants:
         if constant.node != node:
@@ -260,7 +268,8 @@ def _literal(value: int | float) -> str:
     return "INT32_MIN" if value == -(2**31) else str(value)
 
 
-# ------------------------------------------------------------------------------------------------ source
+# ------------------------------------------------------------------------------------------------
+# source
 
 
 def _source(network: Network, stem: str) -> str:
@@ -288,7 +297,11 @@ def _source(network: Network, stem: str) -> str:
                 "#endif",
                 "",
             ]
-    lines += [f'#include "kernels/{k.op}_{k.stem}{k.source().suffix}"' for k in kernels if k.source().suffix == ".c"]
+    lines += [
+        f'#include "kernels/{k.op}_{k.stem}{k.source().suffix}"'
+        for k in kernels
+        if k.source().suffix == ".c"
+    ]
     lines += ["", f'#include "{stem}_data.h"', ""]
     for instance in network.instances:
         lines += [*instance_lines(instance), ""]
@@ -332,7 +345,9 @@ def instance_lines(instance: Instance) -> Iterator[str]:
     """Yield the C function that fixes a kernel's geometry."""
     kernel = instance.kernel
     yield f"/* {kernel.op} for: {', '.join(instance.nodes)} */"
-    yield _wrapped(f"ISOBIT_INSTANCE void {instance.symbol}({', '.join(instance.parameters)}) {{", 0)
+    yield _wrapped(
+        f"ISOBIT_INSTANCE void {instance.symbol}({', '.join(instance.parameters)}) {{", 0
+    )
     fields = ", ".join(f".{name} = {value}" for name, value in instance.geometry)
     yield _wrapped(f"const {kernel.function}_geometry g = {{{fields}}};", 4)
     names = [parameter.rsplit("*", 1)[1].strip() for parameter in instance.parameters]
@@ -360,7 +375,11 @@ def _wrapped(text: str, indent: int) -> str:
 
 
 def _call(
-    index: int, step: NodePlan, instance: Instance | None, arguments: Sequence[str], places: dict[str, str]
+    index: int,
+    step: NodePlan,
+    instance: Instance | None,
+    arguments: Sequence[str],
+    places: dict[str, str],
 ) -> Iterator[str]:
     text = print_node(step.node)
     yield f"    /* {text} */"

@@ -1,8 +1,9 @@
 """The C project around a network: kernels, run time, board files, build files, README.
 
-    src/<name>.h  .c  _data.h      the network            src/kernels/   the kernels it uses, as source
-    src/isobit_*.h                 run time                src/board/     start-up, linker script, main of the emulated board
-    CMakeLists.txt  Makefile       library and firmware    README.md      how to integrate it
+src/<name>.h  .c  _data.h      the network            src/kernels/   the kernels it uses, as
+source src/isobit_*.h                 run time                src/board/     start-up, linker
+script, main of the emulated board CMakeLists.txt  Makefile       library and firmware
+README.md      how to integrate it
 """
 
 from __future__ import annotations
@@ -80,7 +81,11 @@ def sources(found: Mapping[str, str], stem: str) -> list[str]:
 def _makefile(target: Target, stem: str, found: Mapping[str, str]) -> str:
     gcc = target.gcc or "cc"
     flags = " ".join(target.gcc_flags)
-    link = "" if target.isa is Isa.HOST else " -nostdlib -nostartfiles -static -T src/board/firmware.ld -Wl,-e,Reset"
+    link = (
+        ""
+        if target.isa is Isa.HOST
+        else " -nostdlib -nostartfiles -static -T src/board/firmware.ld -Wl,-e,Reset"
+    )
     freestanding = "" if target.isa is Isa.HOST else " -ffreestanding -fno-builtin"
     libs = "" if target.isa is Isa.HOST else " -lgcc"
     suffix = "" if target.isa is Isa.HOST else ".elf"

@@ -1,1 +1,3 @@
-"""Foundations that every other package may import: errors, number types, tensor types, requantisation."""
+"""Foundations that every other package may import: errors, number types, tensor types,
+requantisation.
+"""

@@ -1,4 +1,5 @@
-"""Everything isobit refuses, as data: a code, where, what, what was wanted, what came, how to fix it.
+"""Everything isobit refuses, as data: a code, where, what, what was wanted, what came, how to fix
+it.
 
 The exception tree, one leaf per code (`docs/errors/<code>.md` explains each):
 
@@ -32,7 +33,9 @@ class Problem:
     fix: str
 
     def __str__(self) -> str:
-        return f"{self.code} {self.where}: {self.what}: want {self.want}, got {self.got}. {self.fix}"
+        return (
+            f"{self.code} {self.where}: {self.what}: want {self.want}, got {self.got}. {self.fix}"
+        )
 
 
 class IsobitError(Exception):
@@ -145,7 +148,9 @@ class TextSyntax(GraphProblem):
 
 
 class BadGraph(GraphProblem):
-    """A graph whose structure is broken: an undefined value, a name used twice, a missing output."""
+    """A graph whose structure is broken: an undefined value, a name used twice, a missing
+    output.
+    """
 
     code = "E202"
 

@@ -6,7 +6,9 @@ from enum import Enum
 
 
 class Feature(Enum):
-    """An instruction-set feature. `guard` is the C preprocessor condition that proves it at compile time."""
+    """An instruction-set feature. `guard` is the C preprocessor condition that proves it at compile
+    time.
+    """
 
     THUMB2 = "thumb2"
     """32-bit Thumb instructions: IT blocks, wide immediates, UMULL/SMULL."""
@@ -23,7 +25,9 @@ class Feature(Enum):
 
     @property
     def guard(self) -> str:
-        """A C preprocessor expression that holds where the feature exists; "" where none is needed."""
+        """A C preprocessor expression that holds where the feature exists; "" where none is
+        needed.
+        """
         return _GUARDS.get(self, "")
 
 

@@ -1,8 +1,9 @@
 """Requantisation in torch: exact on float carriers, with straight-through gradients.
 
-Activations travel as integer-valued floats `q - zero`. Every function returns the integers of `core/fixed`; the
-derivations of what float32 and float64 hold exactly are in docs/training.md and repeated where they are used.
-The only module of `core` that imports torch; nothing loads it but surrogates and `train`.
+Activations travel as integer-valued floats `q - zero`. Every function returns the integers of
+`core/fixed`; the derivations of what float32 and float64 hold exactly are in docs/training.md and
+repeated where they are used. The only module of `core` that imports torch; nothing loads it but
+surrogates and `train`.
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812  # torch's own convention
+import torch.nn.functional as F  # torch's own convention
 from torch import Tensor
 
 from isobit.core.fixed import Average, Rounding
 from isobit.core.types import TensorType
 
 F32_EXACT = 1 << 24
-"""Integers up to here, and sums whose partial sums stay below, are exact in float32 in any order."""
+"""Integers up to here, and sums whose partial sums stay below, are exact in float32 in any order.
+"""
 F64_EXACT = 1 << 53
 
 
@@ -35,7 +37,9 @@ def gradient_bounds(low: float, high: float, soft: Soft) -> tuple[float, float]:
 
 
 class _FloorClamp(torch.autograd.Function):
-    """clamp(floor(x), low, high), in place; the gradient passes where the result is strictly inside."""
+    """clamp(floor(x), low, high), in place; the gradient passes where the result is strictly
+    inside.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, low: float, high: float, soft: Soft) -> Tensor:
@@ -52,7 +56,9 @@ class _FloorClamp(torch.autograd.Function):
 
 
 class _MulFloorClamp(torch.autograd.Function):
-    """clamp(floor(x * m + 1/2), low, high), in place on x; the gradient is m where strictly inside."""
+    """clamp(floor(x * m + 1/2), low, high), in place on x; the gradient is m where strictly
+    inside.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, m: Tensor, low: float, high: float, soft: Soft) -> Tensor:
@@ -70,7 +76,9 @@ class _MulFloorClamp(torch.autograd.Function):
 
 
 class _WideRequantize(torch.autograd.Function):
-    """Any rule through float64 or int64; the gradient is the real multiplier where strictly inside."""
+    """Any rule through float64 or int64; the gradient is the real multiplier where strictly
+    inside.
+    """
 
     @staticmethod
     def forward(
@@ -105,7 +113,9 @@ class _WideRequantize(torch.autograd.Function):
 
 
 class _Average(torch.autograd.Function):
-    """clamp(sign(t) * floor((|t| + half) / count), low, high); the gradient is 1 / count where strictly inside."""
+    """clamp(sign(t) * floor((|t| + half) / count), low, high); the gradient is 1 / count where
+    strictly inside.
+    """
 
     @staticmethod
     def forward(
@@ -157,10 +167,12 @@ def requantize(
     high: int,
     soft: Soft = HARD,
 ) -> Tensor:
-    """`clamp(R(acc), low, high)` for integer-valued `acc` of |acc| < 2^31, channels last; overwrites `acc`.
+    """`clamp(R(acc), low, high)` for integer-valued `acc` of |acc| < 2^31, channels last;
+    overwrites `acc`.
 
-    float32 is used where a single product is exact: multipliers k * 2^-16 and a clamp inside [-255, 255]. Then
-    near every threshold |acc * k| <= 255.5 * 2^16 < 2^24 is an exact integer, and beyond them rounding is monotone.
+    float32 is used where a single product is exact: multipliers k * 2^-16 and a clamp inside [-255,
+    255]. Then near every threshold |acc * k| <= 255.5 * 2^16 < 2^24 is an exact integer, and beyond
+    them rounding is monotone.
     """
     grid = rounding is Rounding.HALF_UP and acc.dtype == torch.float32 and max(-low, high) <= 255
     if grid and bool((shift == 16).all()) and bool(mult.max() < F32_EXACT):
@@ -172,11 +184,13 @@ def requantize(
 
 
 def average(total: Tensor, count: Tensor, rounding: Average, low: float, high: float) -> Tensor:
-    """`clamp(D(total, count), low, high)` for integer-valued sums of `count` codes each; `count` broadcasts.
+    """`clamp(D(total, count), low, high)` for integer-valued sums of `count` codes each; `count`
+    broadcasts.
 
-    A quotient is exact after `floor`: with n = |total| + count // 2 <= 128.5 * count, either n / count is an integer,
-    which division returns, or it lies at least 1 / count below the next integer q <= 129. Rounding to float32 moves
-    it by at most 2^-17 there, so it cannot reach q while count < 2^17; in float64 while count < 2^46.
+    A quotient is exact after `floor`: with n = |total| + count // 2 <= 128.5 * count, either n /
+    count is an integer, which division returns, or it lies at least 1 / count below the next
+    integer q <= 129. Rounding to float32 moves it by at most 2^-17 there, so it cannot reach q
+    while count < 2^17; in float64 while count < 2^46.
     """
     half = torch.floor(count / 2) if rounding is Average.AWAY else torch.zeros_like(count)
     result: Tensor = _Average.apply(total, count, half, low, high)  # type: ignore[no-untyped-call]  # torch's apply is untyped
@@ -204,7 +218,9 @@ def sum_bound(w: Tensor, b: Tensor | None, types: SumTypes) -> float:
 def exact_sums(
     combine: Callable[[Tensor, Tensor, Tensor | None], Tensor], inputs: Any, types: SumTypes
 ) -> Tensor:
-    """`combine(x, w)` without the bias, in float32 where it is exact, bias included later, else in float64."""
+    """`combine(x, w)` without the bias, in float32 where it is exact, bias included later, else in
+    float64.
+    """
     x, w = inputs.x, inputs.w
     exact = x.device.type == "cpu" and sum_bound(w, inputs.b, types) <= F32_EXACT // 2
     carrier = torch.float32 if exact else torch.float64
@@ -219,11 +235,12 @@ def weighted(
     clamp: tuple[int, int],
     rounding: Rounding,
 ) -> Tensor:
-    """`clamp(R(combine(x, w, b)))` for a convolution or a matrix product, in the cheapest exact arithmetic.
+    """`clamp(R(combine(x, w, b)))` for a convolution or a matrix product, in the cheapest exact
+    arithmetic.
 
-    `inputs` holds integer-valued tensors x, w, b, mult, shift. Sums run in float32 while they provably stay below
-    2^24, else in float64; on other devices than the CPU always in float64, because convolution libraries there may
-    transform or truncate their inputs.
+    `inputs` holds integer-valued tensors x, w, b, mult, shift. Sums run in float32 while they
+    provably stay below 2^24, else in float64; on other devices than the CPU always in float64,
+    because convolution libraries there may transform or truncate their inputs.
     """
     low, high = clamp[0] - types.y.zero, clamp[1] - types.y.zero
     x, w, b = inputs.x, inputs.w, inputs.b
@@ -254,7 +271,9 @@ def conv2d_nhwc(
     dilation: tuple[int, int],
     groups: int,
 ) -> Tensor:
-    """`F.conv2d` on NHWC activations and OHWI weights; both permutes are views of channels-last memory."""
+    """`F.conv2d` on NHWC activations and OHWI weights; both permutes are views of channels-last
+    memory.
+    """
     top, left, bottom, right = pad
     image = x.permute(0, 3, 1, 2)
     if (top, left) != (bottom, right):
@@ -262,8 +281,6 @@ def conv2d_nhwc(
         top = left = 0
     kernel = w.permute(0, 3, 1, 2)
     return F.conv2d(image, kernel, b, stride, (top, left), dilation, groups).permute(0, 2, 3, 1)
-
-
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -279,6 +296,8 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def straight_through(exact: Tensor, smooth: Tensor) -> Tensor:
-    """Return `exact` (computed without a gradient) with the gradient of `smooth`, of the same shape."""
+    """Return `exact` (computed without a gradient) with the gradient of `smooth`, of the same
+    shape.
+    """
     result: Tensor = _StraightThrough.apply(exact, smooth)  # type: ignore[no-untyped-call]  # torch's apply is untyped
     return result

@@ -20,7 +20,9 @@ IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 AnyArray = NDArray[Any]
 Shape = tuple[int, ...]
-"""Dimensions, outermost first. Axis 0 of an activation is the batch: 1 on the chip, N in NumPy and torch."""
+"""Dimensions, outermost first. Axis 0 of an activation is the batch: 1 on the chip, N in NumPy and
+torch.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,9 @@ class Raw:
 
 @dataclass(frozen=True, slots=True)
 class Affine:
-    """`r = scale * (q - zero)` (Jacob et al. 2018, eq. 1); `scale` has one entry, or one per index of `axis`."""
+    """`r = scale * (q - zero)` (Jacob et al. 2018, eq. 1); `scale` has one entry, or one per index
+    of `axis`.
+    """
 
     scale: tuple[float, ...]
     zero: int = 0
@@ -72,13 +76,17 @@ Encoding = Real | Raw | Affine | Pow2
 
 
 class Layout(Enum):
-    """How elements are ordered in memory. ROW_MAJOR is NHWC for images, OHWI for convolution weights."""
+    """How elements are ordered in memory. ROW_MAJOR is NHWC for images, OHWI for convolution
+    weights.
+    """
 
     ROW_MAJOR = "row_major"
 
 
 class Storage(Enum):
-    """How a constant's logical integers are kept in flash. DENSE is the carrier, element by element."""
+    """How a constant's logical integers are kept in flash. DENSE is the carrier, element by
+    element.
+    """
 
     DENSE = "dense"
 

@@ -1,7 +1,8 @@
 """The graph: inputs, constants, states and nodes in execution order. Everything is immutable.
 
-A node's `inputs` is its operator's frozen `Inputs` dataclass filled with value names, so that passes read
-`node.inputs.w` and mypy knows the field. A field is a name, `None` (absent optional) or a tuple of names.
+A node's `inputs` is its operator's frozen `Inputs` dataclass filled with value names, so that
+passes read `node.inputs.w` and mypy knows the field. A field is a name, `None` (absent optional) or
+a tuple of names.
 """
 
 from __future__ import annotations
@@ -42,12 +43,16 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class Inputs(Generic[T]):
-    """Base of every operator's `Inputs`: fields hold value names, types, arrays or torch tensors."""
+    """Base of every operator's `Inputs`: fields hold value names, types, arrays or torch
+    tensors.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Attrs:
-    """Base of every operator's attributes: int, bool, str, float, Enum, or (nested) tuples of int."""
+    """Base of every operator's attributes: int, bool, str, float, Enum, or (nested) tuples of
+    int.
+    """
 
 
 def operands(inputs: Inputs[T]) -> Iterator[T]:
@@ -81,7 +86,8 @@ class Value:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Const:
-    """A constant: logical integers (or reals, in float graphs), how they are stored, and the user's name for them.
+    """A constant: logical integers (or reals, in float graphs), how they are stored, and the user's
+    name for them.
 
     `data` is read-only, of `type.shape` and `type.dtype`.
     """
@@ -119,7 +125,9 @@ class Const:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A value that lives from one run to the next; `reset` names the constant it starts from, "" for zeros."""
+    """A value that lives from one run to the next; `reset` names the constant it starts from, ""
+    for zeros.
+    """
 
     name: str
     type: TensorType

@@ -1,7 +1,8 @@
 """The `.isobit` file: one safetensors file whose only metadata entry is the IR text.
 
-One entry, because safetensors keeps metadata in a hash map and the order of several would change the bytes.
-A trainable model adds its float graph under the same entry and its parameters as `train/...` tensors.
+One entry, because safetensors keeps metadata in a hash map and the order of several would change
+the bytes. A trainable model adds its float graph under the same entry and its parameters as
+`train/...` tensors.
 """
 
 from __future__ import annotations
@@ -46,8 +47,12 @@ def to_bytes(stored: Stored) -> bytes:
             tensors[f"{role}/{name}"] = data
     for name, data in stored.extra.items():
         tensors[f"extra/{name}"] = np.ascontiguousarray(data)
-    header = json.dumps({"graphs": texts, "notes": dict(sorted(stored.notes.items()))}, sort_keys=True)
-    return bytes(save({k: np.ascontiguousarray(v) for k, v in sorted(tensors.items())}, {_KEY: header}))
+    header = json.dumps(
+        {"graphs": texts, "notes": dict(sorted(stored.notes.items()))}, sort_keys=True
+    )
+    return bytes(
+        save({k: np.ascontiguousarray(v) for k, v in sorted(tensors.items())}, {_KEY: header})
+    )
 
 
 def write_store(path: Path, stored: Stored) -> None:
@@ -90,7 +95,14 @@ def parse_store(blob: bytes, where: str, signatures: Signatures) -> Stored:
 
     try:
         header, tensors = _read_safetensors(blob)
-    except (SafetensorError, ValueError, KeyError, TypeError, UnicodeDecodeError, RecursionError) as error:
+    except (
+        SafetensorError,
+        ValueError,
+        KeyError,
+        TypeError,
+        UnicodeDecodeError,
+        RecursionError,
+    ) as error:
         raise damaged(f"{len(blob)} bytes that do not parse ({error})") from error
     graphs_text, notes = header.get("graphs"), header.get("notes", {})
     if not isinstance(graphs_text, dict) or not isinstance(notes, dict):

@@ -3,11 +3,11 @@
     isobit 1  stage=int  net=kws  target=cortex-m4
     input  %x  : s8[1,49,10,1] affine(0x1.81p-5,-1)
     const  %w0 : s8[64,10,4,1] affine(%w0.scale,0,axis=0)  "stem.w" sha=3f2a91d0c4e5
-    %1 = conv2d(%x, %w0, %b0; mult=%m0, shift=%s0) stride=(2,2) pad=(4,1,5,1) : s8[1,25,5,64] affine(..)  # kws.py:41
-    output %1
+    %1 = conv2d(%x, %w0, %b0; mult=%m0, shift=%s0) stride=(2,2) pad=(4,1,5,1) : s8[1,25,5,64]
+    affine(..)  # kws.py:41 output %1
 
-Attributes equal to the operator's default are left out. Per-channel scales are float64 tensors stored beside
-the constants as `<name>.scale` (for `Pow2`, int64 `<name>.frac`).
+Attributes equal to the operator's default are left out. Per-channel scales are float64 tensors
+stored beside the constants as `<name>.scale` (for `Pow2`, int64 `<name>.frac`).
 """
 
 from __future__ import annotations
@@ -51,12 +51,15 @@ class Signature:
 Signatures = Callable[[str], Signature]
 
 
-# ---------------------------------------------------------------------------------------------- printing
+# ----------------------------------------------------------------------------------------------
+# printing
 
 
 def print_graph(graph: Graph) -> str:
     """Return the text form, one line per value, ending in a newline."""
-    lines = [f"isobit {VERSION}  stage={graph.stage.value}  net={graph.name}  target={graph.target}"]
+    lines = [
+        f"isobit {VERSION}  stage={graph.stage.value}  net={graph.name}  target={graph.target}"
+    ]
     for value in graph.inputs:
         lines.append(f"input  %{value.name} : {print_type(value.type, value.name)}")
     for const in graph.consts:
@@ -81,7 +84,9 @@ def print_node(node: Node) -> str:
 
 
 def print_type(kind: TensorType, name: str = "") -> str:
-    """Return e.g. `s8[1,28,28,1] affine(0x1p-7,-128)`; `name` is used to point at per-channel scales."""
+    """Return e.g. `s8[1,28,28,1] affine(0x1p-7,-128)`; `name` is used to point at per-channel
+    scales.
+    """
     shape = ",".join(map(str, kind.shape))
     layout = "" if kind.layout is Layout.ROW_MAJOR else f" {kind.layout.value}"
     return f"{kind.dtype.value}[{shape}]{_print_encoding(kind.encoding, name)}{layout}"
@@ -150,14 +155,15 @@ def scale_tensors(graph: Graph) -> dict[str, AnyArray]:
     return found
 
 
-# ---------------------------------------------------------------------------------------------- parsing
+# ----------------------------------------------------------------------------------------------
+# parsing
 
 
 def parse_graph(text: str, tensors: Mapping[str, AnyArray], signatures: Signatures) -> Graph:
     """Rebuild the graph that `print_graph` printed.
 
-    `tensors` holds each constant's data by name, and its per-channel scales. Raises `TextSyntax` with every
-    bad line at once, or `BadGraph` for constants that are missing or whose hash differs.
+    `tensors` holds each constant's data by name, and its per-channel scales. Raises `TextSyntax`
+    with every bad line at once, or `BadGraph` for constants that are missing or whose hash differs.
     """
     parser = _Parser(tensors, signatures)
     errors: list[IsobitError] = []
@@ -366,7 +372,11 @@ def _parse_inputs(text: str, cls: type[Inputs[str]]) -> Inputs[str]:
 
 
 def _split_operands(text: str) -> list[str]:
-    return [word.strip() for word in re.findall(r"\w+=\[[^\]]*\]|\[[^\]]*\]|[^,]+", text) if word.strip()]
+    return [
+        word.strip()
+        for word in re.findall(r"\w+=\[[^\]]*\]|\[[^\]]*\]|[^,]+", text)
+        if word.strip()
+    ]
 
 
 def _parse_operand(word: str) -> str | tuple[str, ...] | None:

@@ -1,7 +1,8 @@
 """Layers to compose networks from: torch's names, arguments and defaults; logical NCHW.
 
-Made from the operators at first use, so a new operator's layer is here without an edit. `__init__.pyi` lists them
-for editors; `tools/write_nn_stub.py` regenerates it and a test keeps it fresh.
+Made from the operators at first use, so a new operator's layer is here without an edit.
+`__init__.pyi` lists them for editors; `tools/write_nn_stub.py` regenerates it and a test keeps it
+fresh.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What an operator and a kernel are, and how both are found.
 
-An operator is a folder `ops/<name>/` with an `op.py` that defines one `Op` subclass; every other `.py` in the
-folder is a kernel: a `Kernel` subclass beside its C source of the same stem (but `torch_*.py`: torch code that the
-scan leaves alone). `load_ops` scans this package and
-the entry points `isobit.ops` and `isobit.kernels`; nothing is registered by hand.
+An operator is a folder `ops/<name>/` with an `op.py` that defines one `Op` subclass; every other
+`.py` in the folder is a kernel: a `Kernel` subclass beside its C source of the same stem (but
+`torch_*.py`: torch code that the scan leaves alone). `load_ops` scans this package and the entry
+points `isobit.ops` and `isobit.kernels`; nothing is registered by hand.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 A = TypeVar("A", bound=Attrs)
-I = TypeVar("I", bound=Inputs[Any])  # noqa: E741  # the letter of the architecture page
+I = TypeVar("I", bound=Inputs[Any])  # the letter of the architecture page
 
 
-# ------------------------------------------------------------------------------------------------ data
+# ------------------------------------------------------------------------------------------------
+# data
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,10 @@ class NodeTypes(Generic[I]):
     inputs: I
     outputs: tuple[TensorType, ...]
     soft: tuple[bool, bool] = (False, False)
-    """Torch only: whether the gradient passes the (low, high) clamp. A bound that only the observed range set passes
-    it: blocked, a value of the right class stuck at the bottom of the range could never rise again."""
+    """Torch only: whether the gradient passes the (low, high) clamp. A bound that only the observed
+    range set passes
+    it: blocked, a value of the right class stuck at the bottom of the range could never rise again.
+    """
 
     @property
     def output(self) -> TensorType:
@@ -58,7 +61,9 @@ class NodeTypes(Generic[I]):
 
 @dataclass(frozen=True, slots=True)
 class Inferred:
-    """What an operator says of one output. `encoding=None`: any encoding may be chosen (a range decides)."""
+    """What an operator says of one output. `encoding=None`: any encoding may be chosen (a range
+    decides).
+    """
 
     shape: Shape
     dtype: DType
@@ -81,8 +86,9 @@ class Cost:
 class Sample(Generic[I]):
     """A reasoned test case: shared by contract tests, benchmarks, documentation and fuzzing.
 
-    `label` says what the case is for. `types` are per-sample types (axis 0 = 1); `inputs` are integers of the
-    carriers' ranges, constants included; activations may carry several samples on axis 0.
+    `label` says what the case is for. `types` are per-sample types (axis 0 = 1); `inputs` are
+    integers of the carriers' ranges, constants included; activations may carry several samples on
+    axis 0.
     """
 
     label: str
@@ -102,7 +108,8 @@ class EncodingRule(Enum):
     """From the operator itself, whatever the data (`fixed_encoding`)."""
 
 
-# ------------------------------------------------------------------------------------------------ operator
+# ------------------------------------------------------------------------------------------------
+# operator
 
 
 class Op(Generic[A, I]):
@@ -124,9 +131,13 @@ class Op(Generic[A, I]):
     view: ClassVar[bool] = False
     """Whether the output is the input's bytes: both get one buffer and no code runs."""
     takes_any_encoding: ClassVar[bool] = False
-    """Whether inputs may be affine in the scheme `pow2`: no arithmetic on codes, or one that subtracts zero points."""
+    """Whether inputs may be affine in the scheme `pow2`: no arithmetic on codes, or one that
+    subtracts zero points.
+    """
     same_encoding: ClassVar[bool] = False
-    """Whether every activation input must have the output's encoding (training makes it so, `train/ties`)."""
+    """Whether every activation input must have the output's encoding (training makes it so,
+    `train/ties`).
+    """
     elementwise: ClassVar[bool] = False
     """Whether output element i depends on element i of the inputs alone (up to broadcasting)."""
 
@@ -157,7 +168,8 @@ class Op(Generic[A, I]):
 
     @staticmethod
     def surrogate(attrs: A, q: NodeTypes[I], inputs: I) -> Tensor | tuple[Tensor, ...]:
-        """Torch: the exact forward on integer-valued float carriers `q - zero`, with straight-through gradient.
+        """Torch: the exact forward on integer-valued float carriers `q - zero`, with
+        straight-through gradient.
 
         Constants arrive as integer-valued tensors; the result is again centred (`q - zero`).
         """
@@ -165,7 +177,8 @@ class Op(Generic[A, I]):
 
     @staticmethod
     def estimate(attrs: A, q: NodeTypes[I], inputs: I) -> Tensor:
-        """Torch: the real value of an `EncodingRule.FREE` output before rounding, from the same carriers.
+        """Torch: the real value of an `EncodingRule.FREE` output before rounding, from the same
+        carriers.
 
         Ranges are observed on it; `q.outputs` may not be decided yet and must not be read.
         """
@@ -185,15 +198,19 @@ class Op(Generic[A, I]):
     def choose_encoding(
         cls, attrs: A, inputs: I, scheme: Scheme, consts: I, low: float, high: float
     ) -> Encoding:
-        """Return the encoding of an `EncodingRule.FREE` output whose real values lie in `[low, high]`.
+        """Return the encoding of an `EncodingRule.FREE` output whose real values lie in `[low,
+        high]`.
 
-        `inputs` are the operands' types (outputs are not decided yet), `consts` the float graph's constants.
+        `inputs` are the operands' types (outputs are not decided yet), `consts` the float graph's
+        constants.
         """
         return schemes.activation(scheme, low, high, cls.finest_frac(attrs, inputs))
 
     @staticmethod
     def finest_frac(attrs: A, inputs: I) -> int | None:
-        """Return the largest `pow2` frac the output may have so that no shift is negative; `None`: any."""
+        """Return the largest `pow2` frac the output may have so that no shift is negative; `None`:
+        any.
+        """
         return None
 
     @staticmethod
@@ -205,7 +222,8 @@ class Op(Generic[A, I]):
     def derive(
         attrs: A, q: NodeTypes[I], scheme: Scheme, consts: I
     ) -> tuple[A, Mapping[str, AnyArray]]:
-        """Return integer attributes and the constants that follow from encodings: mult, shift, tables.
+        """Return integer attributes and the constants that follow from encodings: mult, shift,
+        tables.
 
         `q` holds the encodings chosen for inputs and outputs, `consts` the float graph's constants.
         """
@@ -213,12 +231,16 @@ class Op(Generic[A, I]):
 
     @classmethod
     def prove(cls, attrs: A, q: NodeTypes[I], consts: I, where: str) -> Sequence[IsobitError]:
-        """Return what cannot be proven of an integer node from its actual constants: sums that may overflow."""
+        """Return what cannot be proven of an integer node from its actual constants: sums that may
+        overflow.
+        """
         return ()
 
     @classmethod
     def rule(cls, attrs: A) -> EncodingRule:
-        """Return where the output's encoding comes from; by default the same whatever the attributes."""
+        """Return where the output's encoding comes from; by default the same whatever the
+        attributes.
+        """
         return cls.encoding_rule
 
     @classmethod
@@ -231,38 +253,52 @@ class Op(Generic[A, I]):
 class Layer:
     """How users write an operator: one class of `isobit.nn`, described without importing torch.
 
-    Subclass in an `op.py` as `class ReLULayer(Layer, name="ReLU")`; `isobit.nn` makes `isobit.nn.ReLU`, a subclass
-    of `torch.nn.ReLU` with the same arguments and defaults that also remembers where it was written.
+    Subclass in an `op.py` as `class ReLULayer(Layer, name="ReLU")`; `isobit.nn` makes
+    `isobit.nn.ReLU`, a subclass of `torch.nn.ReLU` with the same arguments and defaults that also
+    remembers where it was written.
     """
 
     public_name: ClassVar[str] = ""
     functions: ClassVar[tuple[str, ...]] = ()
-    """Functions and tensor methods with the same meaning, as dotted names: `torch.relu`, `Tensor.relu`."""
+    """Functions and tensor methods with the same meaning, as dotted names: `torch.relu`,
+    `Tensor.relu`.
+    """
 
-    def __init_subclass__(cls, name: str = "", functions: tuple[str, ...] = (), **kwargs: Any) -> None:
+    def __init_subclass__(
+        cls, name: str = "", functions: tuple[str, ...] = (), **kwargs: Any
+    ) -> None:
         super().__init_subclass__(**kwargs)
         cls.public_name, cls.functions = name, functions
 
     @classmethod
     def module_class(cls) -> Any:
-        """Return the `torch.nn.Module` class that users know; torch's own of the same name by default."""
+        """Return the `torch.nn.Module` class that users know; torch's own of the same name by
+        default.
+        """
         import torch
 
         return getattr(torch.nn, cls.public_name)
 
     @staticmethod
     def lower(build: Any, module: Any, x: Any) -> Any:
-        """Emit float nodes for a call of `module` on `x`, a value of the builder; return the result value."""
+        """Emit float nodes for a call of `module` on `x`, a value of the builder; return the result
+        value.
+        """
         raise AssertionError("every layer defines lower")
 
     @classmethod
     def lower_function(cls, build: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Emit nodes for a function call; by default as the module built from the remaining arguments."""
-        settings = {key: value for key, value in kwargs.items() if key not in ("inplace", "training")}
+        """Emit nodes for a function call; by default as the module built from the remaining
+        arguments.
+        """
+        settings = {
+            key: value for key, value in kwargs.items() if key not in ("inplace", "training")
+        }
         return cls.lower(build, cls.module_class()(*args[1:], **settings), args[0])
 
 
-# ------------------------------------------------------------------------------------------------ kernel
+# ------------------------------------------------------------------------------------------------
+# kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,9 +319,10 @@ class Packed:
 class Kernel:
     """One way to compute an operator on a core: the declaration beside `<stem>.c` (or `.S`).
 
-    C convention: `static inline void <function>(<function>_geometry g, <activations>, <packed constants>,
-    <outputs>[, void *scratch])`. `g` holds literals that follow from shapes and number system alone; everything
-    that training changes is data, so that an untrained network has the bytes of the trained one.
+    C convention: `static inline void <function>(<function>_geometry g, <activations>, <packed
+    constants>, <outputs>[, void *scratch])`. `g` holds literals that follow from shapes and number
+    system alone; everything that training changes is data, so that an untrained network has the
+    bytes of the trained one.
     """
 
     op: ClassVar[str]
@@ -294,11 +331,14 @@ class Kernel:
     function: ClassVar[str]
     features: ClassVar[frozenset[Feature]] = frozenset()
     headers: ClassVar[tuple[str, ...]] = ()
-    """Files of `codegen/runtime` that the source includes, but `isobit_rt.h`, which every network has."""
+    """Files of `codegen/runtime` that the source includes, but `isobit_rt.h`, which every network
+    has.
+    """
     alignment_bytes: ClassVar[int] = 1
     """Alignment of every activation buffer the kernel touches."""
     data_independent: ClassVar[bool] = True
-    """Whether the executed instructions are the same for every input and constant (a tested claim)."""
+    """Whether the executed instructions are the same for every input and constant (a tested claim).
+    """
     rank: ClassVar[int] = 0
     """Preference where two kernels have the same modelled cost; the reference is 0."""
 
@@ -331,7 +371,9 @@ class Kernel:
 
     @staticmethod
     def pack(attrs: Any, q: Any, consts: Any) -> Sequence[Packed]:
-        """Return the constants in call order; `consts` is the operator's Inputs, activations `None`."""
+        """Return the constants in call order; `consts` is the operator's Inputs, activations
+        `None`.
+        """
         return ()
 
     @staticmethod
@@ -343,30 +385,38 @@ class Kernel:
     def overlap_bytes(attrs: Any, q: Any) -> int | None:
         """How many bytes the output may lead the first activation input by, for shared memory.
 
-        With input at address X and output at Y the call is correct if Y + d <= X, d the value returned: the most
-        bytes written while an input byte at the same distance was still to be read. `None`: must not overlap.
-        Further activation inputs must never overlap the output, unless `overlaps_all`.
+        With input at address X and output at Y the call is correct if Y + d <= X, d the value
+        returned: the most bytes written while an input byte at the same distance was still to be
+        read. `None`: must not overlap. Further activation inputs must never overlap the output,
+        unless `overlaps_all`.
         """
         return None
 
     gathers: ClassVar[bool] = False
-    """Whether `<activations>` is one array of pointers `const void *const *xs`, `<outputs>` one `void *const *ys`."""
+    """Whether `<activations>` is one array of pointers `const void *const *xs`, `<outputs>` one
+    `void *const *ys`.
+    """
 
     overlaps_all: ClassVar[bool] = False
     """Whether `overlap_bytes` holds for every activation input (elementwise kernels)."""
 
     @staticmethod
     def cycles(attrs: Any, q: Any) -> float:
-        """Rough modelled cycles on the kernel's slowest core; decides between kernels, never reported."""
+        """Rough modelled cycles on the kernel's slowest core; decides between kernels, never
+        reported.
+        """
         raise AssertionError("every kernel defines cycles")
 
 
-# ------------------------------------------------------------------------------------------------ registry
+# ------------------------------------------------------------------------------------------------
+# registry
 
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """Everything found: operators by name, kernels by operator (reference first), layers by name."""
+    """Everything found: operators by name, kernels by operator (reference first), layers by
+    name.
+    """
 
     ops: Mapping[str, type[Op[Any, Any]]]
     kernels: Mapping[str, tuple[type[Kernel], ...]]
@@ -392,7 +442,9 @@ class Registry:
 
 @cache
 def load_ops() -> Registry:
-    """Scan `isobit.ops` and the entry points `isobit.ops` and `isobit.kernels`, once per process."""
+    """Scan `isobit.ops` and the entry points `isobit.ops` and `isobit.kernels`, once per
+    process.
+    """
     package = importlib.import_module("isobit.ops")
     modules: list[ModuleType] = []
     for folder in pkgutil.iter_modules(package.__path__, "isobit.ops."):
@@ -426,18 +478,24 @@ def _modules_of(name: str) -> list[ModuleType]:
     if not hasattr(module, "__path__"):
         return [module]
     names = [m.name for m in pkgutil.iter_modules(module.__path__, f"{name}.")]
-    return [importlib.import_module(n) for n in names if not n.rsplit(".", 1)[-1].startswith("torch_")]
+    return [
+        importlib.import_module(n) for n in names if not n.rsplit(".", 1)[-1].startswith("torch_")
+    ]
 
 
 def select_kernels(
     registry: Registry, op: str, attrs: Any, q: Any, features: frozenset[Feature], where: str
 ) -> tuple[type[Kernel], ...]:
-    """Every kernel legal for this node on a core with `features`; raises `NoKernel` with each one's reason."""
+    """Every kernel legal for this node on a core with `features`; raises `NoKernel` with each one's
+    reason.
+    """
     reasons, legal = [], []
     for kernel in registry.kernels.get(op, ()):
         missing = kernel.features - features
         reason = (
-            f"needs {', '.join(sorted(f.value for f in missing))}" if missing else kernel.when(attrs, q)
+            f"needs {', '.join(sorted(f.value for f in missing))}"
+            if missing
+            else kernel.when(attrs, q)
         )
         if reason:
             reasons.append(f"{kernel.stem}: {reason}")

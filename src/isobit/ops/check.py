@@ -26,7 +26,9 @@ def node_consts(op: type[Op[Any, Any]], node: Node, graph: Graph) -> Any:
     found = {}
     for item in fields(node.inputs):
         name = getattr(node.inputs, item.name)
-        found[item.name] = data.get(name) if item.name in op.constants and name is not None else None
+        found[item.name] = (
+            data.get(name) if item.name in op.constants and name is not None else None
+        )
     return type(node.inputs)(**found)
 
 
@@ -57,7 +59,9 @@ def _structure(graph: Graph) -> Iterator[IsobitError]:
     for node in graph.nodes:
         for name in operands(node.inputs):
             if name not in known:
-                yield _broken(where(node), f"operand %{name}", "a value defined before", "undefined")
+                yield _broken(
+                    where(node), f"operand %{name}", "a value defined before", "undefined"
+                )
         for value in node.outputs:
             if value.name in known:
                 yield _broken(where(node), f"%{value.name}", "a name used once", "defined twice")

@@ -1,4 +1,6 @@
-"""Numbers for samples: informative ones, because a saturated or constant output hides every fault."""
+"""Numbers for samples: informative ones, because a saturated or constant output hides every
+fault.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """From ranges to encodings: the two native number systems (docs/numerics.md).
 
-Steps are chosen in float64 from frozen ranges; training and export read the same objects, so there is one choice.
+Steps are chosen in float64 from frozen ranges; training and export read the same objects, so there
+is one choice.
 """
 
 from __future__ import annotations
@@ -19,25 +20,30 @@ class Scheme(Enum):
     POW2 = "pow2"
     """Symmetric, steps that are powers of two; requantisation is one rounding shift."""
     AFFINE = "affine"
-    """Asymmetric activations, symmetric per-channel weights; requantisation is multiply and shift."""
+    """Asymmetric activations, symmetric per-channel weights; requantisation is multiply and shift.
+    """
 
 
 GRID = 65536.0
 COARSEST_ON_GRID = 32
-"""Multipliers k * 2^-16 with k below this are too coarse (over 3 %); such layers use 15-bit multipliers."""
+"""Multipliers k * 2^-16 with k below this are too coarse (over 3 %); such layers use 15-bit
+multipliers.
+"""
 
 
 def activation(scheme: Scheme, low: float, high: float, finest: int | None = None) -> Encoding:
     """Return the encoding of an activation in `[low, high]`, widened to hold 0.
 
-    pow2: the largest frac with `max|r| * 2^frac <= 127`, at most `finest` (so that no shift is negative).
-    affine: 255 steps, the zero point an integer (nudged as in Jacob et al. 2018, section 3).
+    pow2: the largest frac with `max|r| * 2^frac <= 127`, at most `finest` (so that no shift is
+    negative). affine: 255 steps, the zero point an integer (nudged as in Jacob et al. 2018, section
+    3).
     """
     low, high = min(low, 0.0), max(high, 0.0)
     if scheme is Scheme.POW2:
         frac = fraction_bits(max(-low, high))
         return Pow2((frac if finest is None else min(frac, finest),))
-    # Nothing ever flowed (a dead ReLU): any step is right, but a tiny one makes multipliers too large.
+    # Nothing ever flowed (a dead ReLU): any step is right, but a tiny one makes multipliers too
+    # large.
     span = high - low if high - low > 1e-9 else 1.0
     scale = span / 255.0
     zero = math.floor(-128.0 - low / scale + 0.5)
@@ -45,18 +51,23 @@ def activation(scheme: Scheme, low: float, high: float, finest: int | None = Non
 
 
 def fraction_bits(largest: float) -> int:
-    """Return the largest frac in -16..24 with `largest * 2^frac <= 127.5`, so that nothing clips by more than rounding."""
+    """Return the largest frac in -16..24 with `largest * 2^frac <= 127.5`, so that nothing clips by
+    more than rounding.
+    """
     if largest <= 0:
         return 7
     return max(-16, min(24, math.floor(math.log2(127.5 / largest))))
 
 
 def pixel_step(scheme: Scheme, low: float, high: float, log2_scale: int) -> Encoding:
-    """Return the encoding of standardised pixels: a power-of-two step that never splits a pixel level.
+    """Return the encoding of standardised pixels: a power-of-two step that never splits a pixel
+    level.
 
     Pixels are integers `2^-log2_scale` apart; the step is that or a coarser power of two.
     """
-    frac = min(fraction_bits((high - low) / 2 if scheme is Scheme.AFFINE else max(-low, high)), log2_scale)
+    frac = min(
+        fraction_bits((high - low) / 2 if scheme is Scheme.AFFINE else max(-low, high)), log2_scale
+    )
     if scheme is Scheme.POW2:
         return Pow2((frac,))
     step = 2.0**-frac
@@ -67,9 +78,9 @@ def pixel_step(scheme: Scheme, low: float, high: float, log2_scale: int) -> Enco
 def weights(scheme: Scheme, largest: FloatArray, x: Encoding, y: Encoding | None) -> Encoding:
     """Return the encoding of weights whose magnitudes per output channel are `largest`; axis 0.
 
-    pow2: one frac for all. affine: 127 steps per channel; where the output encoding `y` is known, steps are rounded
-    up so that `Sx*Sw/Sy` lies on the 2^-16 grid exactly and weights never clip. Without it (not decided yet, or a
-    batch norm will enter the multiplier) they stay as they are.
+    pow2: one frac for all. affine: 127 steps per channel; where the output encoding `y` is known,
+    steps are rounded up so that `Sx*Sw/Sy` lies on the 2^-16 grid exactly and weights never clip.
+    Without it (not decided yet, or a batch norm will enter the multiplier) they stay as they are.
     """
     if scheme is Scheme.POW2:
         return Pow2((fraction_bits(float(largest.max(initial=0.0))),))

@@ -1,4 +1,6 @@
-"""What conv2d, depthwise_conv2d and linear share: sums of products with per-channel requantisation."""
+"""What conv2d, depthwise_conv2d and linear share: sums of products with per-channel
+requantisation.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from isobit.core.errors import BadAttribute, BadShape, IsobitError, Overflow
 from isobit.core.fixed import Rounding
 from isobit.core.types import AnyArray, IntArray, Pow2, TensorType, scale_of
 from isobit.ir.graph import Attrs, Inputs
-from isobit.ops.base import EncodingRule, NodeTypes, Op, Packed, Scheme
+from isobit.ops.base import EncodingRule, NodeTypes, Op, Packed
+from isobit.ops.schemes import Scheme
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +28,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class WeightedInputs(Inputs[T]):
-    """x: activation; w: weights; b: bias [C] s32 or absent; mult, shift: s32 [C] or [1], absent in float graphs.
+    """x: activation; w: weights; b: bias [C] s32 or absent; mult, shift: s32 [C] or [1], absent in
+    float graphs.
 
     An absent `mult` means 1 (scheme `pow2`).
     """
@@ -58,7 +62,7 @@ class WeightedOp(Op[A, WeightedInputs[Any]]):
         raise AssertionError("every weighted operator defines combine")
 
     @classmethod
-    def surrogate(cls, attrs: A, q: NodeTypes[Any], inputs: WeightedInputs[Tensor]) -> Tensor:  # type: ignore[override]  # a classmethod serves every subclass
+    def surrogate(cls, attrs: A, q: NodeTypes[Any], inputs: WeightedInputs[Tensor]) -> Tensor:
         """Return the exact forward: sums, then one requantisation."""
         from isobit.core import fixed_torch as ft
 
@@ -72,7 +76,7 @@ class WeightedOp(Op[A, WeightedInputs[Any]]):
         )
 
     @classmethod
-    def estimate(cls, attrs: A, q: NodeTypes[Any], inputs: WeightedInputs[Tensor]) -> Tensor:  # type: ignore[override]  # a classmethod serves every subclass
+    def estimate(cls, attrs: A, q: NodeTypes[Any], inputs: WeightedInputs[Tensor]) -> Tensor:
         """Return `Sx * Sw[c] * (sum + b)`."""
         import torch
 
@@ -87,7 +91,6 @@ class WeightedOp(Op[A, WeightedInputs[Any]]):
         """Return `mult` and `shift` for `Sx*Sw/Sy`."""
         return attrs, derive_multipliers(q, scheme)
 
-
     @staticmethod
     def finest_frac(attrs: A, inputs: WeightedInputs[TensorType]) -> int | None:
         """Return `fx + fw`."""
@@ -95,17 +98,18 @@ class WeightedOp(Op[A, WeightedInputs[Any]]):
         return x.frac[0] + min(w.frac) if isinstance(x, Pow2) and isinstance(w, Pow2) else None
 
     @classmethod
-    def prove(
-        cls, attrs: A, q: NodeTypes[Any], consts: Any, where: str
-    ) -> Sequence[IsobitError]:
-        """Prove from the actual weights that no partial sum and no requantised value leaves int32."""
+    def prove(cls, attrs: A, q: NodeTypes[Any], consts: Any, where: str) -> Sequence[IsobitError]:
+        """Prove from the actual weights that no partial sum and no requantised value leaves
+        int32.
+        """
         options: Any = attrs
         bound = accumulator_bound(q.inputs.x, consts.w, consts.b, cls.channel_axis)
         return overflow_problems(where, bound, consts.mult, consts.shift, options.round)
 
 
 def exact_matmul(a: AnyArray, b: AnyArray) -> IntArray:
-    """Integer matrix product through float64 BLAS, exact while every sum of absolute products is below 2^53.
+    """Integer matrix product through float64 BLAS, exact while every sum of absolute products is
+    below 2^53.
 
     int8 operands satisfy this for any fan-in below 2^37.
     """
@@ -115,7 +119,11 @@ def exact_matmul(a: AnyArray, b: AnyArray) -> IntArray:
 
 
 def finish(
-    acc: IntArray, inputs: WeightedInputs[IntArray], clamp: tuple[int, int], rounding: Rounding, zero: int
+    acc: IntArray,
+    inputs: WeightedInputs[IntArray],
+    clamp: tuple[int, int],
+    rounding: Rounding,
+    zero: int,
 ) -> IntArray:
     """`clamp(zero + R(acc + b))`, channels last."""
     if inputs.b is not None:
@@ -128,7 +136,7 @@ def finish(
             got="none",
             fix="This is a float graph; calibrate it first.",
         )
-    mult = np.int64(1) if inputs.mult is None else inputs.mult
+    mult: IntArray | int = 1 if inputs.mult is None else inputs.mult
     return fixed.saturate(fixed.requantize(acc, mult, inputs.shift, rounding) + zero, *clamp)
 
 
@@ -170,8 +178,8 @@ def derive_multipliers(
 ) -> Mapping[str, AnyArray]:
     """Return `mult` and `shift` for `acc * Sx * Sw / Sy`, from the encodings of x, w and y.
 
-    pow2: `shift = fx + fw - fy`, no mult. affine: the 2^-16 grid where every multiplier is on it (training chose
-    weight scales so), else 15-bit multipliers.
+    pow2: `shift = fx + fw - fy`, no mult. affine: the 2^-16 grid where every multiplier is on it
+    (training chose weight scales so), else 15-bit multipliers.
     """
     x, w, y = q.inputs.x, q.inputs.w, q.output
     if scheme is Scheme.POW2:
@@ -194,11 +202,15 @@ def derive_multipliers(
 
 
 SATURATING = 512.0
-"""From here on any non-zero sum saturates int8, so a larger multiplier (a range of almost 0) changes nothing."""
+"""From here on any non-zero sum saturates int8, so a larger multiplier (a range of almost 0)
+changes nothing.
+"""
 
 
 def multipliers(real: AnyArray) -> dict[str, AnyArray]:
-    """`mult`, `shift` (int32) nearest to positive reals: on the 2^-16 grid if that is exact, else 15 bits."""
+    """`mult`, `shift` (int32) nearest to positive reals: on the 2^-16 grid if that is exact, else
+    15 bits.
+    """
     real = np.minimum(real, SATURATING)
     grid = real * 65536.0
     nearest = np.rint(grid)
@@ -215,7 +227,9 @@ def multipliers(real: AnyArray) -> dict[str, AnyArray]:
 
 
 def accumulator_bound(x: TensorType, w: AnyArray, b: AnyArray | None, axis: int) -> IntArray:
-    """Per channel: `sum|w| * max|x - Zx| + |b|`, an upper bound of every partial sum in any order."""
+    """Per channel: `sum|w| * max|x - Zx| + |b|`, an upper bound of every partial sum in any
+    order.
+    """
     largest = max(x.dtype.high - x.zero, x.zero - x.dtype.low)
     axes = tuple(i for i in range(w.ndim) if i != axis)
     bound: IntArray = np.abs(w.astype(np.int64)).sum(axis=axes) * largest
@@ -225,7 +239,9 @@ def accumulator_bound(x: TensorType, w: AnyArray, b: AnyArray | None, axis: int)
 def overflow_problems(
     where: str, bound: IntArray, mult: AnyArray | None, shift: AnyArray, rounding: Rounding
 ) -> list[IsobitError]:
-    """Refuse sums that may leave int32 before requantisation, or 2^30 after it (room for the zero point)."""
+    """Refuse sums that may leave int32 before requantisation, or 2^30 after it (room for the zero
+    point).
+    """
     count = max(bound.size, shift.size)
     worst = 0
     for acc, m, s in zip(
@@ -257,7 +273,9 @@ RULES = {None: 0, Rounding.HALF_UP: 1, Rounding.TFLITE_DOUBLE: 2}
 """The C enum `isobit_rule`; None stands for a plain rounding shift (no multiplier)."""
 
 
-def rule_fields(types: WeightedInputs[TensorType], rounding: Rounding, channels: int) -> dict[str, int]:
+def rule_fields(
+    types: WeightedInputs[TensorType], rounding: Rounding, channels: int
+) -> dict[str, int]:
     """Geometry fields that say how a kernel requantises, from types alone."""
     assert types.shift is not None
     return {
@@ -274,7 +292,9 @@ QUANT = ("x_zero", "y_zero", "low", "high")
 def pack_weighted(
     q: NodeTypes[Any], consts: WeightedInputs[AnyArray], clamp: tuple[int, int]
 ) -> list[Packed]:
-    """The reference kernels' constants: quant, w, b, mult, shift; an empty array is passed as a null pointer."""
+    """The reference kernels' constants: quant, w, b, mult, shift; an empty array is passed as a
+    null pointer.
+    """
     numbers = np.asarray([q.inputs.x.zero, q.output.zero, *clamp], dtype=np.int32)
     assert consts.shift is not None
     empty = np.empty(0, dtype=np.int32)

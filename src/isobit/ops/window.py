@@ -1,4 +1,6 @@
-"""Sliding windows: the shape rule, the gather and the memory-overlap bound that convolutions and pools share."""
+"""Sliding windows: the shape rule, the gather and the memory-overlap bound that convolutions and
+pools share.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,7 @@ class Window:
                     what="window",
                     want=f"at most the padded input, {self.padded(shape)}",
                     got=f"{self.extent} (kernel {self.kernel}, dilation {self.dilation})",
-                    fix="Use a smaller kernel, more padding, or fewer strided layers before this one.",
+                    fix="Use a smaller kernel, more padding, or fewer strides before this layer.",
                 )
             )
         return found
@@ -79,7 +81,9 @@ class Window:
     def out_hw(self, shape: Shape) -> Pair:
         """Output rows and columns: floor((padded - extent) / stride) + 1."""
         rows, cols = self.padded(shape)
-        return (rows - self.extent[0]) // self.stride[0] + 1, (cols - self.extent[1]) // self.stride[1] + 1
+        return (rows - self.extent[0]) // self.stride[0] + 1, (
+            cols - self.extent[1]
+        ) // self.stride[1] + 1
 
     def gather(self, x: AnyArray, fill: Any) -> AnyArray:
         """Return a view [N, OH, OW, KH, KW, C] of `x` [N, H, W, C] padded with `fill`."""
@@ -119,10 +123,11 @@ class Window:
         }
 
     def overlap_bytes(self, x: Shape, y: Shape) -> int:
-        """How far writes lead reads when output pixels are written in order, whole pixels at a time.
+        """How far writes lead reads when output pixels are written in order, whole pixels at a
+        time.
 
-        After pixel p is begun, bytes up to `(p+1) * C_out` may have been written while the windows of p and of all
-        later pixels are still to be read. int8 in, int8 out. O(OH * OW).
+        After pixel p is begun, bytes up to `(p+1) * C_out` may have been written while the windows
+        of p and of all later pixels are still to be read. int8 in, int8 out. O(OH * OW).
         """
         rows = np.clip(np.arange(y[1]) * self.stride[0] - self.pad[0], 0, x[1])
         cols = np.clip(np.arange(y[2]) * self.stride[1] - self.pad[1], 0, x[2])
@@ -143,7 +148,9 @@ def symmetric(pad: Pair) -> Quad:
 
 
 def torch_padding(padding: str | int | tuple[int, ...], window: Window) -> Quad:
-    """Torch's `padding` argument of a convolution as (top, left, bottom, right); "same" puts the odd one last."""
+    """Torch's `padding` argument of a convolution as (top, left, bottom, right); "same" puts the
+    odd one last.
+    """
     if padding == "valid":
         return (0, 0, 0, 0)
     if padding == "same":

@@ -1,10 +1,11 @@
 """Placing buffers in one arena.
 
-Two buffers that live at the same time must not overlap, unless a kernel's declaration lets its output run into the
-memory of the input it consumes (`Sharing`). Placement is first fit: buffers are taken in some order, each at the
-lowest offset that no earlier one forbids. The result depends on the order alone, so several orders are tried (by
-size, by lifetime, then seeded shuffles of the size order) and the smallest arena wins. O(orders * n^2). Not optimal
-in general (the problem is NP-hard); `live_bound` says how far it can be from it.
+Two buffers that live at the same time must not overlap, unless a kernel's declaration lets its
+output run into the memory of the input it consumes (`Sharing`). Placement is first fit: buffers are
+taken in some order, each at the lowest offset that no earlier one forbids. The result depends on
+the order alone, so several orders are tried (by size, by lifetime, then seeded shuffles of the size
+order) and the smallest arena wins. O(orders * n^2). Not optimal in general (the problem is
+NP-hard); `live_bound` says how far it can be from it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """Bytes that live from node `first` to node `last`, both included; `region` is where they are placed."""
+    """Bytes that live from node `first` to node `last`, both included; `region` is where they are
+    placed.
+    """
 
     name: str
     size_bytes: int
@@ -99,7 +102,9 @@ def _align(offset: int, alignment: int) -> int:
 
 
 def live_bound(buffers: Sequence[Buffer], leads: dict[tuple[str, str], int]) -> int:
-    """Return a lower bound of any arena: bytes alive at once, shared pairs counted at their least."""
+    """Return a lower bound of any arena: bytes alive at once, shared pairs counted at their
+    least.
+    """
     worst = 0
     for moment in {b.first for b in buffers}:
         alive = [b for b in buffers if b.first <= moment <= b.last]

@@ -1,8 +1,8 @@
 """An independent check of a plan: every byte of the arena is played through the nodes.
 
-It knows nothing of how the plan was made. Each byte remembers which value wrote it last; before a node runs, the
-bytes of everything it reads must still be that value's, and its output may only touch bytes of its own inputs as the
-kernel's declaration allows.
+It knows nothing of how the plan was made. Each byte remembers which value wrote it last; before a
+node runs, the bytes of everything it reads must still be that value's, and its output may only
+touch bytes of its own inputs as the kernel's declaration allows.
 """
 
 from __future__ import annotations
@@ -49,7 +49,11 @@ def verify_plan(plan: Plan) -> None:
         if step.kernel is None:  # a view is its source under another name: nothing is written
             source = reads[0]
             if plan.buffers[step.name].offset != plan.buffers[source].offset:
-                bad(step.name, f"view of %{source}", "another place, but no code that moves the bytes")
+                bad(
+                    step.name,
+                    f"view of %{source}",
+                    "another place, but no code that moves the bytes",
+                )
             names[step.name] = names[source]
             continue
         _check_sharing(plan, step, reads, bad)
@@ -76,7 +80,11 @@ def _check_sharing(plan: Plan, step: NodePlan, reads: list[str], bad: object) ->
                 continue
             allowed = lead is not None and (position == 0 or step.kernel.overlaps_all)
             if not allowed or lead is None or out + lead > source:
-                bad(step.name, f"output over input %{name}", f"offsets {out} and {source}, lead {lead}")
+                bad(
+                    step.name,
+                    f"output over input %{name}",
+                    f"offsets {out} and {source}, lead {lead}",
+                )
     if step.scratch is not None:
         for name in (*reads, *(v.name for v in step.node.outputs)):
             start = plan.buffers[name].offset
@@ -92,9 +100,17 @@ def _check_places(plan: Plan, step: NodePlan, reads: list[str], bad: object) -> 
     ends = [at + v.type.size_bytes for at, v in zip(places, step.node.outputs, strict=True)]
     for (i, a), (j, b) in combinations(enumerate(step.node.outputs), 2):
         if places[i] < ends[j] and places[j] < ends[i]:
-            bad(step.name, f"output %{b.name} over %{a.name}", f"offsets {places[j]} and {places[i]}")
+            bad(
+                step.name,
+                f"output %{b.name} over %{a.name}",
+                f"offsets {places[j]} and {places[i]}",
+            )
     least = step.kernel.alignment_bytes
     for name in (*reads, *(v.name for v in step.node.outputs)):
         offset = plan.buffers[name].offset
         if offset % least:
-            bad(step.name, f"%{name}", f"offset {offset} not aligned to {least}, which the kernel needs")
+            bad(
+                step.name,
+                f"%{name}",
+                f"offset {offset} not aligned to {least}, which the kernel needs",
+            )

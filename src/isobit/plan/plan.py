@@ -1,4 +1,6 @@
-"""The plan: kernels chosen, buffers placed. `make_plan` decides from types alone, never from trained numbers."""
+"""The plan: kernels chosen, buffers placed. `make_plan` decides from types alone, never from
+trained numbers.
+"""
 
 from __future__ import annotations
 
@@ -125,7 +127,9 @@ def _activations(node: Node, groups: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _buffers(
-    graph: Graph, chosen: list[tuple[Node, NodeTypes[Any], type[Kernel] | None]], groups: dict[str, str]
+    graph: Graph,
+    chosen: list[tuple[Node, NodeTypes[Any], type[Kernel] | None]],
+    groups: dict[str, str],
 ) -> tuple[dict[str, Buffer], dict[str, Buffer]]:
     """Sizes and lifetimes. Inputs live from the first node, outputs and states to the last."""
     types, last_node = graph.type_map(), max(len(graph.nodes) - 1, 0)
@@ -176,11 +180,17 @@ def _sharing(
             group = groups[source]
             # What outlives the last node does not die at it.
             dies_here = buffers[group].last == index and group not in kept
-            if dies_here and groups_used_once(sources, group, groups) and buffers[output].first == index:
+            if (
+                dies_here
+                and groups_used_once(sources, group, groups)
+                and buffers[output].first == index
+            ):
                 found.append(Sharing(group, output, lead))
     return found
 
 
 def groups_used_once(sources: tuple[str, ...], group: str, groups: Mapping[str, str]) -> bool:
-    """Whether a buffer is only one of a node's operands (the same tensor twice is read at two places)."""
+    """Whether a buffer is only one of a node's operands (the same tensor twice is read at two
+    places).
+    """
     return sum(groups[source] == group for source in sources) == 1

@@ -19,10 +19,12 @@ from isobit.targets import Isa, Target
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """Exact for this plan. `None`: not compiled (`compile=False`), or not measurable on this target.
+    """Exact for this plan. `None`: not compiled (`compile=False`), or not measurable on this
+    target.
 
-    `instructions`: mean over the inputs, entry to return of the run function. `cycles` and `milliseconds` are
-    modelled: the core's instruction timing at zero wait states (`cycle_model`), no flash or bus stalls.
+    `instructions`: mean over the inputs, entry to return of the run function. `cycles` and
+    `milliseconds` are modelled: the core's instruction timing at zero wait states (`cycle_model`),
+    no flash or bus stalls.
     """
 
     name: str
@@ -87,7 +89,10 @@ class Estimate:
                 shown = f"{value:,.3f}" if label == "time" else f"{value:,.0f}"
                 rows.append(f"{label:<14}{shown:>14} {unit}".rstrip())
         rows.append("")
-        rows.append(f"{'layer':<22}{'kernel':<28}{'live RAM':>10}{'constants':>11}{'code':>8}{'instructions':>14}")
+        rows.append(
+            f"{'layer':<22}{'kernel':<28}{'live RAM':>10}{'constants':>11}{'code':>8}"
+            f"{'instructions':>14}"
+        )
         for layer in self.layers:
             code = "" if layer.code_bytes is None else f"{layer.code_bytes:,}"
             count = "" if layer.instructions is None else f"{layer.instructions:,.0f}"
@@ -102,14 +107,16 @@ def estimate(
     graph: Graph,
     target: Target,
     *,
-    compile: bool = True,  # noqa: A002  # the public name
+    compile: bool = True,  # the public name
     compiler: Kind = "zig",
     optimize: Optimize = Optimize.SPEED,
     ram_limit: int = 0,
     flash_limit: int = 0,
     inputs: AnyArray | None = None,
 ) -> Estimate:
-    """Plan, and unless `compile=False` compile and run on the emulated core (`inputs`, else two fixed ones)."""
+    """Plan, and unless `compile=False` compile and run on the emulated core (`inputs`, else two
+    fixed ones).
+    """
     network = generate(make_plan(graph, target, optimize), "")
     return measure(
         network,
@@ -124,7 +131,7 @@ def estimate(
 def measure(
     network: Network,
     *,
-    compile: bool = True,  # noqa: A002  # the public name
+    compile: bool = True,  # the public name
     compiler: Kind = "zig",
     ram_limit: int = 0,
     flash_limit: int = 0,
@@ -175,6 +182,6 @@ def _inputs(graph: Graph) -> AnyArray:
     shape = kind.shape[1:]
     rng = np.random.default_rng(0)
     low, high = kind.dtype.low, kind.dtype.high
-    return np.stack(
-        [np.full(shape, kind.zero), rng.integers(low, high + 1, size=shape)]
-    ).astype(kind.dtype.numpy)
+    return np.stack([np.full(shape, kind.zero), rng.integers(low, high + 1, size=shape)]).astype(
+        kind.dtype.numpy
+    )

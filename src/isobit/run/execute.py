@@ -1,7 +1,8 @@
 """Compile a network's C and run it on any target: one harness, four files, every emulator.
 
-The host program, Unicorn and QEMU all run `board/main.c`, which reads `input.bin`, writes `output.bin` and, in a
-trace build, `trace.bin`. So what differs between them is the compiler and the core, nothing of ours.
+The host program, Unicorn and QEMU all run `board/main.c`, which reads `input.bin`, writes
+`output.bin` and, in a trace build, `trace.bin`. So what differs between them is the compiler and
+the core, nothing of ours.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ class Build:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """Outputs [N, ...] of a run, every traced value, and what was measured (empty where it was not)."""
+    """Outputs [N, ...] of a run, every traced value, and what was measured (empty where it was
+    not).
+    """
 
     output: AnyArray
     trace: Mapping[str, AnyArray]
@@ -69,8 +72,8 @@ def build(
 ) -> Build:
     """Compile the network's own project files for its target; cached by everything that enters.
 
-    `files` replaces the generated project (a bundle's own, possibly edited). `qemu` links for the memory map of the
-    target's QEMU machine. Raises `ToolMissing` or `CompileFailed`.
+    `files` replaces the generated project (a bundle's own, possibly edited). `qemu` links for the
+    memory map of the target's QEMU machine. Raises `ToolMissing` or `CompileFailed`.
     """
     target = network.plan.target.on_qemu() if qemu else network.plan.target
     tool = find(compiler, target)
@@ -139,7 +142,8 @@ def execute(
     use_qemu: bool = False,
     timeout_s: float = 600.0,
 ) -> Result:
-    """Run input codes `x` [N, *NHWC]; `count` measures instructions, cycles and stack (Unicorn only).
+    """Run input codes `x` [N, *NHWC]; `count` measures instructions, cycles and stack (Unicorn
+    only).
 
     A traced build also returns every value of the network.
     """
@@ -155,7 +159,7 @@ def execute(
                 what="the program's exit code",
                 want="0",
                 got=str(ran.exit_code),
-                fix="Codes from 240 on are board/main.c's: input missing or partial, output not writable.",
+                fix="From 240 on they are board/main.c's: input missing, output not writable.",
             )
         parts.append((ran, len(part)))
     return _collect(network, parts)
@@ -193,7 +197,7 @@ def _run_host(built: Build, inputs: Mapping[str, bytes], timeout_s: float) -> Ex
                 what="the program ended early",
                 want=f"an exit within {timeout_s:g} s and no sanitizer report",
                 got=f"{done.ending} {done.stderr.decode(errors='replace')[:2000]}".strip(),
-                fix="Report this with the network; the C is meant to be free of undefined behaviour.",
+                fix="Report this with the network: the C must have no undefined behaviour.",
             )
         found = {p.name: p.read_bytes() for p in folder.iterdir() if p.name not in inputs}
     return Execution(files=found, exit_code=done.code, emulator="host")
@@ -203,15 +207,24 @@ def _collect(network: Network, parts: Sequence[tuple[Execution, int]]) -> Result
     graph = network.plan.graph
     kind = graph.type_map()[graph.outputs[0]]
     outputs = [
-        np.frombuffer(ran.files["output.bin"], dtype=kind.dtype.numpy).reshape(count, *kind.shape[1:])
+        np.frombuffer(ran.files["output.bin"], dtype=kind.dtype.numpy).reshape(
+            count, *kind.shape[1:]
+        )
         for ran, count in parts
     ]
-    traces = [_read_trace(network, ran.files["trace.bin"], n) for ran, n in parts if "trace.bin" in ran.files]
+    traces = [
+        _read_trace(network, ran.files["trace.bin"], n)
+        for ran, n in parts
+        if "trace.bin" in ran.files
+    ]
     runs = [ran for ran, _ in parts]
     stacks = [ran.stack_bytes for ran in runs if ran.stack_bytes is not None]
     return Result(
         output=np.concatenate(outputs),
-        trace={name: np.concatenate([t[name] for t in traces]) for name in (traces[0] if traces else {})},
+        trace={
+            name: np.concatenate([t[name] for t in traces])
+            for name in (traces[0] if traces else {})
+        },
         emulator=runs[0].emulator,
         instructions=tuple(i for ran in runs for i in ran.instructions),
         cycles=tuple(c for ran in runs for c in ran.cycles),
@@ -221,7 +234,9 @@ def _collect(network: Network, parts: Sequence[tuple[Execution, int]]) -> Result
 
 
 def _read_trace(network: Network, blob: bytes, count: int) -> dict[str, AnyArray]:
-    """Read records `node, bytes, payload`; every sample writes the same sequence, so it is one table."""
+    """Read records `node, bytes, payload`; every sample writes the same sequence, so it is one
+    table.
+    """
     fields, names = [], []
     for index, (step, _, _) in enumerate(network.calls):
         for position, value in enumerate(step.node.outputs):

@@ -1,4 +1,6 @@
-"""The golden model: a graph interpreted by every operator's definition, in NumPy, for any number of samples."""
+"""The golden model: a graph interpreted by every operator's definition, in NumPy, for any number of
+samples.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def run_golden(graph: Graph, x: AnyArray) -> dict[str, AnyArray]:
 
 
 def check_input(graph: Graph, x: AnyArray) -> AnyArray:
-    """Return `x` if it is a non-empty batch of the graph's (only) input type, else raise `BadRunInput`."""
+    """Return `x` if it is a non-empty batch of the graph's (only) input type, else raise
+    `BadRunInput`.
+    """
     (source,) = graph.inputs
     want = source.type
     array = np.asarray(x)
@@ -52,7 +56,8 @@ def _run(graph: Graph, x: AnyArray) -> dict[str, AnyArray]:
     working = np.float64 if graph.stage is Stage.FLOAT else np.int64
 
     def widened(array: AnyArray) -> AnyArray:
-        # Float carriers of an integer graph (quantize, dequantize) are bits to keep, not numbers to widen.
+        # Float carriers of an integer graph (quantize, dequantize) are bits to keep, not numbers to
+        # widen.
         keep = graph.stage is Stage.INT and array.dtype.kind == "f"
         return array if keep else array.astype(working)
 

@@ -1,7 +1,8 @@
 """Sizes and instructions of a compiled network, read from the ELF and the emulator, by layer.
 
-Every byte of the loaded sections is accounted for exactly once: a layer's constants, kernel code (booked on the
-first layer that uses the instance), the network's own glue, compiler helpers, the board, and gaps.
+Every byte of the loaded sections is accounted for exactly once: a layer's constants, kernel code
+(booked on the first layer that uses the instance), the network's own glue, compiler helpers, the
+board, and gaps.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ HARNESS_DATA = ("arena", "input", "output", "trace_file", "files")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerCost:
-    """One node. `code_bytes` is 0 where the kernel instance is booked on an earlier layer (`shares_code_with`)."""
+    """One node. `code_bytes` is 0 where the kernel instance is booked on an earlier layer
+    (`shares_code_with`).
+    """
 
     name: str
     op: str
@@ -54,7 +57,12 @@ class Sizes:
     @property
     def flash_bytes(self) -> int:
         """Network code, run time and data; the board's start-up, main program and gaps apart."""
-        return sum(self.constants.values()) + sum(self.code.values()) + self.glue_bytes + self.helper_bytes
+        return (
+            sum(self.constants.values())
+            + sum(self.code.values())
+            + self.glue_bytes
+            + self.helper_bytes
+        )
 
 
 def read_sizes(network: Network, elf: Path) -> Sizes:
@@ -105,28 +113,41 @@ def read_sizes(network: Network, elf: Path) -> Sizes:
 
 
 def _symbols(file: ELFFile) -> dict[int, list[tuple[int, int, str]]]:
-    """Return (address, size, name) of functions and objects by section index, sorted, aliases once."""
+    """Return (address, size, name) of functions and objects by section index, sorted, aliases
+    once.
+    """
     table = file.get_section_by_name(".symtab")
     assert isinstance(table, SymbolTableSection), "firmware is linked with its symbols"
     found: dict[int, set[tuple[int, int, str]]] = {}
     for symbol in table.iter_symbols():
         kind = symbol["st_info"]["type"]
-        if kind in ("STT_FUNC", "STT_OBJECT") and symbol["st_size"] and symbol["st_shndx"] != "SHN_UNDEF":
+        if (
+            kind in ("STT_FUNC", "STT_OBJECT")
+            and symbol["st_size"]
+            and symbol["st_shndx"] != "SHN_UNDEF"
+        ):
             address = symbol["st_value"] & (~1 if kind == "STT_FUNC" else ~0)
-            found.setdefault(symbol["st_shndx"], set()).add((address, symbol["st_size"], symbol.name))
+            found.setdefault(symbol["st_shndx"], set()).add(
+                (address, symbol["st_size"], symbol.name)
+            )
     return {index: sorted(entries) for index, entries in found.items()}
 
 
-def layer_costs(network: Network, sizes: Sizes | None = None, ran: Result | None = None) -> tuple[LayerCost, ...]:
+def layer_costs(
+    network: Network, sizes: Sizes | None = None, ran: Result | None = None
+) -> tuple[LayerCost, ...]:
     """One entry per node, as far as it was compiled and run."""
     from isobit.ops.base import load_ops
 
     plan = network.plan
     constant_bytes: dict[str, int] = {}
     for constant in network.constants:
-        constant_bytes[constant.node] = constant_bytes.get(constant.node, 0) + constant.packed.data.nbytes
+        constant_bytes[constant.node] = (
+            constant_bytes.get(constant.node, 0) + constant.packed.data.nbytes
+        )
     spans = _mean_spans(network, ran)
-    layers, booked = [], {}
+    layers: list[LayerCost] = []
+    booked: dict[str, str] = {}
     for index, (step, instance, _) in enumerate(network.calls):
         op = load_ops().op(step.node.op)
         first = booked.setdefault(instance.symbol, step.name) if instance else step.name
@@ -152,12 +173,16 @@ def layer_costs(network: Network, sizes: Sizes | None = None, ran: Result | None
 
 
 def _mean_spans(network: Network, ran: Result | None) -> dict[int, tuple[float, float | None]]:
-    """Mean instructions and cycles per node: marks come in call order, after the entry's own code."""
+    """Mean instructions and cycles per node: marks come in call order, after the entry's own
+    code.
+    """
     if ran is None or not ran.spans:
         return {}
     order = [index for index, (_, instance, _) in enumerate(network.calls) if instance]
     found: dict[int, tuple[float, float | None]] = {
-        index: (0.0, 0.0) for index, (_, instance, _) in enumerate(network.calls) if instance is None
+        index: (0.0, 0.0)
+        for index, (_, instance, _) in enumerate(network.calls)
+        if instance is None
     }
     count = len(ran.spans)
     for position, index in enumerate(order):
@@ -169,15 +194,19 @@ def _mean_spans(network: Network, ran: Result | None) -> dict[int, tuple[float, 
 
 
 HELPER_STACK_BYTES = 64
-"""Allowance for the compiler's own helpers (64-bit multiply and shifts on small cores): they are precompiled and tell
-no frame sizes. A test holds the whole bound against the depth measured on every core with both compilers."""
+"""Allowance for the compiler's own helpers (64-bit multiply and shifts on small cores): they are
+precompiled and tell
+no frame sizes. A test holds the whole bound against the depth measured on every core with both
+compilers.
+"""
 
 
 def static_stack(network: Network, built: Build, sizes: Sizes) -> int | None:
-    """Return an upper bound of stack bytes below the caller of run: its frame, the deepest instance, helpers.
+    """Return an upper bound of stack bytes below the caller of run: its frame, the deepest
+    instance, helpers.
 
-    Generated code has no recursion and no pointers to functions: run calls instances, instances call compiler
-    helpers only. `None` where the compiler told no frames.
+    Generated code has no recursion and no pointers to functions: run calls instances, instances
+    call compiler helpers only. `None` where the compiler told no frames.
     """
     frames = built.stack_frames
     entry = frames.get(f"{network.prefix}_run")
@@ -193,5 +222,3 @@ def run_counted(network: Network, built: Build, x: AnyArray) -> Result | None:
     if built.target.isa is Isa.HOST or not built.target.unicorn_model:
         return None
     return execute(network, built, x, count=True)
-
-

@@ -1,4 +1,6 @@
-"""Proof of equality: golden model, torch's recorded trace and the C on every core, value by value."""
+"""Proof of equality: golden model, torch's recorded trace and the C on every core, value by
+value.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """One execution against the golden model. `compared` counts single values over all tensors and samples."""
+    """One execution against the golden model. `compared` counts single values over all tensors and
+    samples.
+    """
 
     name: str
     compiler: str
@@ -96,7 +100,9 @@ def compare(
 
 
 def differs(comparison: Comparison) -> ValuesDiffer:
-    """Return the error for a comparison that is not equal: first tensor, element, both values, source line."""
+    """Return the error for a comparison that is not equal: first tensor, element, both values,
+    source line.
+    """
     first = comparison.first
     place = f"%{first.value}{list(first.index)}" if first else "shapes"
     line = f" ({first.location})" if first and first.location else ""
@@ -105,5 +111,5 @@ def differs(comparison: Comparison) -> ValuesDiffer:
         what=f"{comparison.differing} of {comparison.compared} values",
         want=f"the golden model's {first.golden if first else 'shape'}",
         got=str(first.other if first else "another shape"),
-        fix="Two executions of one definition differ: a fault of isobit or of the compiler. Please report it.",
+        fix="Two executions differ: a fault of isobit or of the compiler. Please report it.",
     )

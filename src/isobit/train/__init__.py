@@ -1,1 +1,3 @@
-"""Networks that train on the chip's integers: tracing, ranges, the trainable twin and its export. Needs torch."""
+"""Networks that train on the chip's integers: tracing, ranges, the trainable twin and its export.
+Needs torch.
+"""

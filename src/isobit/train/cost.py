@@ -6,7 +6,7 @@ import copy
 import time
 
 import torch
-import torch.nn.functional as F  # noqa: N812  # torch's own convention
+import torch.nn.functional as F  # torch's own convention
 
 from isobit.data import Dataset
 from isobit.train.twin import Twin
@@ -15,7 +15,9 @@ STEPS = 5
 
 
 def step_seconds(model: Twin, train: Dataset, batch_size: int) -> float:
-    """Return seconds per training step, the mean of a few steps of a deep copy; the model is untouched."""
+    """Return seconds per training step, the mean of a few steps of a deep copy; the model is
+    untouched.
+    """
     state = torch.random.get_rng_state()
     probe = copy.deepcopy(model)
     probe.train()

@@ -1,4 +1,6 @@
-"""From a twin to an integer graph: the constants are the very tensors that the forward pass used."""
+"""From a twin to an integer graph: the constants are the very tensors that the forward pass
+used.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ class _Exporter:
         for item in fields(step.inputs):
             name = getattr(step.inputs, item.name)
             if item.name in step.op.constants:
-                names[item.name] = self._constant(step, item.name, name, getattr(operands, item.name))
+                names[item.name] = self._constant(
+                    step, item.name, name, getattr(operands, item.name)
+                )
             else:
                 names[item.name] = name
         outputs = tuple(Value(v.name, self.numbers.types[v.name]) for v in step.outputs)
@@ -71,14 +75,17 @@ class _Exporter:
         kind = self._type(step, item, name or own)
         binding = self.twin.traced.bindings.get(name or "")
         array = tensor.detach().cpu().numpy().astype(kind.dtype.numpy)
-        self.consts[own] = Const(own, kind.with_shape(array.shape), array, binding.path if binding else "")
+        self.consts[own] = Const(
+            own, kind.with_shape(array.shape), array, binding.path if binding else ""
+        )
         return own
 
     def _type(self, step: Step, item: str, name: str) -> TensorType:
         kind = self.numbers.types.get(name) or TensorType((), DType.S32, Raw())
         if step.norm is None or item not in ("w", "b") or not isinstance(kind.encoding, Affine):
             return kind
-        # Under a batch norm the multiplier holds gamma / sigma, so the folded weight is Sy * M / Sx per code.
+        # Under a batch norm the multiplier holds gamma / sigma, so the folded weight is Sy * M / Sx
+        # per code.
         folded = self.twin.folded(step, self.numbers)
         q = self.numbers.around(step)
         slope = folded.mult.double() * torch.exp2(-folded.shift.double())

@@ -1,7 +1,8 @@
-"""`fit`: a training loop for those who do not want to write one. Everything it does is also open to a plain loop.
+"""`fit`: a training loop for those who do not want to write one. Everything it does is also open to
+a plain loop.
 
-Each epoch's shuffle comes from `(seed, epoch)` alone and a checkpoint holds model, optimiser and history, so a run
-that was stopped and resumed ends in the same bits as one that was not.
+Each epoch's shuffle comes from `(seed, epoch)` alone and a checkpoint holds model, optimiser and
+history, so a run that was stopped and resumed ends in the same bits as one that was not.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812  # torch's own convention
+import torch.nn.functional as F  # torch's own convention
 from torch import Tensor, nn
 
 from isobit.core.errors import BadArgument, BadCheckpoint, Diverged, FileMissing
@@ -74,14 +75,15 @@ def fit(
 ) -> History:
     """Train with AdamW and a cosine schedule on cross entropy; return what happened.
 
-    train, val: a `Dataset` or tensors (x [N, *input] raw values, y [N] class numbers). freeze_epochs: how many last
-    epochs keep ranges and batch-norm statistics frozen, so that the loss is that of the exported integers.
-    patience: stop after that many epochs without a better validation accuracy (0: never). out: folder for
-    `metrics.jsonl` and `last.ckpt`, written atomically after every epoch; resume: such a folder to continue. progress
-    is called with (epoch, epochs, step, steps, loss).
+    train, val: a `Dataset` or tensors (x [N, *input] raw values, y [N] class numbers).
+    freeze_epochs: how many last epochs keep ranges and batch-norm statistics frozen, so that the
+    loss is that of the exported integers. patience: stop after that many epochs without a better
+    validation accuracy (0: never). out: folder for `metrics.jsonl` and `last.ckpt`, written
+    atomically after every epoch; resume: such a folder to continue. progress is called with (epoch,
+    epochs, step, steps, loss).
 
-    Works for any `nn.Module`, so the float twin `model.net` can be trained the same way. Raises `Diverged` with the
-    last good checkpoint kept, `BadCheckpoint`, `BadArgument`.
+    Works for any `nn.Module`, so the float twin `model.net` can be trained the same way. Raises
+    `Diverged` with the last good checkpoint kept, `BadCheckpoint`, `BadArgument`.
     """
     x, y = _tensors(train)
     checks = len(_tensors(val)[0])
@@ -96,7 +98,9 @@ def fit(
     torch.manual_seed(seed)
     steps = math.ceil(len(x) / batch_size)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
-    run = _Run(model, optimizer, seed, epochs, {"batch_size": batch_size, "learning_rate": learning_rate})
+    run = _Run(
+        model, optimizer, seed, epochs, {"batch_size": batch_size, "learning_rate": learning_rate}
+    )
     if resume is not None:
         run.load(Path(resume))
     if isinstance(model, Twin) and model.missing_ranges():
@@ -106,12 +110,18 @@ def fit(
         if isinstance(model, Twin):
             model.freeze(frozen)
         began = time.monotonic()
-        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed * 100003 + epoch))
+        order = torch.randperm(
+            len(x), generator=torch.Generator().manual_seed(seed * 100003 + epoch)
+        )
         torch.manual_seed(seed * 100003 + epoch)
         model.train()
         total = right = 0.0
         for step in range(steps):
-            rate = learning_rate * 0.5 * (1 + math.cos(math.pi * (epoch * steps + step) / (epochs * steps)))
+            rate = (
+                learning_rate
+                * 0.5
+                * (1 + math.cos(math.pi * (epoch * steps + step) / (epochs * steps)))
+            )
             for group in optimizer.param_groups:
                 group["lr"] = rate
             index = order[step * batch_size : (step + 1) * batch_size]
@@ -178,7 +188,9 @@ def _tensors(examples: Examples) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def _adapt(model: Twin, x: Tensor, batch_size: int) -> None:
-    """Set input statistics from the whole training set and ranges from a first batch, before any step."""
+    """Set input statistics from the whole training set and ranges from a first batch, before any
+    step.
+    """
     from isobit.ops.standardize.torch_module import Standardize
 
     for module in model.net.modules():
@@ -191,7 +203,12 @@ class _Run:
     """Checkpoint of a run: everything that the next epoch depends on."""
 
     def __init__(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, seed: int, epochs: int, options: dict[str, Any]
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        seed: int,
+        epochs: int,
+        options: dict[str, Any],
     ) -> None:
         self.model = model
         self.optimizer = optimizer

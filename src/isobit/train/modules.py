@@ -1,7 +1,7 @@
 """`isobit.nn`: torch's layers, remembering where they were written.
 
-Every `Layer` of an operator becomes one class, a subclass of torch's own with the same arguments, defaults and
-`state_dict`. The location is what errors quote.
+Every `Layer` of an operator becomes one class, a subclass of torch's own with the same arguments,
+defaults and `state_dict`. The location is what errors quote.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """Batch norm inside the requantisation.
 
-With batch or running statistics (mu, sigma^2) of a convolution's output c = s * acc (s = Sx * Sw, weights carrying
-the sign of gamma so that the slope is positive):
+With batch or running statistics (mu, sigma^2) of a convolution's output c = s * acc (s = Sx * Sw,
+weights carrying the sign of gamma so that the slope is positive):
 
     y / Sy = |gamma| s / (sigma Sy) * acc + (beta - gamma mu / sigma) / Sy = M * (acc + bias)
 
-affine: M becomes the integer multiplier, bias an integer in units of acc; both are computed from float32 statistics in
-float64, so the frozen forward and the export see the same numbers. pow2: gamma / sigma scales the weights before they
-are quantised, with running statistics, and nothing is left at run time (docs/numerics.md).
+affine: M becomes the integer multiplier, bias an integer in units of acc; both are computed from
+float32 statistics in float64, so the frozen forward and the export see the same numbers. pow2:
+gamma / sigma scales the weights before they are quantised, with running statistics, and nothing is
+left at run time (docs/numerics.md).
 """
 
 from __future__ import annotations
@@ -77,7 +78,9 @@ def fold(learned: Affine, statistics: Statistics, step: Tensor, y_step: float) -
 
 @torch.no_grad()
 def batch_statistics(acc: Tensor, learned: Affine, step: Tensor) -> Statistics:
-    """Statistics of one batch of sums [N,...,C], averaged over all processes where there are several."""
+    """Statistics of one batch of sums [N,...,C], averaged over all processes where there are
+    several.
+    """
     flat = acc.reshape(-1, acc.shape[-1])
     var, mean = torch.var_mean(flat, dim=0, correction=0)
     sign = sign_of(learned.gamma).double()
@@ -94,7 +97,9 @@ def batch_statistics(acc: Tensor, learned: Affine, step: Tensor) -> Statistics:
 
 @torch.no_grad()
 def update_running(module: Any, statistics: Statistics, count: int, momentum: float) -> None:
-    """Move a torch batch norm's running statistics towards a batch's; its variance unbiased, as torch does."""
+    """Move a torch batch norm's running statistics towards a batch's; its variance unbiased, as
+    torch does.
+    """
     first = int(module.num_batches_tracked) == 0
     weight = 1.0 if first else momentum
     unbiased = statistics.var * (count / max(count - 1, 1))
@@ -106,8 +111,8 @@ def update_running(module: Any, statistics: Statistics, count: int, momentum: fl
 class _NormRequantize(torch.autograd.Function):
     """clamp(floor(M * (acc + bias) + 1/2)); the gradient is batch norm's, masked where clamped.
 
-    The layer's own bias, which the norm subtracts again, gets a gradient of zeros rather than none: data-parallel
-    training waits for every parameter.
+    The layer's own bias, which the norm subtracts again, gets a gradient of zeros rather than none:
+    data-parallel training waits for every parameter.
     """
 
     @staticmethod
@@ -176,7 +181,9 @@ def norm_requantize(
     *,
     moving: bool,
 ) -> Tensor:
-    """Return centred codes for sums [N,...,C]; `moving`: the statistics are this batch's own and depend on acc."""
+    """Return centred codes for sums [N,...,C]; `moving`: the statistics are this batch's own and
+    depend on acc.
+    """
     result: Tensor = _NormRequantize.apply(  # type: ignore[no-untyped-call]  # torch's apply is untyped
         acc,
         learned.gamma,
@@ -195,11 +202,13 @@ def norm_requantize(
 
 
 class _ShiftRequantize(torch.autograd.Function):
-    """clamp(floor((acc + bias) * 2^-shift + 1/2)) for weights that already hold gamma / sigma (`pow2`).
+    """clamp(floor((acc + bias) * 2^-shift + 1/2)) for weights that already hold gamma / sigma
+    (`pow2`).
 
-    The forward uses running statistics. Its own derivative would let the weights' scale drift, which the next
-    update of the statistics undoes; the gradient here is batch norm's for the batch at hand, which has no component
-    along scale and offset, so training behaves as with batch statistics.
+    The forward uses running statistics. Its own derivative would let the weights' scale drift,
+    which the next update of the statistics undoes; the gradient here is batch norm's for the batch
+    at hand, which has no component along scale and offset, so training behaves as with batch
+    statistics.
     """
 
     @staticmethod
@@ -216,7 +225,13 @@ class _ShiftRequantize(torch.autograd.Function):
         soft: tuple[bool, bool],
     ) -> Tensor:
         real = torch.exp2(-shift.to(acc.dtype))
-        y = ((acc + bias) * real).add_(0.5).floor_().clamp_(float(bounds[0]), float(bounds[1])).float()
+        y = (
+            ((acc + bias) * real)
+            .add_(0.5)
+            .floor_()
+            .clamp_(float(bounds[0]), float(bounds[1]))
+            .float()
+        )
         var, mean = torch.var_mean(acc.reshape(-1, acc.shape[-1]), dim=0, correction=0)
         ctx.save_for_backward(acc, y, gamma, mean, (var + 1e-3).rsqrt(), real)
         ctx.numbers = (y_step, gradient_bounds(*bounds, soft))
@@ -253,7 +268,9 @@ def shift_requantize(
     bounds: tuple[int, int],
     soft: tuple[bool, bool],
 ) -> Tensor:
-    """Return centred codes for sums [N,...,C] of folded weights, with the gradient of a batch norm."""
+    """Return centred codes for sums [N,...,C] of folded weights, with the gradient of a batch
+    norm.
+    """
     result: Tensor = _ShiftRequantize.apply(  # type: ignore[no-untyped-call]  # torch's apply is untyped
         acc,
         learned.gamma,

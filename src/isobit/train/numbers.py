@@ -1,6 +1,7 @@
 """Encodings and derived constants, decided step by step in graph order from frozen ranges.
 
-`NumberBuilder` is the one place where a range becomes an encoding; training and export read its `Numbers`.
+`NumberBuilder` is the one place where a range becomes an encoding; training and export read its
+`Numbers`.
 """
 
 from __future__ import annotations
@@ -41,13 +42,17 @@ _PIXELS = TensorType((), DType.U8, Affine((1.0,), 0))
 
 @dataclass
 class Numbers:
-    """What follows from the frozen ranges: types by value and constant name; attributes and constants by step."""
+    """What follows from the frozen ranges: types by value and constant name; attributes and
+    constants by step.
+    """
 
     types: dict[str, TensorType] = field(default_factory=dict)
     attrs: dict[str, Any] = field(default_factory=dict)
     derived: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     finest: dict[str, int] = field(default_factory=dict)
-    """`pow2`: the frac that steps with a shared encoding settled on, by the name of the first of them."""
+    """`pow2`: the frac that steps with a shared encoding settled on, by the name of the first of
+    them.
+    """
 
     def around(self, step: Step) -> NodeTypes[Any]:
         """Return the types around a step."""
@@ -88,9 +93,10 @@ COARSEST = -40
 def decide_all(source: RangeSource, steps: Sequence[Step]) -> Numbers:
     """Return the numbers of a whole network.
 
-    In `pow2` a member of a tie may need a coarser step than the members before it were given, so that its shift is
-    not negative. Then everything is decided again with that as the limit. Limits only fall, so this ends; below
-    `COARSEST` nothing is left to represent. Raises `BadWeights` there.
+    In `pow2` a member of a tie may need a coarser step than the members before it were given, so
+    that its shift is not negative. Then everything is decided again with that as the limit. Limits
+    only fall, so this ends; below `COARSEST` nothing is left to represent. Raises `BadWeights`
+    there.
     """
     finest: dict[str, int] = {}
     while True:
@@ -112,7 +118,9 @@ def decide_all(source: RangeSource, steps: Sequence[Step]) -> Numbers:
 
 
 class NumberBuilder:
-    """Decides encodings step by step; `numbers` grows with every call. `finest`: what `Numbers.finest` starts from."""
+    """Decides encodings step by step; `numbers` grows with every call. `finest`: what
+    `Numbers.finest` starts from.
+    """
 
     def __init__(self, source: RangeSource, finest: Mapping[str, int] | None = None) -> None:
         self.source = source
@@ -129,14 +137,18 @@ class NumberBuilder:
         self.numbers.types[value.name] = TensorType(value.type.shape, DType.S8, encoding)
 
     def prepare(self, step: Step) -> NodeTypes[Any]:
-        """Return the types of a step whose output is still open: its constants' encodings are provisional."""
+        """Return the types of a step whose output is still open: its constants' encodings are
+        provisional.
+        """
         self._constant_types(step, None)
         self.numbers.derived[step.name] = {}
         inputs = map_inputs(step.inputs, lambda name: self.numbers.types[name])
         return NodeTypes(inputs, ())
 
     def decide(self, step: Step) -> None:
-        """Fix the step's output encoding, its constants' encodings and everything derived from them."""
+        """Fix the step's output encoding, its constants' encodings and everything derived from
+        them.
+        """
         source, types = self.source, self.numbers.types
         consts = map_inputs(step.inputs, self._float_constant)
         self._constant_types(step, None)
@@ -166,7 +178,9 @@ class NumberBuilder:
         return types[step.activations[0]].encoding
 
     def _require_powers(self, step: Step) -> None:
-        """Refuse, in `pow2`, arithmetic on codes whose step is no power of two or whose zero point is not 0."""
+        """Refuse, in `pow2`, arithmetic on codes whose step is no power of two or whose zero point
+        is not 0.
+        """
         if self.source.scheme is not Scheme.POW2 or step.op.takes_any_encoding:
             return
         raise_all(
@@ -185,7 +199,9 @@ class NumberBuilder:
         )
 
     def _range(self, step: Step) -> tuple[float, float]:
-        """Return the range in force, real units: of all that share the step's encoding, as far as it is known."""
+        """Return the range in force, real units: of all that share the step's encoding, as far as
+        it is known.
+        """
         source = self.source
         members = source.ties.get(step.name, (step,))
         known = [s for s in members if source.has_range(s.name)]
@@ -240,7 +256,9 @@ class NumberBuilder:
             types[name] = TensorType(shape, DType.S32, product(types[inputs.x].encoding, encoding))
 
     def _weight_encoding(self, step: Step, output: Encoding | None) -> Encoding:
-        """Weights before their output is known, or under a batch norm in `affine`, keep their own steps."""
+        """Weights before their output is known, or under a batch norm in `affine`, keep their own
+        steps.
+        """
         scheme = self.source.scheme
         largest = self.source.frozen_largest(step)
         x = self.numbers.types[step.activations[0]].encoding

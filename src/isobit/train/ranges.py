@@ -1,7 +1,7 @@
 """Ranges of activations and weights: observed as moving statistics, frozen between updates.
 
-This is the quantisation block of KANJI (moving min/max of what flows, a step derived from it, frozen for some
-steps), with three ways to turn observations into a range.
+This is the quantisation block of KANJI (moving min/max of what flows, a step derived from it,
+frozen for some steps), with three ways to turn observations into a range.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ class RangeMethod(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RangeOptions:
-    """`momentum`: weight of a new batch in the moving range. `update_every`: training steps a range stays frozen."""
+    """`momentum`: weight of a new batch in the moving range. `update_every`: training steps a range
+    stays frozen.
+    """
 
     method: RangeMethod = RangeMethod.MINMAX
     momentum: float = 0.1
@@ -37,7 +39,9 @@ class RangeOptions:
 
 
 class RangeObserver(nn.Module):
-    """Moving range of one tensor, in real units, and the frozen copy that encodings are made from."""
+    """Moving range of one tensor, in real units, and the frozen copy that encodings are made
+    from.
+    """
 
     low: Tensor
     high: Tensor
@@ -57,7 +61,9 @@ class RangeObserver(nn.Module):
 
     @torch.no_grad()
     def freeze(self) -> None:
-        """Make what was observed so far the range in force; without observations nothing changes."""
+        """Make what was observed so far the range in force; without observations nothing
+        changes.
+        """
         if bool(self.seen):
             self.frozen_low.copy_(self.low)
             self.frozen_high.copy_(self.high)
@@ -72,14 +78,17 @@ class RangeObserver(nn.Module):
     def observe(self, values: Tensor, scale: float, *, freeze: bool = False) -> None:
         """Take `values * scale` (scale > 0) into the moving range.
 
-        `freeze`: a range that was never frozen is frozen now. With several processes all see the widest range.
+        `freeze`: a range that was never frozen is frozen now. With several processes all see the
+        widest range.
         """
         low, high = self._batch_range(values, scale)
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(low, dist.ReduceOp.MIN)
             dist.all_reduce(high, dist.ReduceOp.MAX)
         low, high = low.to(self.low), high.to(self.high)
-        if bool(self.seen):  # a range grows at once and shrinks slowly: clipped values cannot be learned from
+        if bool(
+            self.seen
+        ):  # a range grows at once and shrinks slowly: clipped values cannot be learned from
             low = torch.minimum(low, self.low.lerp(low, self.options.momentum))
             high = torch.maximum(high, self.high.lerp(high, self.options.momentum))
         self.low.copy_(low)

@@ -1,4 +1,6 @@
-"""Is this backend exact? Every operator's surrogate against its integer definition, once per device and process."""
+"""Is this backend exact? Every operator's surrogate against its integer definition, once per device
+and process.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ _passed: set[str] = set()
 
 
 def require_exact(device: torch.device) -> None:
-    """Refuse a device whose arithmetic differs from the definition on any sample. Cached per device."""
+    """Refuse a device whose arithmetic differs from the definition on any sample. Cached per
+    device.
+    """
     if str(device) in _passed:
         return
     for op in load_ops().ops.values():
@@ -30,13 +34,15 @@ def require_exact(device: torch.device) -> None:
                     what=f"{op.name} ({sample.label})",
                     want="0 differing values",
                     got=f"{bad} of {total}",
-                    fix="Train on another device, or report this with the torch version and the device's name.",
+                    fix="Train on another device, or report this with the torch version.",
                 )
     _passed.add(str(device))
 
 
 def differing(op: type[Op[Any, Any]], sample: Sample[Any], device: torch.device) -> tuple[int, int]:
-    """Return how many values of a sample the surrogate computes differently, and how many there are."""
+    """Return how many values of a sample the surrogate computes differently, and how many there
+    are.
+    """
     with torch.no_grad():
         result = op.surrogate(sample.attrs, sample.types, carriers(op, sample, device))
     outputs = result if isinstance(result, tuple) else (result,)
@@ -51,7 +57,9 @@ def differing(op: type[Op[Any, Any]], sample: Sample[Any], device: torch.device)
 
 
 def carriers(op: type[Op[Any, Any]], sample: Sample[Any], device: torch.device) -> Any:
-    """Return a sample's inputs as a surrogate takes them: activations centred, constants as integers."""
+    """Return a sample's inputs as a surrogate takes them: activations centred, constants as
+    integers.
+    """
 
     def convert(array: Any, kind: TensorType | None, constant: bool) -> Any:
         if array is None:
@@ -64,10 +72,11 @@ def carriers(op: type[Op[Any, Any]], sample: Sample[Any], device: torch.device) 
         value, kind = getattr(sample.inputs, item.name), getattr(sample.types.inputs, item.name)
         constant = item.name in op.constants
         if isinstance(value, tuple):
-            changes[item.name] = tuple(convert(v, k, constant) for v, k in zip(value, kind, strict=True))
+            changes[item.name] = tuple(
+                convert(v, k, constant) for v, k in zip(value, kind, strict=True)
+            )
         elif item.name in ("mult", "shift") and value is not None:
             changes[item.name] = torch.as_tensor(np.asarray(value), device=device)
         else:
             changes[item.name] = convert(value, kind, constant)
     return replace(sample.inputs, **changes)
-

@@ -17,7 +17,9 @@ def quantize_real(x: Tensor, kind: TensorType) -> Tensor:
 
 
 class _SteRound(torch.autograd.Function):
-    """round(x / step) clamped; the gradient is 1 / step (ranges follow the weights, so clipping is rare)."""
+    """round(x / step) clamped; the gradient is 1 / step (ranges follow the weights, so clipping is
+    rare).
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, step: Tensor, low: float, high: float) -> Tensor:

@@ -1,7 +1,7 @@
 """Grouping a float graph into steps: what becomes one integer node.
 
-A step is an operator with the batch norm and the activation clamp that follow it, when nothing else reads the
-values between. A clamp also moves up through max pools, with which it commutes.
+A step is an operator with the batch norm and the activation clamp that follow it, when nothing else
+reads the values between. A clamp also moves up through max pools, with which it commutes.
 """
 
 from __future__ import annotations
@@ -54,9 +54,7 @@ class Step:
     def activations(self) -> tuple[str, ...]:
         """Names of the activation operands, in field order."""
         consts = {
-            name
-            for field in self.op.constants
-            for name in _names(getattr(self.inputs, field))
+            name for field in self.op.constants for name in _names(getattr(self.inputs, field))
         }
         return tuple(name for name in operands(self.inputs) if name not in consts)
 
@@ -101,7 +99,9 @@ class _Grouping:
             self.carried[value.name] = value.name
 
     def _absorb_norm(self, node: Node) -> None:
-        """Give the batch norm to the weighted operator that computes its input; nothing else can hold it."""
+        """Give the batch norm to the weighted operator that computes its input; nothing else can
+        hold it.
+        """
         inputs: Any = node.inputs
         assert isinstance(node.attrs, BatchNormAttrs)
         step = self.steps.get(self.carried.get(inputs.x, ""))
@@ -118,7 +118,7 @@ class _Grouping:
                 what="place of the batch norm",
                 want="directly after a convolution or linear layer that only it reads",
                 got=f"after {step.op.name}" if step else "at the network input",
-                fix="Move it behind a convolution; on the chip it folds into that layer's multipliers.",
+                fix="Move it behind a convolution: on the chip it folds into that layer.",
             )
         norm = Norm(
             inputs.gamma, inputs.beta, inputs.mean, inputs.var, node.attrs.eps, node.attrs.momentum

@@ -1,8 +1,9 @@
 """The trainable twin: a `torch.nn.Module` whose forward pass computes the chip's integers.
 
-`Twin` owns the user's float network (parameters, `state_dict`), the frozen ranges and the steps. `forward`
-quantises weights with the frozen encodings and runs every step's exact surrogate; `export` writes the same
-integers into a graph. Both read one `Numbers` object per set of ranges, so there is nothing to keep in step.
+`Twin` owns the user's float network (parameters, `state_dict`), the frozen ranges and the steps.
+`forward` quantises weights with the frozen encodings and runs every step's exact surrogate;
+`export` writes the same integers into a graph. Both read one `Numbers` object per set of ranges, so
+there is nothing to keep in step.
 """
 
 from __future__ import annotations
@@ -46,11 +47,11 @@ class WeightRange(nn.Module):
 class Twin(nn.Module):
     """Float network in, integers inside, de-quantised float outputs out.
 
-    net: any module of `isobit.nn` layers and supported functions, on logical NCHW input of `input` = (C, H, W) or
-    (features,). `forward(x)` takes raw values [N, *input] and returns de-quantised outputs. In training mode ranges
-    are observed and updated every `ranges.update_every` steps and batch norms use the batch's statistics (`affine`)
-    or move their running ones (`pow2`); in eval mode, and after `freeze()`, nothing changes and the forward is
-    exactly the export's.
+    net: any module of `isobit.nn` layers and supported functions, on logical NCHW input of `input`
+    = (C, H, W) or (features,). `forward(x)` takes raw values [N, *input] and returns de-quantised
+    outputs. In training mode ranges are observed and updated every `ranges.update_every` steps and
+    batch norms use the batch's statistics (`affine`) or move their running ones (`pow2`); in eval
+    mode, and after `freeze()`, nothing changes and the forward is exactly the export's.
     """
 
     steps_seen: Tensor
@@ -59,7 +60,7 @@ class Twin(nn.Module):
         self,
         net: nn.Module,
         *,
-        input: Shape,  # noqa: A002  # the public name
+        input: Shape,  # the public name
         target: str,
         scheme: Scheme,
         name: str,
@@ -84,11 +85,14 @@ class Twin(nn.Module):
         self._place_observers()
         self.register_buffer("steps_seen", torch.zeros((), dtype=torch.int64))
         self.batch_statistics: dict[str, norm.Statistics] = {}
-        """Statistics that the last training forward normalised with, by step name (`affine` batch norms)."""
+        """Statistics that the last training forward normalised with, by step name (`affine` batch
+        norms).
+        """
         self._numbers: Numbers | None = None
-        self.register_load_state_dict_post_hook(_forget_numbers)
+        self.register_load_state_dict_post_hook(_forget_numbers)  # type: ignore[no-untyped-call]  # torch's
 
-    # -------------------------------------------------------------------------------------- structure
+    # --------------------------------------------------------------------------------------
+    # structure
 
     def _place_observers(self) -> None:
         (source,) = self.traced.graph.inputs
@@ -105,7 +109,9 @@ class Twin(nn.Module):
                 self._freeze_weights(step)
 
     def parameter(self, const: str) -> Tensor:
-        """Return a float constant's current value, differentiably where it is bound to a parameter."""
+        """Return a float constant's current value, differentiably where it is bound to a
+        parameter.
+        """
         binding = self.traced.bindings.get(const)
         if binding is None:
             data = self.traced.graph.const_map()[const].data
@@ -128,7 +134,8 @@ class Twin(nn.Module):
 
     def observer(self, name: str) -> RangeObserver | None:
         """Return the observer of a value, if its range is free."""
-        found = self.observers[_key(name)] if _key(name) in self.observers else None
+        key = _key(name)
+        found = self.observers[key] if key in self.observers else None  # noqa: SIM401  # no get
         assert found is None or isinstance(found, RangeObserver)
         return found
 
@@ -155,7 +162,9 @@ class Twin(nn.Module):
         return [key for key, o in self.observers.items() if not bool(o.frozen)]
 
     def update_ranges(self) -> None:
-        """Freeze the ranges observed so far: from now on, until the next call, encodings are constant."""
+        """Freeze the ranges observed so far: from now on, until the next call, encodings are
+        constant.
+        """
         with torch.no_grad():
             for observer in self.observers.values():
                 assert isinstance(observer, RangeObserver)
@@ -166,7 +175,9 @@ class Twin(nn.Module):
         self._numbers = None
 
     def freeze(self, frozen: bool = True) -> None:
-        """Stop (or allow again) every update in training mode: ranges, batch-norm statistics, input statistics."""
+        """Stop (or allow again) every update in training mode: ranges, batch-norm statistics, input
+        statistics.
+        """
         if frozen and not self.frozen:
             self.update_ranges()
         self.frozen = frozen
@@ -183,7 +194,8 @@ class Twin(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
-        """Set every range from one batch of raw values [N, *input], layer by layer, and freeze them.
+        """Set every range from one batch of raw values [N, *input], layer by layer, and freeze
+        them.
 
         Batch norms that never saw data take their statistics from this batch.
         """
@@ -194,7 +206,8 @@ class Twin(nn.Module):
             self._observe(x)
             self.update_ranges()
             if unset:
-                # Steps that share an encoding did not know each other's ranges yet; what came after saw wrong codes.
+                # Steps that share an encoding did not know each other's ranges yet; what came after
+                # saw wrong codes.
                 for observer in self.observers.values():
                     assert isinstance(observer, RangeObserver)
                     observer.forget()
@@ -205,10 +218,11 @@ class Twin(nn.Module):
 
     @torch.no_grad()
     def _observe(self, x: Tensor, *, again: bool = False) -> None:
-        """Observe one batch: each step sees the integers its input will have under the ranges before it.
+        """Observe one batch: each step sees the integers its input will have under the ranges
+        before it.
 
-        Ranges that were never set are set on the way, so one call from nothing leaves a usable network. `again`: the
-        batch was seen before, by the modules that watch inputs.
+        Ranges that were never set are set on the way, so one call from nothing leaves a usable
+        network. `again`: the batch was seen before, by the modules that watch inputs.
         """
         build = NumberBuilder(self, self.numbers.finest if self.ties else None)
         (source,) = self.traced.graph.inputs
@@ -231,7 +245,9 @@ class Twin(nn.Module):
             self._run(step, build.numbers, values, training=False)
 
     def _watcher(self, step: Step, method: str, *arguments: Tensor) -> None:
-        """Call `observe(x)` or `freeze()` of the module that watches a step's input, if one does."""
+        """Call `observe(x)` or `freeze()` of the module that watches a step's input, if one
+        does.
+        """
         path = self.traced.observers.get(step.name)
         if path is not None:
             getattr(self.net.get_submodule(path), method)(*arguments)
@@ -256,7 +272,9 @@ class Twin(nn.Module):
             norm.update_running(module, found, c.numel() // c.shape[-1], 1.0)
             self._freeze_weights(step)
         running = self._running(step)
-        return (c - running.mean) / (running.var + learned.eps).sqrt() * learned.gamma + learned.beta
+        return (c - running.mean) / (
+            running.var + learned.eps
+        ).sqrt() * learned.gamma + learned.beta
 
     @property
     def numbers(self) -> Numbers:
@@ -268,7 +286,9 @@ class Twin(nn.Module):
     # -------------------------------------------------------------------------------------- forward
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return de-quantised outputs [N, ...] for raw values [N, *input], computed in the chip's integers."""
+        """Return de-quantised outputs [N, ...] for raw values [N, *input], computed in the chip's
+        integers.
+        """
         updating = self.training and not self.frozen
         with torch.autocast(self.device.type, enabled=False):  # integers do not fit bfloat16
             if updating:
@@ -333,7 +353,9 @@ class Twin(nn.Module):
             values[value.name] = tensor
 
     def operands(self, step: Step, numbers: Numbers, values: dict[str, Any]) -> Inputs[Any]:
-        """Return a step's inputs as its surrogate takes them: carriers, and constants as integers."""
+        """Return a step's inputs as its surrogate takes them: carriers, and constants as
+        integers.
+        """
         found: dict[str, Any] = {}
         for item in fields(step.inputs):
             name = getattr(step.inputs, item.name)
@@ -381,10 +403,13 @@ class Twin(nn.Module):
         real = values[name] * float(scale_of(self.numbers.types[name].encoding)[0])
         return real.permute(0, 3, 1, 2) if real.dim() == 4 else real
 
-    # -------------------------------------------------------------------------------------- batch norm
+    # -------------------------------------------------------------------------------------- batch
+    # norm
 
     def _effective_weight(self, step: Step) -> Tensor:
-        """Return the real weights that are quantised: with gamma / sigma (`pow2`) or gamma's sign (`affine`) in them."""
+        """Return the real weights that are quantised: with gamma / sigma (`pow2`) or gamma's sign
+        (`affine`) in them.
+        """
         assert issubclass(step.op, WeightedOp)
         inputs: Any = step.inputs
         w = self.parameter(inputs.w)
@@ -414,26 +439,42 @@ class Twin(nn.Module):
         return self.net.get_submodule(self.traced.bindings[own.mean].path.rpartition(".")[0])
 
     def folded(self, step: Step, numbers: Numbers) -> norm.Folded:
-        """Return the frozen multiplier, shift and bias of an `affine` batch norm, from its running statistics."""
+        """Return the frozen multiplier, shift and bias of an `affine` batch norm, from its running
+        statistics.
+        """
         q = numbers.around(step)
         return norm.fold(
-            self._learned(step), self._running(step), _sum_step(q), float(scale_of(q.output.encoding)[0])
+            self._learned(step),
+            self._running(step),
+            _sum_step(q),
+            float(scale_of(q.output.encoding)[0]),
         )
 
     def _run_norm(
         self, step: Step, own: Norm, numbers: Numbers, values: dict[str, Tensor], *, moving: bool
     ) -> Tensor:
-        """Run a normalised step in training: exact for the statistics it uses, with batch norm's gradient."""
+        """Run a normalised step in training: exact for the statistics it uses, with batch norm's
+        gradient.
+        """
         assert issubclass(step.op, WeightedOp)
-        q, attrs, inputs = numbers.around(step), numbers.attrs[step.name], self.operands(step, numbers, values)
-        assert isinstance(inputs, WeightedInputs)
+        q, attrs, inputs = (
+            numbers.around(step),
+            numbers.attrs[step.name],
+            self.operands(step, numbers, values),
+        )
+        assert isinstance(inputs, WeightedInputs) and inputs.shift is not None
         types = ft.SumTypes(q.inputs.x, q.output, step.op.channel_axis)
         acc = ft.exact_sums(partial(step.op.combine, step.attrs), inputs, types)
-        module, learned, sizes = self._norm_module(own), self._learned(step), _sum_step(q).to(acc.device)
+        module, learned, sizes = (
+            self._norm_module(own),
+            self._learned(step),
+            _sum_step(q).to(acc.device),
+        )
         count = acc.numel() // acc.shape[-1]
         y_step = float(scale_of(q.output.encoding)[0])
         bounds = (attrs.clamp[0] - q.output.zero, attrs.clamp[1] - q.output.zero)
         if self.scheme is Scheme.POW2:
+            assert inputs.b is not None
             if moving:
                 self._move_running(step, module, acc, sizes, count)
                 return norm.shift_requantize(
@@ -454,25 +495,37 @@ class Twin(nn.Module):
     def _move_running(
         self, step: Step, module: Any, acc: Tensor, sizes: Tensor, count: int
     ) -> None:
-        """Undo gamma / sigma in the sums of folded weights to see the statistics before the norm."""
+        """Undo gamma / sigma in the sums of folded weights to see the statistics before the
+        norm.
+        """
         assert step.norm is not None
         learned, running = self._learned(step), self._running(step)
         slope = learned.gamma.double() / (running.var.double() + learned.eps).sqrt()
         usable = slope.abs() > 1e-4
-        plain = norm.Affine(torch.ones_like(learned.gamma), learned.beta, torch.zeros_like(learned.bias), learned.eps)
+        plain = norm.Affine(
+            torch.ones_like(learned.gamma),
+            learned.beta,
+            torch.zeros_like(learned.bias),
+            learned.eps,
+        )
         found = norm.batch_statistics(acc, plain, sizes)
         safe = torch.where(usable, slope, torch.ones_like(slope))
-        mean = torch.where(usable, found.mean.double() / safe + learned.bias.double(), running.mean.double())
+        mean = torch.where(
+            usable, found.mean.double() / safe + learned.bias.double(), running.mean.double()
+        )
         var = torch.where(usable, found.var.double() / safe.square(), running.var.double())
         norm.update_running(
             module, norm.Statistics(mean.float(), var.float()), count, step.norm.momentum
         )
 
-    # -------------------------------------------------------------------------------------- integers out
+    # --------------------------------------------------------------------------------------
+    # integers out
 
     @torch.no_grad()
     def trace(self, x: Tensor) -> dict[str, AnyArray]:
-        """Return the integer codes of every value, NHWC, keyed by graph value name, for raw values [N, *input]."""
+        """Return the integer codes of every value, NHWC, keyed by graph value name, for raw values
+        [N, *input].
+        """
         return self._codes(self._run_all(x))
 
     def _codes(self, values: dict[str, Tensor]) -> dict[str, AnyArray]:
@@ -483,18 +536,22 @@ class Twin(nn.Module):
         }
 
     def quantize_input(self, x: Tensor) -> AnyArray:
-        """Return raw values [N, *input] as the codes [N, *NHWC] that the chip's input buffer takes."""
+        """Return raw values [N, *input] as the codes [N, *NHWC] that the chip's input buffer
+        takes.
+        """
         (source,) = self.traced.graph.inputs
         kind = self.numbers.types[source.name]
-        codes: AnyArray = quantize_real(self._raw_input(x), kind).cpu().numpy().astype(kind.dtype.numpy)
+        codes: AnyArray = (
+            quantize_real(self._raw_input(x), kind).cpu().numpy().astype(kind.dtype.numpy)
+        )
         return np.ascontiguousarray(codes)
 
     @torch.no_grad()
     def export(self, *, untrained: bool = False) -> Graph:
         """Return the integer graph of the current parameters and frozen ranges.
 
-        Raises `NoRange` for ranges that were never set, unless `untrained`, which takes them as they are (sizes do
-        not depend on them); `BadWeights` for parameters that are not finite.
+        Raises `NoRange` for ranges that were never set, unless `untrained`, which takes them as
+        they are (sizes do not depend on them); `BadWeights` for parameters that are not finite.
         """
         return export_graph(self, untrained=untrained)
 

@@ -1,4 +1,6 @@
-"""What every verb prints: results on stdout (tables, or one JSON object), progress and errors on stderr."""
+"""What every verb prints: results on stdout (tables, or one JSON object), progress and errors on
+stderr.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from rich.text import Text
 
 from isobit.core.errors import BadArgument, IsobitError
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on stdout."
+)
 
 
 def out() -> Console:

@@ -7,7 +7,7 @@ import re
 import click
 
 
-class _Bytes(click.ParamType):
+class _Bytes(click.ParamType[int]):
     name = "bytes"
 
     def convert(

@@ -34,7 +34,9 @@ def require_torch(path: Path) -> None:
 
 
 def read_spec(path: Path) -> Model:
-    """Run SPEC.py and return its module-level `model`. Raises `BadSpec`, or what building the model raised."""
+    """Run SPEC.py and return its module-level `model`. Raises `BadSpec`, or what building the model
+    raised.
+    """
     _require(path)
     require_torch(path)
     from isobit.api.model import Model

@@ -1,7 +1,8 @@
-"""batch_norm: y = gamma * (x - mean) / sqrt(var + eps) + beta, per channel (Ioffe and Szegedy 2015). Float graphs only.
+"""batch_norm: y = gamma * (x - mean) / sqrt(var + eps) + beta, per channel (Ioffe and Szegedy
+2015). Float graphs only.
 
-On the chip it does not exist: it folds into the multipliers and bias (`affine`) or the weights (`pow2`) of the
-convolution or linear layer before it.
+On the chip it does not exist: it folds into the multipliers and bias (`affine`) or the weights
+(`pow2`) of the convolution or linear layer before it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class BatchNormAttrs(Attrs):
-    """`eps` as in the formula; `momentum` is the weight of a new batch in the running statistics."""
+    """`eps` as in the formula; `momentum` is the weight of a new batch in the running
+    statistics.
+    """
 
     eps: float = 1e-5
     momentum: float = 0.1
@@ -40,14 +43,20 @@ class BatchNormInputs(Inputs[T]):
 
 
 class BatchNorm(Op[BatchNormAttrs, BatchNormInputs[Any]], name="batch_norm"):
-    """x, y: real [N,...,C]. No kernel: a batch norm that follows nothing it can fold into is refused."""
+    """x, y: real [N,...,C]. No kernel: a batch norm that follows nothing it can fold into is
+    refused.
+    """
 
     constants = ("gamma", "beta", "mean", "var")
 
     @staticmethod
     def infer(attrs: BatchNormAttrs, types: BatchNormInputs[TensorType]) -> Inferred:
         x = types.x
-        wrong = [k.shape for k in (types.gamma, types.beta, types.mean, types.var) if k.shape != x.shape[-1:]]
+        wrong = [
+            k.shape
+            for k in (types.gamma, types.beta, types.mean, types.var)
+            if k.shape != x.shape[-1:]
+        ]
         if wrong:
             raise_all(
                 [
@@ -79,7 +88,10 @@ class BatchNorm(Op[BatchNormAttrs, BatchNormInputs[Any]], name="batch_norm"):
 def _lower(build: Any, module: Any, x: Any) -> Any:
     if not module.track_running_stats:
         raise build.refuse(
-            "track_running_stats", "True", "False", "The chip needs statistics that do not depend on the batch."
+            "track_running_stats",
+            "True",
+            "False",
+            "The chip needs statistics that do not depend on the batch.",
         )
     if module.momentum is None:
         raise build.refuse("momentum", "a number", "None", "Use e.g. momentum=0.1.")

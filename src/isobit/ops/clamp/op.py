@@ -13,7 +13,8 @@ from isobit.core.errors import BadAttribute, raise_all
 from isobit.core.types import Affine, AnyArray, FloatArray, IntArray, Pow2, TensorType, scale_of
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
-from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Op, Sample, Scheme, is_float
+from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Op, Sample, is_float
+from isobit.ops.schemes import Scheme
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +24,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ClampAttrs(Attrs):
-    """`low`, `high`: real bounds (float graphs, and an annotation afterwards); `clamp`: output codes."""
+    """`low`, `high`: real bounds (float graphs, and an annotation afterwards); `clamp`: output
+    codes.
+    """
 
     low: float = -math.inf
     high: float = math.inf
@@ -87,25 +90,37 @@ class Clamp(Op[ClampAttrs, ClampInputs[Any]], name="clamp"):
         rng = np.random.default_rng(23)
         cases = (
             ("relu", (2, 3, 5, 7), Pow2((5,)), ClampAttrs(0.0, clamp=(0, 127))),
-            ("relu6 with zero point", (3, 33), Affine((0.05,), -9), ClampAttrs(0.0, 6.0, (-9, 111))),
+            (
+                "relu6 with zero point",
+                (3, 33),
+                Affine((0.05,), -9),
+                ClampAttrs(0.0, 6.0, (-9, 111)),
+            ),
             ("hardtanh", (1, 4, 4, 2), Affine((0.02,), 2), ClampAttrs(-1.0, 1.0, (-48, 52))),
             ("one element", (9, 1), Pow2((4,)), ClampAttrs(-7.0, 7.0, clamp=(-112, 112))),
         )
         for label, shape, encoding, attrs in cases:
             x = sampling.kind((1, *shape[1:]), encoding)
             yield Sample(
-                label, attrs, NodeTypes(ClampInputs(x), (x,)), ClampInputs(sampling.codes(rng, shape))
+                label,
+                attrs,
+                NodeTypes(ClampInputs(x), (x,)),
+                ClampInputs(sampling.codes(rng, shape)),
             )
 
 
 def clamp_codes(kind: TensorType, low: float, high: float) -> tuple[int, int]:
-    """Return output codes for real bounds: nearest codes, ties towards +infinity, within the carrier."""
+    """Return output codes for real bounds: nearest codes, ties towards +infinity, within the
+    carrier.
+    """
     scale = float(scale_of(kind.encoding)[0])
 
     def code(bound: float) -> int:
         if math.isinf(bound):
             return kind.dtype.low if bound < 0 else kind.dtype.high
-        return max(kind.dtype.low, min(kind.dtype.high, math.floor(bound / scale + 0.5) + kind.zero))
+        return max(
+            kind.dtype.low, min(kind.dtype.high, math.floor(bound / scale + 0.5) + kind.zero)
+        )
 
     return code(low), code(high)
 

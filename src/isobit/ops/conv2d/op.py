@@ -98,7 +98,7 @@ class Conv2d(WeightedOp[Conv2dAttrs], name="conv2d"):
 
     @staticmethod
     def real(attrs: Conv2dAttrs, inputs: WeightedInputs[FloatArray]) -> FloatArray:
-        result = _sums(attrs, inputs.x, inputs.w, np.matmul)
+        result: FloatArray = _sums(attrs, inputs.x, inputs.w, np.matmul)
         return result if inputs.b is None else result + inputs.b
 
     @staticmethod
@@ -121,7 +121,9 @@ class Conv2d(WeightedOp[Conv2dAttrs], name="conv2d"):
         rng = np.random.default_rng(20)
         for label, x, w, attrs in _CASES:
             for rule in (None, Rounding.HALF_UP, Rounding.TFLITE_DOUBLE):
-                yield _sample(rng, f"{label}/{'shift' if rule is None else rule.value}", x, w, attrs, rule)
+                yield _sample(
+                    rng, f"{label}/{'shift' if rule is None else rule.value}", x, w, attrs, rule
+                )
 
 
 class Conv2dLayer(Layer, name="Conv2d", functions=("torch.conv2d", "torch.nn.functional.conv2d")):
@@ -147,7 +149,7 @@ class Conv2dLayer(Layer, name="Conv2d", functions=("torch.conv2d", "torch.nn.fun
 def _sums(attrs: Conv2dAttrs, x: AnyArray, w: AnyArray, matmul: Any) -> Any:
     """Return [N, OH, OW, O] sums of products of one matrix product per group."""
     windows = attrs.window(w.shape).gather(x, 0)
-    n, oh, ow, kh, kw, c = windows.shape
+    n, oh, ow = windows.shape[:3]
     parts = []
     for group in range(attrs.groups):
         own = windows[..., group * w.shape[3] : (group + 1) * w.shape[3]].reshape(n * oh * ow, -1)
@@ -168,7 +170,12 @@ _CASES: tuple[tuple[str, tuple[int, ...], tuple[int, ...], Conv2dAttrs], ...] = 
     ("10x4 audio", (1, 12, 6, 1), (4, 10, 4, 1), Conv2dAttrs((2, 2), (4, 1, 5, 1))),
     ("dilation", (2, 8, 9, 2), (3, 3, 2, 2), Conv2dAttrs((1, 1), (2, 1, 2, 1), (2, 3))),
     ("two groups", (2, 5, 5, 6), (4, 3, 3, 3), Conv2dAttrs(pad=(1, 1, 1, 1), groups=2)),
-    ("groups, stride 2, odd", (1, 7, 5, 9), (6, 3, 1, 3), Conv2dAttrs((2, 1), (1, 0, 1, 0), groups=3)),
+    (
+        "groups, stride 2, odd",
+        (1, 7, 5, 9),
+        (6, 3, 1, 3),
+        Conv2dAttrs((2, 1), (1, 0, 1, 0), groups=3),
+    ),
     ("pad wider than kernel", (1, 3, 3, 2), (2, 2, 2, 2), Conv2dAttrs((1, 1), (3, 3, 2, 2))),
     ("row", (2, 1, 11, 5), (3, 1, 4, 5), Conv2dAttrs((1, 2), (0, 2, 0, 1))),
     ("deep, 33 channels", (1, 3, 3, 33), (7, 3, 3, 33), Conv2dAttrs(pad=(1, 1, 1, 1))),

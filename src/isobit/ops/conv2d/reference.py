@@ -13,13 +13,19 @@ from isobit.ops.weighted import WeightedInputs, pack_weighted, rule_fields
 
 
 class Reference(Kernel, op="conv2d", function="conv2d_s8"):
-    """Direct convolution, one output pixel and channel at a time; in place where the window allows."""
+    """Direct convolution, one output pixel and channel at a time; in place where the window
+    allows.
+    """
 
     @staticmethod
     def when(attrs: Conv2dAttrs, q: NodeTypes[Any]) -> str:
         dtypes = (q.inputs.x.dtype, q.inputs.w.dtype, q.output.dtype)
         wanted = (DType.S8,) * 3
-        return "" if dtypes == wanted else f"want s8 in, weights and out, got {[d.value for d in dtypes]}"
+        return (
+            ""
+            if dtypes == wanted
+            else f"want s8 in, weights and out, got {[d.value for d in dtypes]}"
+        )
 
     @staticmethod
     def geometry(attrs: Conv2dAttrs, q: NodeTypes[Any]) -> Mapping[str, int]:

@@ -35,7 +35,9 @@ class LinearAttrs(Attrs):
 
 
 class Linear(WeightedOp[LinearAttrs], name="linear"):
-    """x: s8 [N,I]; w: s8 [O,I]; b: s32 [O]; y: s8 [N,O]. Source: docs/numerics.md; TFLite `FULLY_CONNECTED`."""
+    """x: s8 [N,I]; w: s8 [O,I]; b: s32 [O]; y: s8 [N,O]. Source: docs/numerics.md; TFLite
+    `FULLY_CONNECTED`.
+    """
 
     @staticmethod
     def infer(attrs: LinearAttrs, types: WeightedInputs[TensorType]) -> Inferred:

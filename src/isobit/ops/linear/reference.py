@@ -19,7 +19,11 @@ class Reference(Kernel, op="linear", function="linear_s8"):
     def when(attrs: LinearAttrs, q: NodeTypes[Any]) -> str:
         dtypes = (q.inputs.x.dtype, q.inputs.w.dtype, q.output.dtype)
         wanted = (DType.S8,) * 3
-        return "" if dtypes == wanted else f"want s8 in, weights and out, got {[d.value for d in dtypes]}"
+        return (
+            ""
+            if dtypes == wanted
+            else f"want s8 in, weights and out, got {[d.value for d in dtypes]}"
+        )
 
     @staticmethod
     def geometry(attrs: LinearAttrs, q: NodeTypes[Any]) -> Mapping[str, int]:

@@ -42,7 +42,9 @@ class MaxPool2dInputs(Inputs[T]):
 
 
 class MaxPool2d(Op[MaxPool2dAttrs, MaxPool2dInputs[Any]], name="max_pool2d"):
-    """x, y: s8 [N,H,W,C], the same encoding. Commutes with requantisation. Source: TFLite `MAX_POOL_2D`."""
+    """x, y: s8 [N,H,W,C], the same encoding. Commutes with requantisation. Source: TFLite
+    `MAX_POOL_2D`.
+    """
 
     @staticmethod
     def infer(attrs: MaxPool2dAttrs, types: MaxPool2dInputs[TensorType]) -> Inferred:
@@ -83,7 +85,11 @@ class MaxPool2d(Op[MaxPool2dAttrs, MaxPool2dInputs[Any]], name="max_pool2d"):
 
         x = inputs.x.permute(0, 3, 1, 2)
         top, left, bottom, right = attrs.pad
-        if (top, left) == (bottom, right) and 2 * top <= attrs.kernel[0] and 2 * left <= attrs.kernel[1]:
+        if (
+            (top, left) == (bottom, right)
+            and 2 * top <= attrs.kernel[0]
+            and 2 * left <= attrs.kernel[1]
+        ):
             y = max_pool2d(x, attrs.kernel, attrs.stride, (top, left))
         else:
             x = pad(x, (left, right, top, bottom), value=float("-inf"))
@@ -119,7 +125,9 @@ class MaxPool2dLayer(Layer, name="MaxPool2d", functions=("torch.nn.functional.ma
     @staticmethod
     def lower(build: Any, module: Any, x: Any) -> Any:
         if pair(module.dilation) != (1, 1):
-            raise build.refuse("dilation of a max pool", "1", str(module.dilation), "Use dilation=1.")
+            raise build.refuse(
+                "dilation of a max pool", "1", str(module.dilation), "Use dilation=1."
+            )
         kernel = pair(module.kernel_size)
         stride = pair(kernel if module.stride is None else module.stride)
         window = Window(kernel=kernel, stride=stride, pad=symmetric(pair(module.padding)))

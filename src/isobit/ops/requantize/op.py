@@ -30,15 +30,12 @@ from isobit.ops import sampling
 from isobit.ops.base import Cost, EncodingRule, Inferred, NodeTypes, Op, Packed, Sample
 from isobit.ops.clamps import clamp_problems
 from isobit.ops.schemes import Scheme
-from isobit.ops.weighted import multipliers, overflow_problems
+from isobit.ops.weighted import SATURATING, multipliers, overflow_problems
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
-
-SATURATING = 512.0
-"""From 255 on a multiplier takes every nonzero integer to an end of int8; more changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +93,7 @@ class Requantize(Op[RequantizeAttrs, RequantizeInputs[Any]], name="requantize"):
     ) -> Tensor:
         low, high = (c - q.output.zero for c in attrs.clamp)
         fresh = inputs.x.clone()
-        return rescale_carriers(
-            fresh, inputs.mult, inputs.shift, attrs.round, (low, high), q.soft
-        )
+        return rescale_carriers(fresh, inputs.mult, inputs.shift, attrs.round, (low, high), q.soft)
 
     @staticmethod
     def estimate(
@@ -180,7 +175,7 @@ def right_shift(where: str, shift: int) -> dict[str, AnyArray]:
 
 def multiplier(real: AnyArray) -> dict[str, AnyArray]:
     """Return `mult` and `shift` (int32) nearest to a positive real, shape [1]."""
-    return multipliers(np.minimum(real, SATURATING))
+    return multipliers(real)
 
 
 def rescale(

@@ -36,7 +36,9 @@ class ReshapeInputs(Inputs[T]):
 
 
 class Reshape(Op[ReshapeAttrs, ReshapeInputs[Any]], name="reshape"):
-    """x: [N,...]; y: [N,*shape], the same encoding. Costs nothing: the planner gives both one buffer."""
+    """x: [N,...]; y: [N,*shape], the same encoding. Costs nothing: the planner gives both one
+    buffer.
+    """
 
     elementwise = True
     view = True
@@ -55,7 +57,9 @@ class Reshape(Op[ReshapeAttrs, ReshapeInputs[Any]], name="reshape"):
         return Inferred((x.shape[0], *attrs.shape), x.dtype, x.encoding)
 
     @staticmethod
-    def integer(attrs: ReshapeAttrs, q: NodeTypes[Any], inputs: ReshapeInputs[IntArray]) -> IntArray:
+    def integer(
+        attrs: ReshapeAttrs, q: NodeTypes[Any], inputs: ReshapeInputs[IntArray]
+    ) -> IntArray:
         return inputs.x.reshape(-1, *attrs.shape)
 
     @staticmethod
@@ -84,7 +88,9 @@ class Reshape(Op[ReshapeAttrs, ReshapeInputs[Any]], name="reshape"):
 
 
 class FlattenLayer(Layer, name="Flatten", functions=("torch.flatten", "Tensor.flatten")):
-    """`isobit.nn.Flatten`, in torch's feature order: the builder permutes the weights that read it."""
+    """`isobit.nn.Flatten`, in torch's feature order: the builder permutes the weights that read
+    it.
+    """
 
     @staticmethod
     def lower(build: Any, module: Any, x: Any) -> Any:
@@ -95,5 +101,7 @@ class FlattenLayer(Layer, name="Flatten", functions=("torch.flatten", "Tensor.fl
                 f"start_dim={module.start_dim}, end_dim={module.end_dim}",
                 "Flatten everything after the batch.",
             )
-        flat = build.node("reshape", ReshapeInputs(x.name), ReshapeAttrs((math.prod(x.type.shape[1:]),)))
+        flat = build.node(
+            "reshape", ReshapeInputs(x.name), ReshapeAttrs((math.prod(x.type.shape[1:]),))
+        )
         return build.flattened(flat, x)

@@ -1,7 +1,8 @@
-"""standardize: y = clamp(Zy + half_up((x - mean[c]) * 2^left, right)); pixels to int8, independent of the input.
+"""standardize: y = clamp(Zy + half_up((x - mean[c]) * 2^left, right)); pixels to int8, independent
+of the input.
 
-Source: KANJI's Table 3 ("batch-norm-like"): an integer mean and a power-of-two scale, so that the chip subtracts
-and shifts.
+Source: KANJI's Table 3 ("batch-norm-like"): an integer mean and a power-of-two scale, so that the
+chip subtracts and shifts.
 """
 
 from __future__ import annotations
@@ -165,7 +166,13 @@ class Standardize(Op[StandardizeAttrs, StandardizeInputs[Any]], name="standardiz
     def samples() -> Iterator[Sample[Any]]:
         rng = np.random.default_rng(25)
         cases = (
-            ("pow2, shift right", (2, 5, 4, 3), Pow2((6,)), (120, 110, 131), StandardizeAttrs(0, 1)),
+            (
+                "pow2, shift right",
+                (2, 5, 4, 3),
+                Pow2((6,)),
+                (120, 110, 131),
+                StandardizeAttrs(0, 1),
+            ),
             ("affine, lossless", (2, 4, 4, 1), Affine((1.0,), -95), (33,), StandardizeAttrs()),
             ("left", (3, 2, 2, 2), Pow2((3,)), (90,), StandardizeAttrs(2, 1)),
             ("vector, wide shift", (4, 9), Affine((4.0,), 5), (128,), StandardizeAttrs(0, 2)),

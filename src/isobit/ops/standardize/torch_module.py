@@ -11,8 +11,9 @@ from torch import Tensor
 class Standardize(torch.nn.Module):
     """Subtract a per-channel integer mean and divide by a power of two near the standard deviation.
 
-    x: [N,C,...] raw values (pixels 0..255). Both numbers come from the first `batches` batches seen in training, or
-    from `adapt`; afterwards they are constants, so the chip only subtracts and shifts.
+    x: [N,C,...] raw values (pixels 0..255). Both numbers come from the first `batches` batches seen
+    in training, or from `adapt`; afterwards they are constants, so the chip only subtracts and
+    shifts.
     """
 
     mean: Tensor
@@ -41,11 +42,15 @@ class Standardize(torch.nn.Module):
 
     @torch.no_grad()
     def observe(self, x: Tensor) -> None:
-        """Take one batch, channels last, into the moments; after `batches` of them nothing changes any more."""
+        """Take one batch, channels last, into the moments; after `batches` of them nothing changes
+        any more.
+        """
         if int(self.observed) >= self.batches:
             return
         flat = x.reshape(-1, x.shape[-1]).to(torch.float64)
-        found = torch.stack([torch.full_like(flat[0], len(flat)), flat.sum(0), flat.square().sum(0)])
+        found = torch.stack(
+            [torch.full_like(flat[0], len(flat)), flat.sum(0), flat.square().sum(0)]
+        )
         self.moments = self.moments + found
         self.observed += 1
 

@@ -1,4 +1,6 @@
-"""Train with a loop of your own: an `isobit.Model` is a `torch.nn.Module`. `python train.py [EPOCHS]`."""
+"""Train with a loop of your own: an `isobit.Model` is a `torch.nn.Module`. `python train.py
+[EPOCHS]`.
+"""
 
 import sys
 
@@ -36,6 +38,8 @@ for epoch in range(epochs):
     model.eval()
     with torch.no_grad():
         right = model(torch.from_numpy(test.nchw())).argmax(1) == torch.from_numpy(test.labels)
-    print(f"epoch {epoch + 1}: {right.double().mean():.2%} on the test images, in the chip's integers")
+    print(
+        f"epoch {epoch + 1}: {right.double().mean():.2%} on the test images, in the chip's integers"
+    )
 
 model.save("m.isobit")
