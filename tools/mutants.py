@@ -1,15 +1,15 @@
-"""Plant faults in the C, in what generates it and in the planner, and count those the battery sees.
+"""Plant faults in the C, in what generates it and in the planner; count those the battery sees.
 
-    python tools/mutants.py                    the sample: at most 48 faults a file, about 15
-    minutes on two cores python tools/mutants.py --only conv2d      files whose path contains a text
-    python tools/mutants.py --all              every fault python tools/mutants.py --list
-    what would be planted
+    python tools/mutants.py                  the sample: at most 48 faults a file
+    python tools/mutants.py --only conv2d    files whose path contains a text
+    python tools/mutants.py --all            every fault
+    python tools/mutants.py --list           what would be planted
 
 A fault is killed when a targeted part of the battery fails, crashes or runs out of time
 (`mutation/checks.py`); one that does not compile is not counted. Every survivor must be in
 `tools/mutants_equivalent.toml` with the reason why no test can see it. Exit code 1: a survivor is
-not listed there, or fewer than 95 % of the others are killed. Results so far are kept in
-`build/mutants.jsonl`, so that an interrupted run continues.
+not listed there, one that is listed was killed, or fewer than 95 % of the others are killed.
+Results so far are kept in `build/mutants.jsonl`, so that an interrupted run continues.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def main() -> int:
     if arguments.list:
         for fault in chosen:
             print(
-                f"{fault.key} {fault.file}:{fault.line} {fault.kind}: {fault.before} => {fault.after}"
+                f"{fault.key} {fault.file}:{fault.line} {fault.kind}: "
+                f"{fault.before} => {fault.after}"
             )
         print(f"{len(chosen)} faults")
         return 0
@@ -122,7 +123,8 @@ def _run(chosen: list[Fault], known: dict[tuple[str, str], Verdict]) -> dict[str
             journal.flush()
             progress.update(task, advance=1, description=fault.file.removeprefix("src/isobit/"))
             if verdict.status == SURVIVED:
-                text = f"survived {fault.key} {fault.file}:{fault.line}: {fault.before} => {fault.after}"
+                text = f"survived {fault.key} {fault.file}:{fault.line}: "
+                text += f"{fault.before} => {fault.after}"
                 progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
         _run_c([f for f in waiting if not f.file.endswith(".py")], done)
@@ -154,10 +156,15 @@ def _run_python(waiting: list[Fault], done: Callable[[Fault, Verdict], None]) ->
 
 def _state(file: str) -> str:
     """What a verdict depends on: the file, its operator and the tests."""
-    own = checks.ROOT / file
-    folders = [checks.ROOT / "tests" / "contract", checks.ROOT / "tests" / "property"]
-    parts = sorted(p for folder in folders for p in folder.glob("*.*") if p.is_file())
-    parts += sorted(p for p in own.parent.glob("*.*") if p.is_file()) if "/ops/" in file else [own]
+    own, tests = checks.ROOT / file, checks.ROOT / "tests"
+    kernel = "/ops/" in file and own.parent.name != "ops"
+    folders = (
+        [tests / "contract"]
+        if kernel and own.suffix == ".c"
+        else [tests / "contract", tests / "property"]
+    )
+    folders += [own.parent] if kernel else []
+    parts = [own, *sorted(p for folder in folders for p in folder.glob("*.*") if p.is_file())]
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part.read_bytes())
@@ -238,7 +245,7 @@ def _say(report: dict[str, object]) -> int:
     share = float(str(report["killed_share_of_distinguishable"]))
     console.print(
         f"{report['faults']} faults: {report['killed']} killed, {report['survived']} survived "
-        f"({report['equivalent']} of them listed as equivalent), {report['invalid']} did not compile"
+        f"({report['equivalent']} listed as equivalent), {report['invalid']} did not compile"
     )
     console.print(f"killed: {share:.1%} of those a test can tell apart, {report['seconds']} s")
     unexplained, contradicted = report["unexplained"], report["listed_but_killed"]

@@ -64,10 +64,6 @@ def test_version(run: Run) -> None:
     assert run("--version").out == f"isobit, version {isobit.__version__}\n"
 
 
-# ------------------------------------------------------------------------------------------------
-# what they do
-
-
 @pytest.mark.parametrize("name", [None, "cortex-m4", "host"])
 def test_targets(run: Run, name: str | None) -> None:
     arguments = ["targets", *([name] if name else [])]
@@ -270,10 +266,6 @@ def test_explain_gives_the_reason_of_every_other_kernel(run: Run, model: Path) -
     run("explain", model, "nothing", "--json").error("E104")
 
 
-# ------------------------------------------------------------------------------------------------
-# new
-
-
 @pytest.mark.parametrize("template", ["cnn", "own_loop"])
 def test_new_writes_a_project(run: Run, tmp_path: Path, template: str) -> None:
     folder = tmp_path / "a" / "project"
@@ -302,10 +294,6 @@ def test_new_own_loop_trains(run: Run, tmp_path: Path) -> None:
     assert done.out.startswith("epoch 1: ")
     shown = run("show", tmp_path / "p" / "m.isobit")
     assert shown.code == 0 and "conv2d" in shown.out
-
-
-# ------------------------------------------------------------------------------------------------
-# processes
 
 
 def isobit_process(folder: Path, *arguments: str) -> Outcome:

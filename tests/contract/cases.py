@@ -102,10 +102,6 @@ def pairs(types: Any, inputs: Any) -> Iterator[tuple[TensorType, np.ndarray]]:
     return zip(operands(types), operands(inputs), strict=True)
 
 
-# ------------------------------------------------------------------------------------------ for the
-# oracles
-
-
 def oracle_arguments(sample: Sample[Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, int]]:
     """Inputs, attributes and zero points in the plain form that `tests/oracles` takes."""
 
@@ -132,10 +128,6 @@ def oracle_arguments(sample: Sample[Any]) -> tuple[dict[str, Any], dict[str, Any
         value = getattr(sample.attrs, item.name)
         attrs[item.name] = value.value if isinstance(value, Enum) else value
     return inputs, attrs, zeros
-
-
-# ------------------------------------------------------------------------------------------
-# variations
 
 
 def varied(op: type[Op[Any, Any]], sample: Sample[Any], rng: np.random.Generator) -> Sample[Any]:

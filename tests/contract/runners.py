@@ -128,9 +128,6 @@ def _ask_child(message: bytes) -> tuple[dict[str, wire.Json], dict[str, bytes]]:
     return wire.unpack(done.stdout)
 
 
-# ------------------------------------------------------------------------------------------ images
-
-
 @dataclass(frozen=True, slots=True)
 class _Image:
     """A call as `runner.c` reads it."""

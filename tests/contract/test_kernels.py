@@ -136,9 +136,6 @@ def test_every_sample_has_a_kernel(op: str) -> None:
         assert not missing, f"{name}: no kernel for {missing}"
 
 
-# ------------------------------------------------------------------------------------------ shared
-
-
 def _apart(op: str, target: Target) -> Iterator[calls.Call]:
     for legal in programs.instances(op, target.features)[1]:
         yield from calls.apart(load_ops().op(op), legal.kernel, legal.sample, legal.entry)

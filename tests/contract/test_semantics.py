@@ -151,9 +151,6 @@ def test_multipliers_are_what_they_say(op: str) -> None:
         assert off.max() <= (0.75 if tflite else 0.5), f"{sample.label}: {off.max()}"
 
 
-# ------------------------------------------------------------------------------------------ text
-
-
 def test_text(op: str) -> None:
     registry = load_ops()
     for sample in cases.samples(op):
@@ -202,9 +199,6 @@ def one_node(op: type[Op[Any, Any]], sample: Sample[Any]) -> Graph:
         nodes=(node,),
         outputs=tuple(v.name for v in outputs),
     )
-
-
-# ------------------------------------------------------------------------------------------ claims
 
 
 def test_shape_rule(op: str) -> None:

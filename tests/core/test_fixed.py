@@ -23,8 +23,6 @@ from oracles import rounding as oracle
 INT32 = st.integers(-(2**31), 2**31 - 1)
 RUNTIME = Path(str(package_files("isobit.codegen"))) / "runtime"
 
-# ------------------------------------------------------------------------------------------ NumPy
-
 
 @given(INT32, st.integers(0, 2**31 - 1), st.integers(0, 62))
 @example(-(2**31), 2**31 - 1, 62)
@@ -113,8 +111,6 @@ def test_round_half_away_is_symmetric() -> None:
     values = [-2.5, -1.5, -0.5, -0.49, 0.0, 0.49, 0.5, 1.5, 2.5]
     assert [fixed.round_half_away(v) for v in values] == [-3, -2, -1, 0, 0, 0, 1, 2, 3]
 
-
-# ------------------------------------------------------------------------------------------ C
 
 PROGRAM = """
 #include "isobit_rt.h"
@@ -218,9 +214,6 @@ def test_c_half_up_holds_the_largest_product(tmp_path: Path) -> None:
     assert list(struct.unpack(f"<{len(cases)}i", done.stdout)) == [
         oracle.half_up(acc, mult, shift) for _, acc, mult, shift in cases
     ]
-
-
-# ------------------------------------------------------------------------------------------ torch
 
 
 def thresholds(mult: int, shift: int, rounding: Rounding) -> np.ndarray:

@@ -88,10 +88,6 @@ def test_print_type_of_a_scalar() -> None:
     assert print_type(TensorType((), DType.S32, Raw())) == "s32[] raw"
 
 
-# ------------------------------------------------------------------------------------------
-# refusals
-
-
 def parse(text: str) -> Graph:
     return parse_graph(text, tensors(graphs.rich()), SIGNATURE)
 

@@ -73,9 +73,6 @@ def stems(network: Network) -> dict[str, set[str]]:
     return {op: found[op] for op in STEMS}
 
 
-# ------------------------------------------------------------------------------------------ bits
-
-
 @pytest.mark.parametrize("compiler", ["zig", "gcc"])
 @pytest.mark.parametrize("scheme", Scheme)
 @pytest.mark.parametrize("core", DSP)
@@ -168,9 +165,6 @@ def test_plain_c_twin_has_no_undefined_behaviour(op: str, tmp_path: Path) -> Non
     assert runners.run_host(program, listed).problems == ()
 
 
-# ------------------------------------------------------------------------------------------ choice
-
-
 @pytest.mark.parametrize("core", PLAIN)
 def test_planner_never_takes_them_without_the_extension(core: str) -> None:
     for scheme in Scheme:
@@ -201,9 +195,6 @@ def test_planner_leaves_tiny_layers_to_the_reference() -> None:
     assert kernels == ["reference", "im2col_dsp"]
 
 
-# ------------------------------------------------------------------------------------------ guard
-
-
 @pytest.mark.parametrize(
     ("core", "flags"),
     [
@@ -219,9 +210,6 @@ def test_a_core_without_the_extension_stops_at_the_guard(core: str, flags: tuple
     with pytest.raises(CompileFailed) as caught:
         build(elsewhere, files=project_files(network))
     assert "dsp was made for cortex-m4, which has dsp; set -mcpu accordingly" in str(caught.value)
-
-
-# ------------------------------------------------------------------------------------------ shared
 
 
 def need_emulator(compiler: str) -> None:

@@ -31,9 +31,6 @@ from . import networks
 
 M4 = targets.load("cortex-m4")
 
-# ------------------------------------------------------------------------------------------
-# placement
-
 
 @dataclass(frozen=True)
 class Problem:
@@ -117,9 +114,6 @@ def test_the_checker_of_this_test_sees_conflicts() -> None:
     assert conflicts({"x": x, "y": y}, (Sharing("x", "y", 0),))
     assert not conflicts({"x": replace(x, offset=9), "y": y}, (Sharing("x", "y", 4),))
     assert conflicts({"x": replace(x, offset=9), "y": y}, (Sharing("x", "y", 5),))
-
-
-# ------------------------------------------------------------------------------------------ plans
 
 
 @pytest.mark.parametrize("part", range(4))

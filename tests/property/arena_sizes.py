@@ -4,6 +4,7 @@ wrong.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from functools import cache
 from pathlib import Path
@@ -24,8 +25,6 @@ def recorded() -> dict[str, list[int | str]]:
 
 def digest(plan: Plan) -> str:
     """What identifies a drawn graph."""
-    import hashlib
-
     return hashlib.sha256(print_graph(plan.graph).encode()).hexdigest()[:12]
 
 

@@ -63,8 +63,6 @@ class Draft:
     rules: list[str]
     saturation: list[float]
 
-    # ------------------------------------------------------------------------------------- drawing
-
     def integer(self, low: int, high: int) -> int:
         """Uniform in `[low, high]`."""
         return int(self.rng.integers(low, high + 1))
@@ -124,8 +122,6 @@ class Draft:
         if style < 0.85:
             return (getattr(y, "zero", 0), 127)
         return (self.integer(-120, -60), self.integer(60, 120))
-
-    # ------------------------------------------------------------------------------------ building
 
     def kind(self, name: str) -> TensorType:
         return self.values[name] if name in self.values else self.consts[name].type
@@ -255,9 +251,6 @@ def kernel_legal(op: str, attrs: Any, q: NodeTypes[Any]) -> bool:
     """Whether the portable kernel takes this node; views need none."""
     registry = load_ops()
     return registry.op(op).view or not registry.kernels[op][0].when(attrs, q)
-
-
-# ------------------------------------------------------------------------------------ whole graphs
 
 
 @lru_cache(maxsize=1024)

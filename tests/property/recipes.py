@@ -39,9 +39,6 @@ from .graphs import Draft, Refused
 Pads = tuple[int, int, int, int]
 
 
-# -------------------------------------------------------------------------------- sums of products
-
-
 def conv2d(d: Draft) -> None:
     x = d.codes8(4)
     channels = d.values[x].shape[3]
@@ -79,9 +76,6 @@ def bias(d: Draft, w: str, axis: int) -> str | None:
     terms = math.prod(shape) / shape[axis]
     size = int(3000 * math.sqrt(terms)) + 1
     return d.const(d.rng.integers(-size, size + 1, size=shape[axis]))
-
-
-# ----------------------------------------------------------------------------------------- windows
 
 
 def max_pool2d(d: Draft) -> None:
@@ -129,9 +123,6 @@ def pads(d: Draft, most: int) -> Pads:
     return (d.integer(0, most), d.integer(0, most), d.integer(0, most), d.integer(0, most))
 
 
-# ------------------------------------------------------------------------------------ two operands
-
-
 def add(d: Draft) -> None:
     a, b = pair(d)
     spread = [max(float(np.quantile(np.abs(centred(d, v)), 0.97)), 1.0) for v in (a, b)]
@@ -169,9 +160,6 @@ def pair(d: Draft) -> tuple[str, str]:
 
 def centred(d: Draft, name: str) -> np.ndarray:
     return d.codes[name].astype(np.int64) - d.values[name].zero
-
-
-# ------------------------------------------------------------------------------------- one operand
 
 
 def requantize(d: Draft) -> None:
@@ -248,9 +236,6 @@ def dequantize(d: Draft) -> None:
     _, numbers = load_ops().op("dequantize").derive(DequantizeAttrs(), q, d.scheme, None)
     table = d.const(numbers["table"], DType.F32, Real())
     d.emit("dequantize", DequantizeInputs(x, table=table), DequantizeAttrs())
-
-
-# ------------------------------------------------------------------------------------------ moving
 
 
 def concat(d: Draft) -> None:

@@ -26,7 +26,7 @@ from isobit.plan.plan import make_plan
 from isobit.run.golden import run_golden
 from oracles.graph import evaluate
 
-from . import programs
+from . import arena_sizes, programs
 from .graphs import Drawn, draw
 from .recipes import RECIPES
 
@@ -211,7 +211,13 @@ def test_plans_are_verified(scale: str) -> None:
             assert plan.arena_bytes == max(b.end for b in everything)
 
 
-# ------------------------------------------------------------------------------------------ C
+def test_arenas_are_no_larger_than_recorded() -> None:
+    """The planner is deterministic, so a larger arena is a change of the planner or of a kernel."""
+    host = targets.load("host")
+    plans = [(seed, make_plan(draw(seed).graph, host)) for seed in arena_sizes.SEEDS]
+    worse = [said for plan in plans if (said := arena_sizes.larger_than_recorded(*plan))]
+    assert not worse, "\n".join(worse)
+
 
 VARIANTS = {
     "gcc-O0": ("gcc", "-O0", ()),

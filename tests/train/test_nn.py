@@ -87,10 +87,6 @@ def test_location_reaches_the_graph() -> None:
     ] * 2
 
 
-# ------------------------------------------------------------------------------------------------
-# refusals
-
-
 class WithFunction(torch.nn.Module):
     def __init__(self, function: object) -> None:
         super().__init__()

@@ -152,10 +152,6 @@ def test_a_plain_loop_learns() -> None:
     assert losses[-1] < losses[0] / 2
 
 
-# ------------------------------------------------------------------------------------------------
-# processes
-
-
 def _train_on_rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(

@@ -1,3 +1,1 @@
-"""Planted faults: how they are made (`faults`) and how the battery is asked about one
-(`checks`).
-"""
+"""Planted faults: how they are made (`faults`) and how the battery sees them (`checks`)."""

@@ -234,7 +234,7 @@ def write_bundle(
             what="graph",
             want="integers",
             got="a float graph",
-            fix="Run `isobit calibrate` first: a float network has no integers to deploy.",
+            fix="Deploy a Model: a float network has no integers.",
         )
     if name:
         graph = replace(graph, name=name)

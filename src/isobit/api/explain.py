@@ -10,6 +10,7 @@ from isobit.api.bundle import Absorbed
 from isobit.core.errors import UnknownName
 from isobit.ir.graph import Graph
 from isobit.ops.base import Kernel, load_ops
+from isobit.ops.check import check
 from isobit.plan.plan import NodePlan, Optimize, make_plan
 from isobit.targets import Target
 from isobit.train.steps import group
@@ -37,6 +38,7 @@ class Story:
 
 def absorbed_values(floats: Graph) -> dict[str, list[str]]:
     """Return what the integer nodes of a float graph absorb: batch norms and activations."""
+    check(floats)
     steps, _ = group(floats, load_ops())
     ops = {value.name: node.op for node in floats.nodes for value in node.outputs}
     return {s.name: [f"{name} ({ops[name]})" for name in s.absorbed] for s in steps if s.absorbed}

@@ -45,6 +45,8 @@ def command(
     if array is not None and samples is not None:
         raise click.UsageError("--input and --samples exclude each other.")
     names = [name.strip() for name in cores.split(",")] if cores is not None else []
+    if cores is not None and not all(names):
+        raise click.UsageError(f"--on {cores!r}: an empty name between the commas.")
     for name in names:
         targets.load(name)
     bundle = read_bundle(folder)

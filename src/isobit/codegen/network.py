@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from isobit.core.dtypes import of_numpy
+from isobit.core.errors import BadArgument
 from isobit.core.types import Affine, AnyArray, TensorType, scale_of
 from isobit.ir.graph import operands
 from isobit.ir.text import print_node
@@ -68,6 +69,14 @@ def c_name(name: str) -> str:
 
 def generate(plan: Plan, content_hash: str) -> Network:
     """Write the network's C. Equal plans and constants give equal bytes."""
+    if c_name(plan.graph.name).startswith("isobit"):
+        raise BadArgument(
+            where=f"network {plan.graph.name!r}",
+            what="name",
+            want="one that does not start with isobit",
+            got=plan.graph.name,
+            fix="Files and symbols of that name are the run time's.",
+        )
     prefix = f"isobit_{c_name(plan.graph.name)}"
     constants, instances, calls = _collect(plan)
     network = Network(plan, prefix, constants, instances, calls, {})
@@ -76,10 +85,6 @@ def generate(plan: Plan, content_hash: str) -> Network:
     network.files[f"{stem}_data.h"] = _data(network)
     network.files[f"{stem}.c"] = _source(network, stem)
     return network
-
-
-# ------------------------------------------------------------------------------------------------
-# collecting
 
 
 def _collect(
@@ -158,10 +163,6 @@ def _c_type(packed: Packed) -> str:
     return packed.struct or of_numpy(packed.data.dtype).c_name
 
 
-# ------------------------------------------------------------------------------------------------
-# header
-
-
 def _header(network: Network, content_hash: str) -> str:
     graph, prefix = network.plan.graph, network.prefix
     upper = prefix.upper()
@@ -222,10 +223,6 @@ def _tensor_macros(stem: str, kind: TensorType) -> Iterator[str]:
     yield ""
 
 
-# ------------------------------------------------------------------------------------------------
-# data
-
-
 def _data(network: Network) -> str:
     blocks = [
         f"/* Constants of {network.plan.graph.name}, by layer. Made by isobit. Do not edit. */"
@@ -266,10 +263,6 @@ def _literal(value: int | float) -> str:
     if isinstance(value, float):
         return f"{value.hex()}f"
     return "INT32_MIN" if value == -(2**31) else str(value)
-
-
-# ------------------------------------------------------------------------------------------------
-# source
 
 
 def _source(network: Network, stem: str) -> str:

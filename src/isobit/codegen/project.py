@@ -54,8 +54,8 @@ def harness_header(network: Network) -> str:
     return "\n".join(
         [
             "/* What board/main.c runs. Made by isobit. */",
-            "#ifndef ISOBIT_HARNESS_H",
-            "#define ISOBIT_HARNESS_H",
+            "#ifndef ISOBIT_HARNESS_INCLUDED",
+            "#define ISOBIT_HARNESS_INCLUDED",
             "",
             f'#include "{stem}.h"',
             "",

@@ -76,7 +76,7 @@ def read_store(path: Path, signatures: Signatures) -> Stored:
             what="model file",
             want="an existing .isobit file",
             got="a folder" if path.is_dir() else "nothing",
-            fix="Check the path; `isobit train --out M.isobit` or `isobit import` write one.",
+            fix="Check the path; `isobit train --out M.isobit` writes one.",
         )
     return parse_store(path.read_bytes(), str(path), signatures)
 

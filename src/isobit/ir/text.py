@@ -51,10 +51,6 @@ class Signature:
 Signatures = Callable[[str], Signature]
 
 
-# ----------------------------------------------------------------------------------------------
-# printing
-
-
 def print_graph(graph: Graph) -> str:
     """Return the text form, one line per value, ending in a newline."""
     lines = [
@@ -153,10 +149,6 @@ def scale_tensors(graph: Graph) -> dict[str, AnyArray]:
             case Pow2(frac=frac, axis=int()):
                 found[f"{const.name}.frac"] = np.asarray(frac, dtype=np.int64)
     return found
-
-
-# ----------------------------------------------------------------------------------------------
-# parsing
 
 
 def parse_graph(text: str, tensors: Mapping[str, AnyArray], signatures: Signatures) -> Graph:

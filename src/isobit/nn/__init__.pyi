@@ -1,14 +1,17 @@
 """Layers to compose networks from. Written by tools/write_nn_stub.py."""
 
-from torch.nn import ELU as ELU
-from torch.nn import GELU as GELU
+# ruff: noqa: I001, RUF022
+
+from isobit.ops.standardize.torch_module import Standardize as Standardize
 from torch.nn import AdaptiveAvgPool2d as AdaptiveAvgPool2d
 from torch.nn import AvgPool2d as AvgPool2d
 from torch.nn import BatchNorm1d as BatchNorm1d
 from torch.nn import BatchNorm2d as BatchNorm2d
 from torch.nn import ConstantPad2d as ConstantPad2d
 from torch.nn import Conv2d as Conv2d
+from torch.nn import ELU as ELU
 from torch.nn import Flatten as Flatten
+from torch.nn import GELU as GELU
 from torch.nn import Hardsigmoid as Hardsigmoid
 from torch.nn import Hardswish as Hardswish
 from torch.nn import Hardtanh as Hardtanh
@@ -21,25 +24,23 @@ from torch.nn import ModuleList as ModuleList
 from torch.nn import ReLU as ReLU
 from torch.nn import ReLU6 as ReLU6
 from torch.nn import Sequential as Sequential
-from torch.nn import Sigmoid as Sigmoid
 from torch.nn import SiLU as SiLU
+from torch.nn import Sigmoid as Sigmoid
 from torch.nn import Softmax as Softmax
 from torch.nn import Softplus as Softplus
 from torch.nn import Tanh as Tanh
 from torch.nn import ZeroPad2d as ZeroPad2d
 
-from isobit.ops.standardize.torch_module import Standardize as Standardize
-
 __all__ = [
-    "ELU",
-    "GELU",
     "AdaptiveAvgPool2d",
     "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
     "ConstantPad2d",
     "Conv2d",
+    "ELU",
     "Flatten",
+    "GELU",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",

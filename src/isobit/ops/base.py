@@ -36,10 +36,6 @@ A = TypeVar("A", bound=Attrs)
 I = TypeVar("I", bound=Inputs[Any])  # the letter of the architecture page
 
 
-# ------------------------------------------------------------------------------------------------
-# data
-
-
 @dataclass(frozen=True, slots=True)
 class NodeTypes(Generic[I]):
     """The types around one node: `inputs` has the operator's fields, filled with `TensorType`."""
@@ -106,10 +102,6 @@ class EncodingRule(Enum):
     """Equal to the first activation input's: the operator only moves, selects or averages codes."""
     FIXED = "fixed"
     """From the operator itself, whatever the data (`fixed_encoding`)."""
-
-
-# ------------------------------------------------------------------------------------------------
-# operator
 
 
 class Op(Generic[A, I]):
@@ -297,10 +289,6 @@ class Layer:
         return cls.lower(build, cls.module_class()(*args[1:], **settings), args[0])
 
 
-# ------------------------------------------------------------------------------------------------
-# kernel
-
-
 @dataclass(frozen=True, slots=True)
 class Packed:
     """A constant as a kernel reads it: an array, or (with `fields`) a C struct of int32 members.
@@ -408,10 +396,6 @@ class Kernel:
         raise AssertionError("every kernel defines cycles")
 
 
-# ------------------------------------------------------------------------------------------------
-# registry
-
-
 @dataclass(frozen=True, slots=True)
 class Registry:
     """Everything found: operators by name, kernels by operator (reference first), layers by
@@ -461,7 +445,7 @@ def load_ops() -> Registry:
             if not isinstance(value, type) or value.__module__ != module.__name__:
                 continue
             if issubclass(value, Op) and "name" in vars(value):
-                ops[value.name] = value
+                ops.setdefault(value.name, value)  # ours come first and win over equal names
             elif issubclass(value, Kernel) and "function" in vars(value):
                 kernels.setdefault(value.op, []).append(value)
             elif issubclass(value, Layer) and value is not Layer:

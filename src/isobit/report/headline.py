@@ -14,9 +14,6 @@ def draw(report: Report) -> str:
     return join([_verdict(report), _first_difference(report), _cards(report)])
 
 
-# ------------------------------------------------------------------------------------------ verdict
-
-
 def _verdict(report: Report) -> Markup:
     if not report.comparisons:
         words = tag(
@@ -96,9 +93,6 @@ def _first_difference(report: Report) -> Markup:
     return tag(
         "div", tag("h2", text("First difference")), tag("dl", *rows), class_="alarm", role="alert"
     )
-
-
-# -------------------------------------------------------------------------------------------- cards
 
 
 def _cards(report: Report) -> Markup:

@@ -127,9 +127,6 @@ def _footer(report: Report) -> Markup:
     return tag("footer", tag("dl", *rows), *(tag("p", text(w)) for w in words))
 
 
-# -------------------------------------------------------------------------------------------- leads
-
-
 def _network_lead(report: Report) -> str:
     views = sum(step.is_view for step in report.steps)
     words = "of them is a view: it renames" if views == 1 else "of them are views: they rename"

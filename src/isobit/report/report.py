@@ -294,9 +294,6 @@ def make_report(
     )
 
 
-# ---------------------------------------------------------------------------------------- gathering
-
-
 def _make_step(index: int, step: NodePlan, cost: LayerCost, plan: Plan) -> Step:
     node = step.node
     kind = node.outputs[0].type
@@ -371,9 +368,6 @@ def _bad(what: str, want: str, got: str) -> BadArgument:
         got=got,
         fix="Pass the pieces of one and the same network; the docstring of make_report lists them.",
     )
-
-
-# --------------------------------------------------------------------------------------------- JSON
 
 
 def _round(value: float | None, digits: int) -> float | None:

@@ -69,9 +69,6 @@ def _value(value: object) -> str:
     return text(value).replace("\n", "&#10;")  # a plain one is a space to XML
 
 
-# ------------------------------------------------------------------------------------------- frames
-
-
 def picture(
     body: Markup,
     *,
@@ -138,9 +135,6 @@ def ending(words: str, characters: int) -> str:
     return "…" + words[len(words) - max(characters - 1, 1) :]
 
 
-# ------------------------------------------------------------------------------------------- scales
-
-
 @dataclass(frozen=True, slots=True)
 class Scale:
     """Linear: domain `low..high` to range `start..end`."""
@@ -183,9 +177,6 @@ def grid_lines(scale: Scale, values: Iterable[tuple[float, str]]) -> Markup:
 def every(amount: int, most: int) -> int:
     """Return the distance between labels so that at most `most` of `amount` are shown."""
     return max(1, math.ceil(amount / most))
-
-
-# --------------------------------------------------------------------------------------------- bars
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -116,9 +116,6 @@ def verification_table(comparisons: Sequence[Comparison]) -> Table:
     return table
 
 
-# -------------------------------------------------------------------------------------------- parts
-
-
 def _verdict(report: Report) -> Text:
     if not report.comparisons:
         return Text("Not verified yet")
@@ -185,9 +182,6 @@ def _footer(report: Report) -> Text:
 
 def _share(used: float, limit: int) -> str:
     return f"{units.percent(used / limit)} of {units.count(limit)}" if limit else ""
-
-
-# ------------------------------------------------------------------------------------------- tables
 
 
 def _table(*headings: str) -> Table:

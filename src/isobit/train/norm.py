@@ -77,19 +77,26 @@ def fold(learned: Affine, statistics: Statistics, step: Tensor, y_step: float) -
 
 
 @torch.no_grad()
-def batch_statistics(acc: Tensor, learned: Affine, step: Tensor) -> Statistics:
-    """Statistics of one batch of sums [N,...,C], averaged over all processes where there are
-    several.
+def mean_and_variance(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and biased variance over all but the last axis, float64 [C], the same on all
+    processes.
     """
-    flat = acc.reshape(-1, acc.shape[-1])
-    var, mean = torch.var_mean(flat, dim=0, correction=0)
-    sign = sign_of(learned.gamma).double()
+    var, mean = torch.var_mean(values.reshape(-1, values.shape[-1]), dim=0, correction=0)
     moments = torch.stack([mean.double(), var.double() + mean.double().square()])
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(moments)
         moments /= dist.get_world_size()
     mean64, square = moments
-    var64 = (square - mean64.square()).clamp_min(0)
+    return mean64, (square - mean64.square()).clamp_min(0)
+
+
+@torch.no_grad()
+def batch_statistics(acc: Tensor, learned: Affine, step: Tensor) -> Statistics:
+    """Statistics of one batch of sums [N,...,C], averaged over all processes where there are
+    several.
+    """
+    sign = sign_of(learned.gamma).double()
+    mean64, var64 = mean_and_variance(acc)
     return Statistics(
         (sign * mean64 * step + learned.bias.double()).float(), (var64 * step.square()).float()
     )

@@ -91,9 +91,6 @@ class Twin(nn.Module):
         self._numbers: Numbers | None = None
         self.register_load_state_dict_post_hook(_forget_numbers)  # type: ignore[no-untyped-call]  # torch's
 
-    # --------------------------------------------------------------------------------------
-    # structure
-
     def _place_observers(self) -> None:
         (source,) = self.traced.graph.inputs
         if not self.takes_pixels:
@@ -129,8 +126,6 @@ class Twin(nn.Module):
     def outputs(self) -> tuple[str, ...]:
         """Names of the output values."""
         return tuple(self.carried.get(name, name) for name in self.traced.graph.outputs)
-
-    # -------------------------------------------------------------------------------------- ranges
 
     def observer(self, name: str) -> RangeObserver | None:
         """Return the observer of a value, if its range is free."""
@@ -283,8 +278,6 @@ class Twin(nn.Module):
             self._numbers = decide_all(self, self.steps)
         return self._numbers
 
-    # -------------------------------------------------------------------------------------- forward
-
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return de-quantised outputs [N, ...] for raw values [N, *input], computed in the chip's
         integers.
@@ -403,9 +396,6 @@ class Twin(nn.Module):
         real = values[name] * float(scale_of(self.numbers.types[name].encoding)[0])
         return real.permute(0, 3, 1, 2) if real.dim() == 4 else real
 
-    # -------------------------------------------------------------------------------------- batch
-    # norm
-
     def _effective_weight(self, step: Step) -> Tensor:
         """Return the real weights that are quantised: with gamma / sigma (`pow2`) or gamma's sign
         (`affine`) in them.
@@ -517,9 +507,6 @@ class Twin(nn.Module):
         norm.update_running(
             module, norm.Statistics(mean.float(), var.float()), count, step.norm.momentum
         )
-
-    # --------------------------------------------------------------------------------------
-    # integers out
 
     @torch.no_grad()
     def trace(self, x: Tensor) -> dict[str, AnyArray]:

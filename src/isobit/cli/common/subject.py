@@ -93,7 +93,7 @@ def read_graph(path: Path) -> Graph:
             what="model",
             want="an integer network",
             got="a float network",
-            fix=f"isobit calibrate {path.name} -o calibrated.isobit --data ...",
+            fix="Save it from a Model, whose ranges make the integers.",
         )
     return graphs["int"]
 

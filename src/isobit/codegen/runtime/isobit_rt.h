@@ -1,6 +1,6 @@
 /* isobit run time: requantisation and the few types kernels share. C11, no malloc, no libc, no floating point. */
-#ifndef ISOBIT_RT_H
-#define ISOBIT_RT_H
+#ifndef ISOBIT_RT_INCLUDED
+#define ISOBIT_RT_INCLUDED
 
 #include <stddef.h>
 #include <stdint.h>

@@ -225,6 +225,8 @@ _CASES: tuple[tuple[str, Shape, Shape, tuple[int, int]], ...] = (
     ("one channel to all", (2, 3, 1, 1), (2, 3, 4, 5), (-100, 90)),
     ("row and column", (2, 3, 1, 5), (2, 1, 4, 5), (-128, 127)),
     ("one value", (4, 1), (4, 17), (-128, 127)),
+    ("four loops", (2, 3, 1, 4, 1), (2, 1, 5, 1, 2), (-128, 127)),
+    ("four loops, exchanged", (2, 1, 5, 1, 2), (2, 3, 1, 4, 1), (-128, 127)),
 )
 
 

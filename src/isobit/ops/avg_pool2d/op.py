@@ -183,6 +183,8 @@ _CASES: tuple[tuple[str, tuple[int, ...], AvgPool2dAttrs], ...] = (
     ),
     ("row", (2, 1, 9, 7), AvgPool2dAttrs((1, 4), (1, 3), (0, 1, 0, 2))),
     ("1x1 stride 2", (2, 5, 4, 3), AvgPool2dAttrs((1, 1), (2, 2))),
+    ("3x2", (2, 6, 5, 3), AvgPool2dAttrs((3, 2), (2, 1))),
+    ("2x3 counted", (2, 5, 7, 2), AvgPool2dAttrs((2, 3), (1, 2), (1, 0, 0, 2), True)),
     ("20x19 window", (1, 22, 20, 2), AvgPool2dAttrs((20, 19), (1, 1))),
 )
 

@@ -186,6 +186,8 @@ _CASES: tuple[tuple[str, tuple[int, ...], tuple[int, ...], Conv2dAttrs], ...] = 
     ("5 taps, 5 out, three pixels", (3, 1, 3, 5), (5, 1, 1, 5), Conv2dAttrs()),
     ("1 tap, 12 out", (2, 3, 3, 1), (12, 1, 1, 1), Conv2dAttrs()),
     ("dilation, 4 in", (2, 7, 6, 4), (2, 2, 2, 4), Conv2dAttrs((1, 1), (1, 1, 1, 1), (2, 2))),
+    ("3x2, no bias", (2, 6, 8, 3), (4, 3, 2, 3), Conv2dAttrs((1, 3), (0, 1, 1, 0))),
+    ("2x3, 4 in, no bias", (2, 6, 5, 4), (3, 2, 3, 4), Conv2dAttrs((2, 1), (1, 0, 0, 1))),
 )
 
 
@@ -206,14 +208,14 @@ def _sample(
     arrays: WeightedInputs[Any] = WeightedInputs(
         x=sampling.codes(rng, x),
         w=weights,
-        b=rng.integers(-int(spread), int(spread) + 1, size=w[0], dtype=np.int64),
+        b=None if "no bias" in label else sampling.codes(rng, w[:1], -int(spread), int(spread)),
         mult=mult,
         shift=shift,
     )
     types: WeightedInputs[TensorType] = WeightedInputs(
         x=sampling.kind((1, *x[1:]), ex),
         w=sampling.kind(w, ew),
-        b=sampling.raw32(w[0]),
+        b=None if arrays.b is None else sampling.raw32(w[0]),
         mult=None if mult is None else sampling.raw32(per_channel),
         shift=sampling.raw32(per_channel),
     )

@@ -136,6 +136,8 @@ _CASES: tuple[tuple[str, tuple[int, ...], tuple[int, ...], DepthwiseConv2dAttrs]
     ("dilation", (1, 8, 9, 2), (3, 2, 2), DepthwiseConv2dAttrs((1, 1), (2, 1, 2, 1), (2, 3))),
     ("row", (2, 1, 11, 5), (1, 4, 5), DepthwiseConv2dAttrs((1, 2), (0, 2, 0, 1))),
     ("whole image", (2, 4, 3, 6), (4, 3, 6), DepthwiseConv2dAttrs()),
+    ("3x2, no bias", (2, 7, 6, 3), (3, 2, 3), DepthwiseConv2dAttrs((2, 1), (1, 0, 0, 1))),
+    ("2x3, multiplier 3, no bias", (2, 5, 7, 2), (2, 3, 6), DepthwiseConv2dAttrs((1, 3))),
 )
 
 
@@ -155,14 +157,14 @@ def _sample(
     arrays: WeightedInputs[Any] = WeightedInputs(
         x=sampling.codes(rng, x),
         w=np.clip(np.rint(rng.normal(0, 30, size=w)), -127, 127).astype(np.int64),
-        b=rng.integers(-int(spread), int(spread) + 1, size=w[2], dtype=np.int64),
+        b=None if "no bias" in label else sampling.codes(rng, w[2:], -int(spread), int(spread)),
         mult=mult,
         shift=shift,
     )
     types: WeightedInputs[TensorType] = WeightedInputs(
         x=sampling.kind((1, *x[1:]), ex),
         w=sampling.kind(w, ew),
-        b=sampling.raw32(w[2]),
+        b=None if arrays.b is None else sampling.raw32(w[2]),
         mult=None if mult is None else sampling.raw32(per_channel),
         shift=sampling.raw32(per_channel),
     )

@@ -105,6 +105,8 @@ class Linear(WeightedOp[LinearAttrs], name="linear"):
             ("4 in, 5 out", 3, 4, 5, (-128, 127)),
             ("6 in, 4 out", 3, 6, 4, (-128, 127)),
             ("12 in, 6 out", 3, 12, 6, (-128, 127)),
+            ("no bias", 3, 9, 4, (-128, 127)),
+            ("no bias, 8 in, 7 out", 3, 8, 7, (-128, 127)),
         )
         for label, n, i, o, clamp in cases:
             for rule in (None, Rounding.HALF_UP, Rounding.TFLITE_DOUBLE):
@@ -136,14 +138,14 @@ def _sample(
     arrays: WeightedInputs[Any] = WeightedInputs(
         x=sampling.codes(rng, (n, i)),
         w=np.clip(np.rint(rng.normal(0, 30, size=(o, i))), -127, 127).astype(np.int64),
-        b=rng.integers(-int(spread), int(spread) + 1, size=o, dtype=np.int64),
+        b=None if "no bias" in label else sampling.codes(rng, (o,), -int(spread), int(spread)),
         mult=mult,
         shift=shift,
     )
     types: WeightedInputs[TensorType] = WeightedInputs(
         x=sampling.kind((1, i), ex),
         w=sampling.kind((o, i), ew),
-        b=sampling.raw32(o),
+        b=None if arrays.b is None else sampling.raw32(o),
         mult=None if mult is None else sampling.raw32(channels),
         shift=sampling.raw32(channels),
     )

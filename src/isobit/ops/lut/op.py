@@ -273,10 +273,6 @@ def smooth(attrs: LutAttrs, x: Tensor) -> Tensor:
             return result
 
 
-# ------------------------------------------------------------------------------------------------
-# layers
-
-
 def _lower(build: Any, x: Any, attrs: LutAttrs) -> Any:
     return build.node("lut", LutInputs(x.name), attrs)
 

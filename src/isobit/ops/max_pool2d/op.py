@@ -111,12 +111,17 @@ class MaxPool2d(Op[MaxPool2dAttrs, MaxPool2dInputs[Any]], name="max_pool2d"):
             ("3x3 stride 1, same", (2, 5, 6, 1), MaxPool2dAttrs((3, 3), (1, 1), (1, 1, 1, 1))),
             ("row", (2, 1, 9, 7), MaxPool2dAttrs((1, 4), (1, 3), (0, 1, 0, 2))),
             ("global", (2, 3, 4, 6), MaxPool2dAttrs((3, 4), (1, 1))),
+            ("3x2", (2, 7, 6, 3), MaxPool2dAttrs((3, 2), (2, 1), (1, 0, 0, 1))),
+            ("2x3", (2, 6, 7, 3), MaxPool2dAttrs((2, 3), (1, 2), (0, 2, 1, 0))),
+            ("lowest codes", (2, 5, 4, 3), MaxPool2dAttrs((2, 2), (1, 2), (0, 1, 1, 0))),
         )
         for label, shape, attrs in cases:
             x = sampling.kind((1, *shape[1:]), Affine((0.1,), 3))
             out = MaxPool2d.infer(attrs, MaxPool2dInputs(x))
             types = NodeTypes(MaxPool2dInputs(x), (x.with_shape(out.shape),))
-            yield Sample(label, attrs, types, MaxPool2dInputs(sampling.codes(rng, shape)))
+            high = -127 if label == "lowest codes" else 127
+            codes = sampling.codes(rng, shape, high=high)
+            yield Sample(label, attrs, types, MaxPool2dInputs(codes))
 
 
 class MaxPool2dLayer(Layer, name="MaxPool2d", functions=("torch.nn.functional.max_pool2d",)):

@@ -147,6 +147,8 @@ _CASES: tuple[tuple[str, Shape, Shape, tuple[int, int]], ...] = (
     ("mask", (2, 3, 4, 1), (2, 3, 4, 5), (-128, 127)),
     ("features, relu clamp", (3, 33), (3, 33), (0, 127)),
     ("row and column", (2, 3, 1, 5), (2, 1, 4, 5), (-90, 100)),
+    ("four loops", (2, 3, 1, 4, 1), (2, 1, 5, 1, 2), (-128, 127)),
+    ("four loops, exchanged", (2, 1, 5, 1, 2), (2, 3, 1, 4, 1), (-128, 127)),
 )
 
 

@@ -140,9 +140,6 @@ class Requantize(Op[RequantizeAttrs, RequantizeInputs[Any]], name="requantize"):
             yield _sample(rng, label, shape, (x, y), attrs)
 
 
-# -------------------------------------------------------------------------------- one multiplier
-
-
 def factor_problems(
     where: str, mult: TensorType | None, shift: TensorType | None
 ) -> list[IsobitError]:
@@ -209,9 +206,6 @@ def pack_factors(mult: AnyArray | None, shift: AnyArray | None) -> list[Packed]:
     assert shift is not None
     factors = np.empty(0, dtype=np.int32) if mult is None else mult
     return [Packed("mult", factors), Packed("shift", shift.astype(np.int8))]
-
-
-# --------------------------------------------------------------------------------------- samples
 
 
 _CASES: tuple[tuple[str, Shape, Encoding, Encoding, RequantizeAttrs], ...] = (

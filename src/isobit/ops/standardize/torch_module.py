@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 
@@ -51,6 +52,8 @@ class Standardize(torch.nn.Module):
         found = torch.stack(
             [torch.full_like(flat[0], len(flat)), flat.sum(0), flat.square().sum(0)]
         )
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(found)
         self.moments = self.moments + found
         self.observed += 1
 

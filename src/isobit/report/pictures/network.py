@@ -75,9 +75,6 @@ def _frame(kind: str, drawing: tuple[Markup, float, float], desc: str) -> Markup
     return tag("div", whole, class_=f"{kind}-only graph", style=f"width:{width:.0f}px")
 
 
-# -------------------------------------------------------------------------------------------- boxes
-
-
 def _input(port: Port) -> _Box:
     return _port(port, "input", (), (port.name,))
 
@@ -140,9 +137,6 @@ def _breaks(amount: int, edges: list[_Edge], columns: int) -> list[int]:
         crossing = {cut: sum(e.source < cut <= e.target for e in edges) for cut in near}
         breaks.append(min(near, key=lambda cut: (crossing[cut], abs(cut - ideal))))
     return [*breaks, amount]
-
-
-# ------------------------------------------------------------------------------------------ drawing
 
 
 @dataclass(frozen=True, slots=True)

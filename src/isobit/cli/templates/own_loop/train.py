@@ -30,7 +30,9 @@ optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
 for epoch in range(epochs):
     model.train()
     model.freeze(epoch == epochs - 1)  # the last epoch trains the exported integers, ranges fixed
-    for batch in torch.randperm(len(x)).split(64):
+    order = torch.randperm(len(x))
+    for start in range(0, len(x), 64):
+        batch = order[start : start + 64]
         loss = F.cross_entropy(model(x[batch]), y[batch])
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch's backward is untyped
