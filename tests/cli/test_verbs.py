@@ -20,7 +20,7 @@ from isobit.core.types import AnyArray
 from .conftest import SPEC, Outcome, Run
 
 CONTEXT = click.Context(_root)
-VERBS = [verb for verb in _root.list_commands(CONTEXT)]
+VERBS = list(_root.list_commands(CONTEXT))
 WANTED = [
     "check",
     "demo",

@@ -105,11 +105,3 @@ def test_cifar10_is_the_published_one() -> None:
     # The mean pixel of the training set that is used everywhere to normalise it.
     mean = train.images.mean(axis=(0, 1, 2)) / 255
     assert mean.round(4).tolist() == [0.4914, 0.4822, 0.4465]
-
-
-@pytest.mark.data("cifar100")
-def test_cifar100_is_the_published_one() -> None:
-    check_split("cifar100", (32, 32, 3), 50000, 10000)
-    train, test = data.load("cifar100")
-    assert np.bincount(train.labels).tolist() == [500] * 100
-    assert np.bincount(test.labels).tolist() == [100] * 100

@@ -1,4 +1,4 @@
-"""One thread: these networks are too small for more, and threads of several test processes only wait for each other."""
+"""One thread: these networks are too small for more, and threads only wait for each other."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def test_a_checkpoint_of_another_run_is_refused(
     run(model(), epochs=2, out=tmp_path)
     width = change.pop("model", 4)
     options = {"epochs": 2, **change}
-    with pytest.raises(BadCheckpoint, match=f"E604 .*{reason}"):
+    with pytest.raises(BadCheckpoint, match=rf"E604 .*{reason}"):
         run(model(width=width), resume=tmp_path, **options)
 
 
@@ -145,12 +145,12 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, content: bytes | None) 
     run(model(), epochs=1, out=tmp_path)
     path = tmp_path / "last.ckpt"
     path.write_bytes(path.read_bytes()[:-500] if content is None else content)
-    with pytest.raises(BadCheckpoint, match="E604 .*unreadable"):
+    with pytest.raises(BadCheckpoint, match=r"E604 .*unreadable"):
         run(model(), epochs=1, resume=tmp_path)
 
 
 def test_resume_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileMissing, match="E101 .*checkpoint"):
+    with pytest.raises(FileMissing, match=r"E101 .*checkpoint"):
         run(model(), resume=tmp_path)
 
 
@@ -163,13 +163,13 @@ def test_resume_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_nothing_to_train_is_refused(train: tuple[Tensor, Tensor], options: dict[str, int]) -> None:
-    with pytest.raises(BadArgument, match="E105 fit: "):
+    with pytest.raises(BadArgument, match=r"E105 fit: "):
         fit(model(), train, VAL, **{"epochs": 1, **options})  # type: ignore[arg-type]
 
 
 def test_no_validation_images_are_refused() -> None:
     empty = (torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64))
-    with pytest.raises(BadArgument, match="E105 fit: "):
+    with pytest.raises(BadArgument, match=r"E105 fit: "):
         fit(model(), TRAIN, empty, epochs=1)
 
 

@@ -47,7 +47,7 @@ def test_requantisation_passes_the_multiplier_strictly_inside() -> None:
 @both_schemes
 @pytest.mark.parametrize("limited", [False, True], ids=["range", "activation"])
 def test_linear_gradients_are_those_of_the_real_layer(scheme: Scheme, limited: bool) -> None:
-    """y = sum w x + b in real units: dy/dw = x and dy/db = 1, x as quantised.
+    """With y = sum w x + b in real units: dy/dw = x and dy/db = 1, x as quantised.
 
     Nothing passes an activation's limit, as in torch; the end of a range is no limit of the
     user's and passes.
@@ -56,7 +56,7 @@ def test_linear_gradients_are_those_of_the_real_layer(scheme: Scheme, limited: b
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[0.5, -0.25, 0.75], [1.0, 0.5, -0.5]]))
         layer.bias.copy_(torch.tensor([0.125, -0.25]))
-    layers = [layer, torch.nn.Hardtanh(-0.3, 0.5)] if limited else [layer]
+    layers = [layer, torch.nn.Hardtanh(-0.42, 0.5)] if limited else [layer]
     twin = make_twin(torch.nn.Sequential(*layers), scheme, shape=(3,))
     x = torch.tensor([[0.5, -0.5, 0.25], [0.25, 0.5, -0.75], [0.99, -0.99, 0.99]])
     twin.calibrate(x[:2])

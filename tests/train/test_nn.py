@@ -46,7 +46,7 @@ def test_layer_has_torchs_arguments_and_defaults(name: str) -> None:
 def test_every_public_layer_of_an_operator_is_in_nn() -> None:
     wanted = {layer.public_name for layer in load_ops().layers.values() if layer.public_name}
     assert wanted <= set(dir(nn))
-    with pytest.raises(AttributeError, match="isobit.nn has no 'LSTM'"):
+    with pytest.raises(AttributeError, match=r"isobit.nn has no 'LSTM'"):
         _ = nn.LSTM
 
 
@@ -135,7 +135,7 @@ def test_a_bare_tensor_in_forward_is_refused() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x - self.scale
 
-    with pytest.raises(NotTraceable, match="got the tensor scale"):
+    with pytest.raises(NotTraceable, match=r"got the tensor scale"):
         twin_of(Scaled())
 
 
@@ -143,12 +143,12 @@ def test_control_flow_on_values_is_refused() -> None:
     def choose(y: torch.Tensor) -> torch.Tensor:
         return y if y.sum() > 0 else -y
 
-    with pytest.raises(NotTraceable, match="E207 .*Python that depends on values"):
+    with pytest.raises(NotTraceable, match=r"E207 .*Python that depends on values"):
         twin_of(WithFunction(choose))
 
 
 def test_a_forward_that_returns_a_dictionary_is_refused() -> None:
-    with pytest.raises(NotTraceable, match="a forward that returns dict"):
+    with pytest.raises(NotTraceable, match=r"a forward that returns dict"):
         twin_of(WithFunction(lambda y: {"logits": y}))
 
 
@@ -167,7 +167,7 @@ def test_padding_modes_are_refused(mode: str) -> None:
 
 def test_batch_norm_away_from_a_convolution_is_refused() -> None:
     net, line = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.BatchNorm2d(2)), line_here()
-    with pytest.raises(NoKernel, match="E301 .*place of the batch norm") as caught:
+    with pytest.raises(NoKernel, match=r"E301 .*place of the batch norm") as caught:
         twin_of(net)
     assert f"{HERE}:{line}" in caught.value.problems[0].where
 

@@ -303,13 +303,9 @@ def _foreign(out: Path) -> list[str]:
     try:
         written = set(_read_manifest(out)["hashes"]["files"]) | REMADE
     except BundleDamaged:
-        written = set()
+        return sorted(path.name for path in out.iterdir())
     found = (p.relative_to(out).as_posix() for p in sorted(out.rglob("*")) if not p.is_dir())
-    return [
-        name
-        for name in found
-        if name not in written and (not written or not name.startswith("build/"))
-    ]
+    return [name for name in found if name not in written and not name.startswith("build/")]
 
 
 def write_folder(out: Path, files: Mapping[str, bytes]) -> None:

@@ -160,7 +160,7 @@ Add `src/{stem}.c` to your build, `src/` to its include path, and:
 ```c
 #include "{stem}.h"
 
-static uint8_t arena[{upper}_ARENA_BYTES] __attribute__((aligned(4))); /* {plan.arena_bytes} bytes */
+static uint8_t arena[{upper}_ARENA_BYTES] __attribute__((aligned({plan.alignment_bytes}))); /* {plan.arena_bytes} bytes */
 
 void classify(void) {{
     {in_c} *in = {prefix}_input(arena); /* fill {source.type.size_bytes} values, NHWC */

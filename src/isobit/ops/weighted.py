@@ -289,6 +289,14 @@ def rule_fields(
 QUANT = ("x_zero", "y_zero", "low", "high")
 
 
+def defined_factors(mult: AnyArray | None, shift: AnyArray) -> tuple[AnyArray | None, AnyArray]:
+    """Return factors a C shift is defined for: below -31 `tflite_double` means mult = 0, shift = 0."""
+    if mult is None:
+        return None, shift
+    vanishing = shift < -31
+    return np.where(vanishing, 0, mult).astype(mult.dtype), np.where(vanishing, 0, shift)
+
+
 def pack_weighted(
     q: NodeTypes[Any], consts: WeightedInputs[AnyArray], clamp: tuple[int, int]
 ) -> list[Packed]:
@@ -297,11 +305,12 @@ def pack_weighted(
     """
     numbers = np.asarray([q.inputs.x.zero, q.output.zero, *clamp], dtype=np.int32)
     assert consts.shift is not None
+    mult, shift = defined_factors(consts.mult, consts.shift)
     empty = np.empty(0, dtype=np.int32)
     return [
         Packed("quant", numbers, struct="isobit_quant", fields=QUANT),
         Packed("w", consts.w),
         Packed("b", empty if consts.b is None else consts.b),
-        Packed("mult", empty if consts.mult is None else consts.mult),
-        Packed("shift", consts.shift.astype(np.int8)),
+        Packed("mult", empty if mult is None else mult),
+        Packed("shift", shift.astype(np.int8)),
     ]

@@ -64,6 +64,11 @@ class Plan:
         return tuple(sorted(found.values(), key=lambda b: b.offset))
 
     @property
+    def alignment_bytes(self) -> int:
+        """What the arena's address must be a multiple of."""
+        return max((b.alignment_bytes for b in self.buffers.values()), default=ALIGNMENT_BYTES)
+
+    @property
     def peak_index(self) -> int:
         """The node at which the highest address is in use."""
         tops = [max((b.end for b in self.live_at(i)), default=0) for i in range(len(self.nodes))]
@@ -136,6 +141,7 @@ def _buffers(
     first: dict[str, int] = {}
     last: dict[str, int] = {}
     size: dict[str, int] = {}
+    align: dict[str, int] = {}
 
     def touch(value: str, index: int) -> None:
         group = groups[value]
@@ -152,13 +158,19 @@ def _buffers(
     for index, (node, q, kernel) in enumerate(chosen):
         for name in (*_activations(node, groups), *(v.name for v in node.outputs)):
             touch(name, index)
+            least = kernel.alignment_bytes if kernel else 1
+            align[groups[name]] = max(align.get(groups[name], ALIGNMENT_BYTES), least)
         needed = kernel.scratch_bytes(node.attrs, q) if kernel else 0
         if needed:
             name = f"{node.outputs[0].name}.scratch"
-            scratches[name] = Buffer(name, needed, index, index, ALIGNMENT_BYTES)
+            least = max(kernel.alignment_bytes if kernel else 1, ALIGNMENT_BYTES)
+            scratches[name] = Buffer(name, needed, index, index, least)
     for name in graph.outputs:
         touch(name, last_node)
-    return {g: Buffer(g, size[g], first[g], last[g], ALIGNMENT_BYTES) for g in size}, scratches
+    buffers = {
+        g: Buffer(g, size[g], first[g], last[g], align.get(g, ALIGNMENT_BYTES)) for g in size
+    }
+    return buffers, scratches
 
 
 def _sharing(

@@ -160,6 +160,8 @@ def _sample(
     rule: Rounding | None,
 ) -> Sample[Any]:
     ea, eb, ey = sampling.encodings(rule, rng)
+    if rule is not None:  # unlike weights, the second operand has a zero point
+        eb = Affine((0.03,), int(rng.integers(5, 21)))
     mult, shift = sampling.numbers(rng, 74.0 * 74.0, 1, rule)
     a, b = (sampling.kind((1, *s[1:]), e) for s, e in zip(shapes, (ea, eb), strict=True))
     arrays: MulInputs[Any] = MulInputs(

@@ -97,6 +97,12 @@ class Pad(Op[PadAttrs, PadInputs[Any]], name="pad"):
             ("code", (2, 5, 5, 2), PadAttrs(((1, 1), (0, 0), (0, 0)), -77), Affine((0.1,), 4)),
             ("features", (5, 21), PadAttrs(((3, 4),)), Affine((0.1,), -20)),
             ("nothing", (3, 9), PadAttrs(((0, 0),)), Pow2((6,))),
+            (
+                "four axes",
+                (2, 2, 3, 2, 3),
+                PadAttrs(((1, 2), (2, 1), (0, 1), (1, 0))),
+                Affine((0.1,), 11),
+            ),
         )
         for label, shape, attrs, encoding in cases:
             x = sampling.kind((1, *shape[1:]), encoding)

@@ -30,7 +30,7 @@ from isobit.ops import sampling
 from isobit.ops.base import Cost, EncodingRule, Inferred, NodeTypes, Op, Packed, Sample
 from isobit.ops.clamps import clamp_problems
 from isobit.ops.schemes import Scheme
-from isobit.ops.weighted import SATURATING, multipliers, overflow_problems
+from isobit.ops.weighted import SATURATING, defined_factors, multipliers, overflow_problems
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -204,6 +204,7 @@ def rescale_carriers(
 def pack_factors(mult: AnyArray | None, shift: AnyArray | None) -> list[Packed]:
     """The kernels' constants mult (a null pointer where absent) and shift."""
     assert shift is not None
+    mult, shift = defined_factors(mult, shift)
     factors = np.empty(0, dtype=np.int32) if mult is None else mult
     return [Packed("mult", factors), Packed("shift", shift.astype(np.int8))]
 

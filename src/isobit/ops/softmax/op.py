@@ -152,6 +152,7 @@ class Softmax(Op[SoftmaxAttrs, SoftmaxInputs[Any]], name="softmax"):
             ("two classes", (60, 2), Affine((0.03,), 7), 1.0, 128),
             ("image", (1, 3, 4, 3), Pow2((5,)), 1.0, 100),
             ("fine scale", (8, 4), Affine((1e-3,), 0), 1.0, 128),
+            ("one among tiny", (2, 4001), Affine((0.1,), 0), 1.0, 128),
         )
         for label, shape, encoding, beta, spread in cases:
             x = sampling.kind((1, *shape[1:]), encoding)
@@ -159,6 +160,9 @@ class Softmax(Op[SoftmaxAttrs, SoftmaxInputs[Any]], name="softmax"):
             types = NodeTypes(SoftmaxInputs(x), (y,))
             attrs, _ = Softmax.derive(SoftmaxAttrs(beta), types, Scheme.AFFINE, None)
             codes = sampling.codes(rng, shape, -spread, min(spread, 127))
+            if label == "one among tiny":  # only the rounding of each summand makes them count
+                codes[:] = np.asarray([[-36], [-37]])
+                codes[:, 1700] = 100
             if label.startswith("wide"):
                 codes[::4, 0] -= 120  # far below diff_min
             yield Sample(label, attrs, types, SoftmaxInputs(codes))

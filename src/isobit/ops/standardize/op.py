@@ -176,6 +176,7 @@ class Standardize(Op[StandardizeAttrs, StandardizeInputs[Any]], name="standardiz
             ("affine, lossless", (2, 4, 4, 1), Affine((1.0,), -95), (33,), StandardizeAttrs()),
             ("left", (3, 2, 2, 2), Pow2((3,)), (90,), StandardizeAttrs(2, 1)),
             ("vector, wide shift", (4, 9), Affine((4.0,), 5), (128,), StandardizeAttrs(0, 2)),
+            ("saturated", (3, 30), Pow2((1,)), (120,), StandardizeAttrs(2, 0, (-90, 101))),
         )
         for label, shape, encoding, mean, attrs in cases:
             x = sampling.kind((1, *shape[1:]), Affine((1.0,), 0), DType.U8)
