@@ -164,6 +164,7 @@ def _state(file: str) -> str:
         else [tests / "contract", tests / "property"]
     )
     folders += [own.parent] if kernel else []
+    folders.append(tests / "mutants")
     parts = [own, *sorted(p for folder in folders for p in folder.glob("*.*") if p.is_file())]
     digest = hashlib.sha256()
     for part in parts:

@@ -171,6 +171,41 @@ def test_mutated_model_is_refused_or_works(
             assert found.code == 0 or all(p["code"] for p in found.json["errors"])
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ("output %linear_5", "output %linear_5.w", "E202"),
+        ("output %linear_5", "output %nothing", "E202"),
+        ("reshape(%conv2d_1)", "reshape(%conv2d_2)", "E202"),
+        ("stride=(2,2)", "stride=(0,2)", None),
+        ("= linear(", "= linaer(", "E104"),
+        ("isobit 1", "isobit 2", "E201"),
+        ("target=cortex-m4", "target=cortex-m9", "E104"),
+    ],
+)
+def test_a_file_that_parses_but_means_nothing(
+    run: Run, model: Path, tmp_path: Path, old: str, new: str, code: str | None
+) -> None:
+    """The text is changed and the file put together again, so only its meaning is wrong."""
+    blob = model.read_bytes()
+    size = int.from_bytes(blob[:8], "little")
+    header = json.loads(blob[8 : 8 + size])
+    content = json.loads(header["__metadata__"]["isobit"])
+    text = content["graphs"]["int"]
+    assert old in text
+    content["graphs"]["int"] = new.join(text.rsplit(old, 1))
+    header["__metadata__"]["isobit"] = json.dumps(content)
+    text = json.dumps(header)
+    text += " " * (-len(text) % 8)
+    path = tmp_path / "m.isobit"
+    path.write_bytes(len(text).to_bytes(8, "little") + text.encode() + blob[8 + size :])
+    for verb in (["check", "--no-compile"], ["explain"]):
+        found = run(*verb, path, "--json")
+        assert found.code == 1
+        codes = {problem["code"] for problem in found.json["errors"]}
+        assert codes == {code} if code else codes <= {"E203", "E204"}
+
+
 @pytest.mark.parametrize("option", ["--ram-limit", "--flash-limit"])
 def test_what_does_not_fit_names_bytes_and_layers(
     run: Run, model: Path, tmp_path: Path, option: str
@@ -486,7 +521,7 @@ def test_another_network_in_the_bundle_is_noticed(
 
 
 def test_edited_c_that_computes_something_else_is_found(run: Run, bundle: Path) -> None:
-    """The bundle's own C runs on its own target: one wrong weight must show, with the first value."""
+    """The bundle's own C runs on its own target: a wrong weight must show, with its first value."""
     source = bundle / "src" / "tiny_data.h"
     text = source.read_text()
     match = re.search(r"(int8_t[^=;{}]*=\s*\{\s*)(-?\d+)", text)

@@ -1,13 +1,13 @@
 /* Runs the kernel calls that input.bin lists and writes the memory after each to output.bin.
  *
- * A call: int32 entry, number of regions, number of pointers, bytes of the image; per region its offset and size in
- * the image; per pointer its region (-1: null) and offset; the image. Everything in the image that is no region is
- * guard bytes, which the test compares too. */
+ * A call: int32 entry, number of regions, number of pointers, bytes of the image; per region its
+ * offset and size in the image; per pointer its region (-1: null) and offset; the image. Everything
+ * in the image that is no region is guard bytes, which the test compares too. */
 #include "runner.h"
 #include "semihost.h"
 
-#include <stdint.h>
 #include <stddef.h>
+#include <stdint.h>
 #ifdef RUNNER_APART
 #include <stdlib.h>
 #include <string.h>
@@ -39,7 +39,8 @@ int main(void) {
         if (got == 0) {
             break;
         }
-        if (got != sizeof head || head[1] > MOST || head[2] > MOST || head[3] > (int32_t)sizeof image) {
+        if (got != sizeof head || head[1] > MOST || head[2] > MOST ||
+            head[3] > (int32_t)sizeof image) {
             return EXIT_INPUT;
         }
         get(in, regions, (uint32_t)head[1] * 8u);

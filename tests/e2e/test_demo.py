@@ -41,14 +41,33 @@ def test_demo_meets_its_bar(demo: tuple[Path, dict[str, object]]) -> None:
 
 def test_folder_has_the_layout_that_users_rely_on(demo: tuple[Path, dict[str, object]]) -> None:
     folder, _ = demo
-    for name in ("digits.isobit", "manifest.json", "names.json", "CMakeLists.txt", "Makefile", "README.md",
-                 "golden/input.npy", "golden/golden.npz", "golden/torch.npz", "src/digits.h", "src/digits.c",
-                 "src/digits_data.h", "src/isobit_rt.h", "src/board/main.c", "src/board/firmware.ld"):  # fmt: skip
+    names = [
+        "digits.isobit",
+        "manifest.json",
+        "names.json",
+        "CMakeLists.txt",
+        "Makefile",
+        "README.md",
+        "golden/input.npy",
+        "golden/golden.npz",
+        "golden/torch.npz",
+        "src/digits.h",
+        "src/digits.c",
+        "src/digits_data.h",
+        "src/isobit_rt.h",
+        "src/board/main.c",
+        "src/board/firmware.ld",
+    ]
+    for name in names:
         assert (folder / name).is_file(), name
     manifest = json.loads((folder / "manifest.json").read_text())
     assert {entry["name"] for entry in manifest["verified"]} == {
-        "torch", "host", "cortex-m4", "cortex-m0plus", "rv32imc",
-    }  # fmt: skip
+        "torch",
+        "host",
+        "cortex-m4",
+        "cortex-m0plus",
+        "rv32imc",
+    }
     assert all(entry["compared"] > 0 and entry["inputs_sha256"] for entry in manifest["verified"])
 
 

@@ -83,9 +83,22 @@ def test_object_has_no_floating_point_and_no_mutable_data(
     flags = tool.target.zig_flags if compiler == "zig" else tool.target.gcc_flags
     stem = made.manifest["name"]
     command = [
-        *tool.program, *flags, "-std=c11", "-O2", "-ffreestanding", "-fno-unwind-tables", "-Wall", "-Wextra", "-Wconversion", "-Werror",
-        "-Isrc", "-c", f"src/{stem}.c", "-o", "net.o",
-    ]  # fmt: skip
+        *tool.program,
+        *flags,
+        "-std=c11",
+        "-O2",
+        "-ffreestanding",
+        "-fno-unwind-tables",
+        "-Wall",
+        "-Wextra",
+        "-Wconversion",
+        "-Werror",
+        "-Isrc",
+        "-c",
+        f"src/{stem}.c",
+        "-o",
+        "net.o",
+    ]
     if compiler == "zig":
         command.append("-fno-sanitize=undefined")
     run(command, made.path)
@@ -104,9 +117,25 @@ def test_object_has_no_floating_point_and_no_mutable_data(
             for s in file.get_section_by_name(".symtab").iter_symbols()
             if s["st_info"]["bind"] == "STB_GLOBAL" and s["st_shndx"] != "SHN_UNDEF"
         }
-    allowed = ("__aeabi_lmul", "__aeabi_lasr", "__aeabi_llsl", "__aeabi_llsr", "__aeabi_idiv", "__aeabi_memcpy",
-               "__aeabi_uidiv", "__aeabi_ldivmod", "__aeabi_memset", "__aeabi_memclr", "memcpy", "memset", "__muldi3",
-               "__ashrdi3", "__ashldi3", "__lshrdi3", "__divdi3")  # fmt: skip
+    allowed = (
+        "__aeabi_lmul",
+        "__aeabi_lasr",
+        "__aeabi_llsl",
+        "__aeabi_llsr",
+        "__aeabi_idiv",
+        "__aeabi_memcpy",
+        "__aeabi_uidiv",
+        "__aeabi_ldivmod",
+        "__aeabi_memset",
+        "__aeabi_memclr",
+        "memcpy",
+        "memset",
+        "__muldi3",
+        "__ashrdi3",
+        "__ashldi3",
+        "__lshrdi3",
+        "__divdi3",
+    )
     assert all(name.startswith(allowed) for name in undefined), undefined
     assert exported == {f"isobit_{stem}_{part}" for part in ("run", "input", "output")}
     listing = run([_objdump(core), "-d", "net.o"], made.path)
@@ -144,7 +173,9 @@ extern "C" int main() {
         isobit_net6_input(second)[i] = input[ISOBIT_NET3_INPUT_BYTES + i];
     status |= isobit_net6_run(second, nullptr, nullptr);
     semihost_write(out, isobit_net6_output(second), ISOBIT_NET6_OUTPUT_BYTES);
-    if (isobit_net3_run(nullptr, nullptr, nullptr) != 1 || isobit_net3_run(first + 1, nullptr, nullptr) != 1)
+    if (isobit_net3_run(nullptr, nullptr, nullptr) != 1)
+        status |= 2;
+    if (isobit_net3_run(first + 1, nullptr, nullptr) != 1)
         status |= 2;
     semihost_close(out);
     return status;
@@ -196,10 +227,23 @@ def test_two_networks_and_a_cpp_main_link_into_one_elf(
         objects.append(f"{name}.o")
     script = str(board / "firmware.ld")
     run(
-        [target.gcc, *target.gcc_flags, "-nostdlib", "-nostartfiles", "-static", "-T", script, "-Wl,-e,Reset",
-         "main.o", *objects, "-lgcc", "-o", "both.elf"],
+        [
+            target.gcc,
+            *target.gcc_flags,
+            "-nostdlib",
+            "-nostartfiles",
+            "-static",
+            "-T",
+            script,
+            "-Wl,-e,Reset",
+            "main.o",
+            *objects,
+            "-lgcc",
+            "-o",
+            "both.elf",
+        ],
         tmp_path,
-    )  # fmt: skip
+    )
     rng = np.random.default_rng(1)
     codes, expected = [], b""
     for number in (3, 6):

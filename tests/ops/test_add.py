@@ -67,7 +67,9 @@ def test_numbers_and_scaled_sums_are_refused(function: Callable[[Tensor, Tensor]
 def test_shapes_that_do_not_broadcast_are_refused(
     function: Callable[[Tensor, Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pool = lambda b: torch.nn.functional.avg_pool2d(b, 2)  # one line is clearest
+    def pool(b: Tensor) -> Tensor:
+        return torch.nn.functional.avg_pool2d(b, 2)
+
     monkeypatch.setattr(nn, "functional_pool", pool, raising=False)
     with pytest.raises(BadShape, match="shapes of the operands"):
         float_graph(Two(function), (2, 4, 5))

@@ -1,7 +1,8 @@
 /* Runs every network on its samples of input.bin; the trace and the outputs go to output.bin.
  *
- * The arena ends at guard bytes, its content before a run is another one each time, and every second run finds its
- * input in the arena already: what a network leaves behind, reads uninitialised or writes outside shows. */
+ * The arena ends at guard bytes, its content before a run is another one each time, and every
+ * second run finds its input in the arena already: what a network leaves behind, reads
+ * uninitialised or writes outside shows. */
 #include "many.h"
 
 #include "semihost.h"

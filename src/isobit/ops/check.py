@@ -66,9 +66,11 @@ def _structure(graph: Graph) -> Iterator[IsobitError]:
             if value.name in known:
                 yield _broken(where(node), f"%{value.name}", "a name used once", "defined twice")
             known.add(value.name)
+    consts = {const.name for const in graph.consts}
     for name in graph.outputs:
-        if name not in known:
-            yield _broken(graph.name, f"output %{name}", "a defined value", "undefined")
+        if name not in known or name in consts:
+            got = "a constant" if name in consts else "undefined"
+            yield _broken(graph.name, f"output %{name}", "a value that the network computes", got)
     if not graph.inputs or not graph.outputs:
         yield _broken(graph.name, "inputs and outputs", "at least one of each", "none")
 

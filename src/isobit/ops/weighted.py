@@ -290,7 +290,7 @@ QUANT = ("x_zero", "y_zero", "low", "high")
 
 
 def defined_factors(mult: AnyArray | None, shift: AnyArray) -> tuple[AnyArray | None, AnyArray]:
-    """Return factors a C shift is defined for: below -31 `tflite_double` means mult = 0, shift = 0."""
+    """Return factors that C's shifts are defined for: below -31 `tflite_double` means (0, 0)."""
     if mult is None:
         return None, shift
     vanishing = shift < -31

@@ -26,7 +26,7 @@ __attribute__((noinline)) int32_t broken_call(uint8_t which) {
         nothing[1] = 1;
         return 0;
     case 'j':
-        return ((int32_t(*)(void))(uintptr_t)0x70000001u)();
+        return ((int32_t (*)(void))(uintptr_t)0x70000001u)();
     case 'l':
         for (;;) {
             __asm__ volatile("");

@@ -1,4 +1,5 @@
-/* isobit run time: requantisation and the few types kernels share. C11, no malloc, no libc, no floating point. */
+/* isobit run time: requantisation and the few types kernels share. C11, no malloc, no libc, no
+ * floating point. */
 #ifndef ISOBIT_RT_INCLUDED
 #define ISOBIT_RT_INCLUDED
 
@@ -19,18 +20,21 @@
 #define ISOBIT_ALIGNED(n)
 #endif
 
-/* A negative number shifted right keeps its sign on every compiler this file supports (C11 6.5.7p5 leaves it open). */
+/* A negative number shifted right keeps its sign on every compiler this file supports (C11 6.5.7p5
+ * leaves it open). */
 _Static_assert((-5 >> 1) == -3, "isobit needs an arithmetic right shift");
 
 /* How a wide sum becomes a code. A plain shift is half_up with multiplier 1. */
 enum { ISOBIT_SHIFT = 0, ISOBIT_HALF_UP = 1, ISOBIT_TFLITE_DOUBLE = 2 };
 
-/* What training decides about one node; flash data, so that untrained and trained code are the same. */
+/* What training decides about one node; flash data, so that untrained and trained code are the
+ * same. */
 typedef struct {
     int32_t x_zero, y_zero, low, high;
 } isobit_quant;
 
-/* Copies bytes unless an end is missing or both are the same; a loop, because freestanding C has no memcpy. */
+/* Copies bytes unless an end is missing or both are the same; a loop, because freestanding C has no
+ * memcpy. */
 ISOBIT_KERNEL void isobit_copy(void *to, const void *from, int32_t bytes) {
     uint8_t *t = to;
     const uint8_t *f = from;
@@ -53,7 +57,8 @@ ISOBIT_KERNEL int32_t isobit_half_up(int32_t acc, int32_t mult, int32_t shift) {
     return (int32_t)(((int64_t)acc * mult + half) >> shift);
 }
 
-/* TFLite: Q31 product with ties up, then a shift with ties away from zero; shift > 0 shifts left first. */
+/* TFLite: Q31 product with ties up, then a shift with ties away from zero; shift > 0 shifts left
+ * first. */
 ISOBIT_KERNEL int32_t isobit_tflite_double(int32_t acc, int32_t mult, int32_t shift) {
     const int32_t left = shift > 0 ? shift : 0;
     const int32_t right = shift > 0 ? 0 : -shift;

@@ -12,6 +12,7 @@ from isobit.core import fixed
 from isobit.core.errors import IsobitError, raise_all
 from isobit.core.fixed import Rounding
 from isobit.core.types import (
+    Affine,
     AnyArray,
     FloatArray,
     IntArray,

@@ -1,4 +1,5 @@
-/* standardize, uint8 to int8: y = clamp(Zy + half_up((x - mean[c]) * 2^left, right)); x and y may be one buffer. */
+/* standardize, uint8 to int8: y = clamp(Zy + half_up((x - mean[c]) * 2^left, right)); x and y may
+ * be one buffer. */
 #include "isobit_rt.h"
 
 typedef struct {
@@ -15,7 +16,8 @@ ISOBIT_KERNEL void standardize_u8(standardize_u8_geometry g, const uint8_t *x,
     for (int32_t i = 0; i < g.size; i += g.channels) {
         for (int32_t c = 0; c < g.channels; c++) {
             const int32_t acc = (x[i + c] - mean[c]) * gain;
-            y[i + c] = (int8_t)isobit_clamp(isobit_shift(acc, q->right) + q->y_zero, q->low, q->high);
+            y[i + c] =
+                (int8_t)isobit_clamp(isobit_shift(acc, q->right) + q->y_zero, q->low, q->high);
         }
     }
 }

@@ -1,0 +1,1 @@
+"""What planted faults showed to be untested: the inner functions of kernels."""

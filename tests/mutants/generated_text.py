@@ -1,0 +1,47 @@
+"""What generated C must look like, whatever the network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from isobit.codegen.network import Constant, Network, _constant
+from isobit.ops.base import Packed
+
+COLUMNS = 100
+
+
+def layout_problems(network: Network) -> Iterator[str]:
+    """Yield lines that are too long or indented by anything but steps of four columns."""
+    for name, text in network.files.items():
+        for number, line in enumerate(text.splitlines(), start=1):
+            indent = len(line) - len(line.lstrip(" "))
+            # Comments quote the graph, one line per node; a macro's list of columns may be long.
+            quoted = line.lstrip().startswith(("/*", "#", "   "))
+            if indent % 4 and not quoted:
+                yield f"{name}:{number}: indented by {indent}: {line[:60]}"
+            if len(line) > COLUMNS and not quoted:
+                yield f"{name}:{number}: {len(line)} columns: {line[:60]}"
+
+
+def literal_problems() -> Iterator[str]:
+    """Yield integers and floats whose C literal is another number, or not of type int."""
+    numbers = sorted({s * (2**k + d) for k in range(32) for d in (-1, 0, 1) for s in (-1, 1)})
+    numbers = [n for n in numbers if -(2**31) <= n < 2**31]
+    words = _words(np.asarray(numbers, dtype=np.int32))
+    for number, word in zip(numbers, words, strict=True):
+        # C has no negative literals: -2147483648 is minus a number that is no int.
+        want = "INT32_MIN" if number == -(2**31) else str(number)
+        if word != want:
+            yield f"{number} is written {word}"
+    floats = np.asarray([0.0, -0.0, 0.1, -1.5e-30, 3.4e38, 1e-45], dtype=np.float32)
+    for value, word in zip(floats, _words(floats), strict=True):
+        if np.float32(float.fromhex(word.removesuffix("f"))).tobytes() != value.tobytes():
+            yield f"{value} is written {word}"
+
+
+def _words(data: np.ndarray) -> list[str]:
+    text = _constant(Constant("c", "n", Packed("c", data)))
+    return re.findall(r"[^\s,{}]+(?=,)", text.split("{", 1)[1])

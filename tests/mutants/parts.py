@@ -1,0 +1,91 @@
+"""Cases of inner functions whose low bits no 8-bit result shows, and what the oracles say."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from oracles import softmax
+
+BEYOND = 2 * 0x10000
+"""Where `quantize_f32_down` saturates."""
+
+
+def softmax_cases() -> tuple[np.ndarray, np.ndarray]:
+    """Products, exponentials in Q5.26 and reciprocals, random and at the ends; and the results."""
+    rng = np.random.default_rng(71)
+    ends = [-(2**31) + 1, -1, 0, 1, 2**30, 2**31 - 1]
+    pairs = [(a, b) for a in ends for b in ends]
+    pairs += [(int(a), int(b)) for a, b in rng.integers(-(2**31) + 1, 2**31, size=(400, 2))]
+    rows = [(0, a, b, softmax.product(a, b)) for a, b in pairs]
+    quarter = 2**24
+    arguments = [0, -1, 1 - quarter, -quarter, -quarter - 1, -(2**31)]
+    arguments += [-(2**k) for k in range(31)] + [-(2**k) - quarter // 2 for k in range(24, 31)]
+    arguments += [-int(a) for a in rng.integers(0, 2**31, size=600)]
+    arguments += [-int(a) for a in np.exp2(rng.uniform(0, 31, size=1200))]
+    rows += [(1, a, 0, softmax.exp_of_negative(a)) for a in arguments]
+    fractions = [0, 1, 2, 2**30, 2**31 - 2, 2**31 - 1]
+    fractions += [int(a) for a in rng.integers(0, 2**31, size=600)]
+    rows += [(2, a, 0, softmax.one_over_one_plus(a)) for a in fractions]
+    return _split(rows)
+
+
+def quantize_cases() -> tuple[np.ndarray, np.ndarray]:
+    """Shifts of 64-bit numbers by 0..63, saturated at `BEYOND`; and the results."""
+    rng = np.random.default_rng(72)
+    rows = []
+    for n in range(64):
+        numbers = [0, 1, BEYOND - 1, BEYOND, BEYOND + 1, 2**32 - 1, 2**32, 2**56 - 1]
+        numbers += [(BEYOND << n) - 1, BEYOND << n, (BEYOND << n) + (1 << n)]
+        numbers += [int(v) for v in np.exp2(rng.uniform(0, 56, size=24))]
+        # 17 bits of result below the saturation, whatever n is.
+        numbers += [int(v) << n for v in rng.integers(0, 2 * BEYOND, size=8)]
+        for value in numbers:
+            if value < 2**56:
+                rows.append((0, value, n, min(value >> n, BEYOND)))
+    return _split(rows)
+
+
+CASES: dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]] = {
+    "softmax": softmax_cases,
+    "quantize": quantize_cases,
+}
+
+
+def _split(rows: list[tuple[int, int, int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    table = np.asarray(rows, dtype=np.int64)
+    return np.ascontiguousarray(table[:, :3]), np.ascontiguousarray(table[:, 3])
+
+
+def compile_parts(op: str, output: Path, include: list[Path], flags: tuple[str, ...] = ()) -> str:
+    """Compile `parts.c` with the first kernel in `include`; return the compiler's complaint."""
+    command = ["gcc", "-std=c11", "-O1", *flags, f"-DPARTS_{op.upper()}"]
+    command += [*(f"-I{path}" for path in include), str(Path(__file__).with_name("parts.c"))]
+    done = subprocess.run(
+        [*command, "-o", str(output)], capture_output=True, text=True, check=False
+    )
+    return done.stderr if done.returncode else ""
+
+
+def run_parts(op: str, program: Path, folder: Path, timeout_s: float = 20.0) -> str:
+    """Run every case; return the first that differs, "" for none."""
+    rows, want = CASES[op]()
+    (folder / "input.bin").write_bytes(rows.tobytes())
+    try:
+        done = subprocess.run([str(program)], cwd=folder, check=False, timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        return "endless"
+    if done.returncode:
+        return f"exit code {done.returncode}"
+    got = np.frombuffer((folder / "output.bin").read_bytes(), np.int64)
+    if got.shape != want.shape:
+        return f"{got.size} results of {want.size}"
+    (wrong,) = np.nonzero(got != want)
+    if not wrong.size:
+        return ""
+    first = int(wrong[0])
+    function, a, b = rows[first].tolist()
+    return f"function {function} of {a}, {b}: want {want[first]}, got {got[first]}"
