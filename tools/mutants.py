@@ -158,16 +158,13 @@ def _state(file: str) -> str:
     """What a verdict depends on: the file, its operator and the tests."""
     own, tests = checks.ROOT / file, checks.ROOT / "tests"
     kernel = "/ops/" in file and own.parent.name != "ops"
-    folders = (
-        [tests / "contract"]
-        if kernel and own.suffix == ".c"
-        else [tests / "contract", tests / "property"]
-    )
-    folders += [own.parent] if kernel else []
-    folders.append(tests / "mutants")
-    parts = [own, *sorted(p for folder in folders for p in folder.glob("*.*") if p.is_file())]
+    parts = [own, *(tests / "contract").glob("*.*"), *(tests / "mutants").glob("parts.*")]
+    if kernel:
+        parts += own.parent.glob("*.*")
+    if own.suffix != ".c":
+        parts += [*(tests / "property").glob("*.*"), *(tests / "mutants").glob("*.*")]
     digest = hashlib.sha256()
-    for part in parts:
+    for part in sorted(part for part in parts if part.is_file()):
         digest.update(part.read_bytes())
     return digest.hexdigest()[:16]
 

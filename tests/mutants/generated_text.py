@@ -14,12 +14,12 @@ COLUMNS = 100
 
 
 def layout_problems(network: Network) -> Iterator[str]:
-    """Yield lines that are too long or indented by anything but steps of four columns."""
+    """Yield lines of code that are too long or indented by anything but steps of four columns."""
     for name, text in network.files.items():
         for number, line in enumerate(text.splitlines(), start=1):
             indent = len(line) - len(line.lstrip(" "))
-            # Comments quote the graph, one line per node; a macro's list of columns may be long.
-            quoted = line.lstrip().startswith(("/*", "#", "   "))
+            # Comments quote the graph, and data has one line per structure.
+            quoted = name.endswith(".h") or line.lstrip().startswith(("/*", "#"))
             if indent % 4 and not quoted:
                 yield f"{name}:{number}: indented by {indent}: {line[:60]}"
             if len(line) > COLUMNS and not quoted:

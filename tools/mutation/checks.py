@@ -390,7 +390,32 @@ def _ask_python(fault: Fault | None, file: str) -> str:
         said = _ask_contract(op, stem)
         if said:
             return said
-    return _ask_plans() or "sound"
+    return _ask_text(file) or _ask_plans() or "sound"
+
+
+def _ask_text(file: str) -> str:
+    """What no result shows: more loops than needed, odd layout, literals (`tests/mutants`)."""
+    from isobit import targets
+    from isobit.codegen.network import generate
+    from isobit.plan.plan import make_plan
+    from mutants import arenas, generated_text, loops, plans
+    from property.graphs import draw
+
+    if file.endswith("plan.py"):
+        core = targets.load("cortex-m4")
+        on_core = (make_plan(draw(seed).graph, core) for seed in range(40))
+        wrong = (p for plan in on_core for p in plans.alignment_problems(plan))
+        return next(plans.plan_problems(), "") or next(wrong, "")
+    if file.endswith("arena.py"):
+        return next(arenas.arena_problems(), "")
+    if file.endswith("broadcast.py"):
+        return next(loops.loop_problems(), "")
+    if not file.endswith("network.py"):
+        return ""
+    host = targets.load("host")
+    networks = [generate(make_plan(draw(seed).graph, host), "") for seed in range(8)]
+    found = [p for network in networks for p in generated_text.layout_problems(network)]
+    return next(iter([*generated_text.literal_problems(), *found]), "")
 
 
 SHARED = {
@@ -411,12 +436,16 @@ def _operators_of(file: str) -> list[tuple[str, str]]:
 def _ask_contract(op: str, stem: str) -> str:
     from contract import cases, programs
     from isobit import targets
+    from mutants import leads
 
     for name in ("host", "cortex-m0plus"):
         legal = {id(e.sample) for e in programs.instances(op, targets.load(name).features)[1]}
         missing = [s.label for s in cases.samples(op) if id(s) not in legal]
         if missing:
             return f"no kernel for {missing[:3]}"
+    worse = next(leads.lead_problems(op), "")
+    if worse:
+        return worse
     bench = _bench(op, stem)  # asserts that every call is right
     return "" if bench.calls else "no calls"
 

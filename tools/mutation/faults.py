@@ -264,6 +264,8 @@ def python_edits(text: str, functions: tuple[str, ...]) -> Iterator[Edit]:
                 yield starts[number - 1], starts[number - 1] + len(line.rstrip("\n")), "", "entry"
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         row = token.start[0]
+        if row <= len(lines) and lines[row - 1].lstrip().startswith("assert "):
+            continue  # impossible states
         if not any(first <= row <= last for first, last in _bodies(text, functions)):
             continue
         start = starts[row - 1] + token.start[1]
@@ -279,8 +281,12 @@ def python_edits(text: str, functions: tuple[str, ...]) -> Iterator[Edit]:
             for changed in {value + 1, max(value - 1, 0)} - {value}:
                 yield start, end, str(changed), "constant"
         elif token.type == tokenize.NAME and token.string in NAMES:
-            if text[end : end + 1] == "=" or re.match(r" = |: ", text[end:]):
-                continue  # a keyword argument, an assignment or an annotation
+            if (
+                text[:start].endswith("strict=")
+                or text[end : end + 1] == "="
+                or re.match(r" = |: ", text[end:])
+            ):
+                continue  # a claim, a keyword argument, an assignment, an annotation
             yield start, end, NAMES[token.string], "name"
 
 

@@ -148,9 +148,7 @@ class TextSyntax(GraphProblem):
 
 
 class BadGraph(GraphProblem):
-    """A graph whose structure is broken: an undefined value, a name used twice, a missing
-    output.
-    """
+    """A graph whose structure is broken: a value undefined, a name used twice, no output."""
 
     code = "E202"
 

@@ -105,8 +105,8 @@ class Linear(WeightedOp[LinearAttrs], name="linear"):
             ("4 in, 5 out", 3, 4, 5, (-128, 127)),
             ("6 in, 4 out", 3, 6, 4, (-128, 127)),
             ("12 in, 6 out", 3, 12, 6, (-128, 127)),
-            ("no bias", 3, 9, 4, (-128, 127)),
-            ("no bias, 8 in, 7 out", 3, 8, 7, (-128, 127)),
+            ("no bias", 60, 9, 4, (-128, 127)),
+            ("no bias, 8 in, 7 out", 60, 8, 7, (-128, 127)),
         )
         for label, n, i, o, clamp in cases:
             for rule in (None, Rounding.HALF_UP, Rounding.TFLITE_DOUBLE):
