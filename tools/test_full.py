@@ -9,6 +9,7 @@ Exit code 1 if anything failed. Skips are listed with their reasons.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -35,7 +36,8 @@ def main() -> int:
     ]
     if not any(word.startswith("-n") for word in sys.argv[1:]):
         command += ["-n", "2", "--dist", "loadgroup"]
-    code = subprocess.run(command, cwd=ROOT, check=False).returncode
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # as in the Makefile
+    code = subprocess.run(command, cwd=ROOT, check=False, env=environment).returncode
     cases = list(ElementTree.parse(report).getroot().iter("testcase"))
     outcomes = Counter(_outcome(case) for case in cases)
     skipped = sorted(

@@ -85,7 +85,9 @@ def test_integer_equals_the_recorded_kernels(function: str, recording: Recording
         y = np.asarray(op.integer(one.attrs, one.types, one.inputs))[0]
         y = y[tuple(slice(size) for size in case["y_shape"])]
         for path in ["y_c"] if case["hazard"] or function in ONLY_C else ["y_c", "y_dsp"]:
-            np.testing.assert_array_equal(y, recording.array(case, path).reshape(y.shape), one.label)
+            np.testing.assert_array_equal(
+                y, recording.array(case, path).reshape(y.shape), one.label
+            )
             compared += y.size
     assert compared > 0
 
@@ -115,5 +117,3 @@ def test_c_equals_the_recorded_kernels(
         programs.instances.cache_clear()
     assert len(jobs) >= len(found)
     assert not ran.problems
-
-

@@ -14,6 +14,8 @@ from isobit import data
 from isobit.api.bundle import open_bundle
 from isobit.core.errors import BundleDamaged, ValuesDiffer
 
+pytestmark = pytest.mark.xdist_group("demo")
+
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:

@@ -22,6 +22,8 @@ from isobit.run.golden import run_golden
 
 CORES = ("host", "cortex-m0plus", "cortex-m4", "cortex-m33", "cortex-m55", "rv32imc")
 
+pytestmark = pytest.mark.xdist_group("project")
+
 
 @pytest.fixture(scope="module")
 def models() -> dict[int, Any]:

@@ -20,6 +20,8 @@ from isobit.cli import main
 main(sys.argv[1:])
 """
 
+pytestmark = pytest.mark.xdist_group("without_torch")
+
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
