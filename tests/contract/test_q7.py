@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracles.test_oracles_q7 import ONLY_C, OPERATOR, Recording, geometry, recording
 
 from isobit import targets
 from isobit.core.fixed import Average
@@ -26,6 +25,7 @@ from isobit.ops.depthwise_conv2d.op import DepthwiseConv2dAttrs
 from isobit.ops.linear.op import LinearAttrs
 from isobit.ops.max_pool2d.op import MaxPool2dAttrs, MaxPool2dInputs
 from isobit.ops.weighted import WeightedInputs
+from oracles.test_oracles_q7 import ONLY_C, OPERATOR, Recording, geometry, recording
 
 from . import calls, cases, programs, runners
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from e2e.nets import make, train_a_little
 
+from e2e.nets import make, train_a_little
 from isobit.api.bundle import Bundle
 
 BLOCK = """

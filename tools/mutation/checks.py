@@ -159,7 +159,7 @@ def _bench(op: str, stem: str) -> Bench:
     (folder / "program.c").write_text(programs.source_text([found[number] for number in kept]))
     for source in (programs.HERE / "runner.c", programs.HERE / "runner.h"):
         shutil.copyfile(source, folder / source.name)
-    for source in (programs.RUNTIME / "isobit_rt.h", board.BOARD_DIR / "semihost.h"):
+    for source in (*programs.RUNTIME.glob("*.h"), board.BOARD_DIR / "semihost.h"):
         shutil.copyfile(source, folder / source.name)
     if host:
         shutil.copyfile(board.BOARD_DIR / "semihost_host.c", folder / "semihost_host.c")
