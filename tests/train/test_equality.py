@@ -18,6 +18,7 @@ from isobit.ops.schemes import Scheme
 from isobit.plan.plan import make_plan
 from isobit.run.execute import build, execute
 from isobit.run.golden import run_golden
+from isobit.train import normalised
 from isobit.train.twin import Twin
 
 from .nets import (
@@ -78,7 +79,7 @@ def test_training_forward_is_exact_for_its_own_batch_statistics() -> None:
     twin_of_batch = copy.deepcopy(twin)
     for step in twin_of_batch.steps:
         if step.norm is not None:
-            module = twin_of_batch._norm_module(step.norm)
+            module = normalised.module(twin_of_batch, step)
             module.running_mean.copy_(twin.batch_statistics[step.name].mean)
             module.running_var.copy_(twin.batch_statistics[step.name].var)
     assert_equals_export(twin_of_batch, x, codes)

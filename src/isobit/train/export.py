@@ -13,6 +13,7 @@ from isobit.core.dtypes import DType
 from isobit.core.errors import BadWeights, NoRange, raise_all
 from isobit.core.types import Affine, Raw, TensorType, scale_of
 from isobit.ir.graph import Const, Graph, Node, Stage, Value
+from isobit.train import normalised
 from isobit.train.numbers import Numbers
 from isobit.train.steps import Step
 
@@ -86,7 +87,7 @@ class _Exporter:
             return kind
         # Under a batch norm the multiplier holds gamma / sigma, so the folded weight is Sy * M / Sx
         # per code.
-        folded = self.twin.folded(step, self.numbers)
+        folded = normalised.folded(self.twin, step, self.numbers)
         q = self.numbers.around(step)
         slope = folded.mult.double() * torch.exp2(-folded.shift.double())
         scale = slope.cpu().numpy() * float(scale_of(q.output.encoding)[0])

@@ -9,27 +9,25 @@ there is nothing to keep in step.
 from __future__ import annotations
 
 from dataclasses import fields
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from isobit.core import fixed_torch as ft
 from isobit.core.errors import BadRunInput
 from isobit.core.types import AnyArray, FloatArray, Shape, TensorType, scale_of
 from isobit.ir.graph import Graph, Inputs
-from isobit.ops.base import EncodingRule, NodeTypes, load_ops
+from isobit.ops.base import EncodingRule, load_ops
 from isobit.ops.schemes import Scheme
-from isobit.ops.weighted import WeightedInputs, WeightedOp
-from isobit.train import norm
+from isobit.ops.weighted import WeightedOp
+from isobit.train import norm, normalised
 from isobit.train.export import export_graph
 from isobit.train.numbers import NumberBuilder, Numbers, decide_all
 from isobit.train.ranges import RangeObserver, RangeOptions
 from isobit.train.selftest import require_exact
 from isobit.train.ste import quantize_real, ste_round
-from isobit.train.steps import Norm, Step, group
+from isobit.train.steps import Step, group
 from isobit.train.ties import tie
 from isobit.train.trace import Traced, trace
 
@@ -195,7 +193,7 @@ class Twin(nn.Module):
         Batch norms that never saw data take their statistics from this batch.
         """
         unset = [name for name in self.ties if not self.has_range(name)]
-        norms = [self._norm_module(step.norm) for step in self.steps if step.norm is not None]
+        norms = [normalised.module(self, step) for step in self.steps if step.norm is not None]
         fresh = [module for module in norms if int(module.num_batches_tracked) == 0]
         with torch.autocast(self.device.type, enabled=False):
             self._observe(x)
@@ -257,16 +255,16 @@ class Twin(nn.Module):
         inputs_: Any = step.inputs
         scale = float(scale_of(build.numbers.types[inputs_.x].encoding)[0])
         c = step.op.combine(step.attrs, values[inputs_.x] * scale, self.parameter(inputs_.w), None)
-        learned = self._learned(step)
+        learned = normalised.learned(self, step)
         c = c + learned.bias
-        module = self._norm_module(step.norm)
+        module = normalised.module(self, step)
         if int(module.num_batches_tracked) == 0 and not self.frozen:
             ones, none = torch.ones_like(learned.gamma), torch.zeros_like(learned.bias)
             plain = norm.Affine(ones, learned.beta, none, learned.eps)
             found = norm.batch_statistics(c, plain, ones.double())
             norm.update_running(module, found, c.numel() // c.shape[-1], 1.0)
             self._freeze_weights(step)
-        running = self._running(step)
+        running = normalised.running(self, step)
         return (c - running.mean) / (
             running.var + learned.eps
         ).sqrt() * learned.gamma + learned.beta
@@ -337,7 +335,7 @@ class Twin(nn.Module):
         self, step: Step, numbers: Numbers, values: dict[str, Tensor], *, training: bool
     ) -> None:
         if step.norm is not None and self.training and torch.is_grad_enabled():
-            values[step.name] = self._run_norm(step, step.norm, numbers, values, moving=training)
+            values[step.name] = normalised.run(self, step, numbers, values, moving=training)
             return
         inputs = self.operands(step, numbers, values)
         result = step.op.surrogate(numbers.attrs[step.name], numbers.around(step), inputs)
@@ -364,7 +362,7 @@ class Twin(nn.Module):
             found.update(self._weighted_constants(step, numbers))
         found.update(numbers.derived[step.name])
         if step.norm is not None and self.scheme is Scheme.AFFINE and numbers.derived[step.name]:
-            folded = self.folded(step, numbers)
+            folded = normalised.folded(self, step, numbers)
             found.update(mult=folded.mult, shift=folded.shift, b=folded.bias.float())
         return type(step.inputs)(**found)
 
@@ -379,7 +377,7 @@ class Twin(nn.Module):
         found: dict[str, Any] = {"w": ste_round(w, sizes.reshape(axes), low, 127), "b": None}
         if step.norm is not None:
             if self.scheme is Scheme.POW2:
-                learned, running = self._learned(step), self._running(step)
+                learned, running = normalised.learned(self, step), normalised.running(self, step)
                 slope = learned.gamma / (running.var + learned.eps).sqrt()
                 found["b"] = self._bias(
                     learned.beta + (learned.bias - running.mean) * slope, numbers, f"{step.name}.b"
@@ -397,116 +395,14 @@ class Twin(nn.Module):
         return real.permute(0, 3, 1, 2) if real.dim() == 4 else real
 
     def _effective_weight(self, step: Step) -> Tensor:
-        """Return the real weights that are quantised: with gamma / sigma (`pow2`) or gamma's sign
-        (`affine`) in them.
-        """
+        """Return the real weights that are quantised."""
         assert issubclass(step.op, WeightedOp)
         inputs: Any = step.inputs
         w = self.parameter(inputs.w)
         if step.norm is None:
             return w
-        gamma = self.parameter(step.norm.gamma)
-        if self.scheme is Scheme.POW2:
-            factor = gamma / (self._running(step).var + step.norm.eps).sqrt()
-            if self.training and not self.frozen:
-                factor = factor.detach()  # the norm's own gradient reaches gamma (train/norm.py)
-        else:
-            factor = norm.sign_of(gamma.detach())
+        factor = normalised.weight_factor(self, step)
         return w * factor.reshape([-1 if i == step.op.channel_axis else 1 for i in range(w.dim())])
-
-    def _learned(self, step: Step) -> norm.Affine:
-        assert step.norm is not None
-        inputs: Any = step.inputs
-        gamma, beta = self.parameter(step.norm.gamma), self.parameter(step.norm.beta)
-        bias = torch.zeros_like(beta) if inputs.b is None else self.parameter(inputs.b)
-        return norm.Affine(gamma, beta, bias, step.norm.eps)
-
-    def _running(self, step: Step) -> norm.Statistics:
-        assert step.norm is not None
-        return norm.Statistics(self.parameter(step.norm.mean), self.parameter(step.norm.var))
-
-    def _norm_module(self, own: Norm) -> Any:
-        return self.net.get_submodule(self.traced.bindings[own.mean].path.rpartition(".")[0])
-
-    def folded(self, step: Step, numbers: Numbers) -> norm.Folded:
-        """Return the frozen multiplier, shift and bias of an `affine` batch norm, from its running
-        statistics.
-        """
-        q = numbers.around(step)
-        return norm.fold(
-            self._learned(step),
-            self._running(step),
-            _sum_step(q),
-            float(scale_of(q.output.encoding)[0]),
-        )
-
-    def _run_norm(
-        self, step: Step, own: Norm, numbers: Numbers, values: dict[str, Tensor], *, moving: bool
-    ) -> Tensor:
-        """Run a normalised step in training: exact for the statistics it uses, with batch norm's
-        gradient.
-        """
-        assert issubclass(step.op, WeightedOp)
-        q, attrs, inputs = (
-            numbers.around(step),
-            numbers.attrs[step.name],
-            self.operands(step, numbers, values),
-        )
-        assert isinstance(inputs, WeightedInputs) and inputs.shift is not None
-        types = ft.SumTypes(q.inputs.x, q.output, step.op.channel_axis)
-        acc = ft.exact_sums(partial(step.op.combine, step.attrs), inputs, types)
-        module, learned, sizes = (
-            self._norm_module(own),
-            self._learned(step),
-            _sum_step(q).to(acc.device),
-        )
-        count = acc.numel() // acc.shape[-1]
-        y_step = float(scale_of(q.output.encoding)[0])
-        bounds = (attrs.clamp[0] - q.output.zero, attrs.clamp[1] - q.output.zero)
-        if self.scheme is Scheme.POW2:
-            assert inputs.b is not None
-            if moving:
-                self._move_running(step, module, acc, sizes, count)
-                return norm.shift_requantize(
-                    acc, learned, inputs.b, inputs.shift, y_step, bounds, q.soft
-                )
-            scaled = (acc + inputs.b) * torch.exp2(-inputs.shift.to(acc.dtype)) + 0.5
-            return ft.floor_clamp(scaled, *bounds, q.soft).float()
-        statistics = norm.batch_statistics(acc, learned, sizes) if moving else self._running(step)
-        if moving:
-            self.batch_statistics[step.name] = statistics
-            norm.update_running(module, statistics, count, own.momentum)
-        folded = norm.fold(learned, statistics, sizes, y_step)
-        return norm.norm_requantize(
-            acc, learned, folded, statistics, sizes, y_step, bounds, q.soft, moving=moving
-        )
-
-    @torch.no_grad()
-    def _move_running(
-        self, step: Step, module: Any, acc: Tensor, sizes: Tensor, count: int
-    ) -> None:
-        """Undo gamma / sigma in the sums of folded weights to see the statistics before the
-        norm.
-        """
-        assert step.norm is not None
-        learned, running = self._learned(step), self._running(step)
-        slope = learned.gamma.double() / (running.var.double() + learned.eps).sqrt()
-        usable = slope.abs() > 1e-4
-        plain = norm.Affine(
-            torch.ones_like(learned.gamma),
-            learned.beta,
-            torch.zeros_like(learned.bias),
-            learned.eps,
-        )
-        found = norm.batch_statistics(acc, plain, sizes)
-        safe = torch.where(usable, slope, torch.ones_like(slope))
-        mean = torch.where(
-            usable, found.mean.double() / safe + learned.bias.double(), running.mean.double()
-        )
-        var = torch.where(usable, found.var.double() / safe.square(), running.var.double())
-        norm.update_running(
-            module, norm.Statistics(mean.float(), var.float()), count, step.norm.momentum
-        )
 
     @torch.no_grad()
     def trace(self, x: Tensor) -> dict[str, AnyArray]:
@@ -550,8 +446,3 @@ def _forget_numbers(module: nn.Module, _: Any) -> None:
 
 def _key(name: str) -> str:
     return name.replace(".", "_")
-
-
-def _sum_step(q: NodeTypes[Any]) -> Tensor:
-    """Return `Sx * Sw[c]` in float64."""
-    return torch.as_tensor(scale_of(q.inputs.x.encoding) * scale_of(q.inputs.w.encoding))
