@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,11 +18,10 @@ from isobit.core.errors import (
     BadArgument,
     BundleDamaged,
     FileMissing,
-    FileUnwritable,
     IsobitError,
     raise_all,
 )
-from isobit.core.files import write_atomic
+from isobit.core.files import json_text, npy_bytes, npz_bytes, write_atomic, write_folder
 from isobit.core.types import AnyArray
 from isobit.ir.graph import Graph, Stage
 from isobit.ir.store import Stored, read_store, to_bytes
@@ -182,7 +179,7 @@ class Bundle:
             ).hexdigest()
             done[comparison.name] = entry
         manifest["verified"] = list(done.values())
-        write_atomic(self.path / "manifest.json", _json(manifest))
+        write_atomic(self.path / "manifest.json", json_text(manifest))
 
 
 def open_bundle(path: str | Path) -> Bundle:
@@ -249,11 +246,11 @@ def write_bundle(
     golden = run_golden(graph, codes)
     files: dict[str, bytes] = {k: v.encode() for k, v in project_files(network).items()}
     files[f"{c_name(graph.name)}.isobit"] = to_bytes(Stored({"int": graph}))
-    files["golden/input.npy"] = _npy(codes)
+    files["golden/input.npy"] = npy_bytes(codes)
     files["golden/golden.npz"] = npz_bytes(golden)
     if torch_trace is not None:
         files["golden/torch.npz"] = npz_bytes(torch_trace(codes))
-    files["names.json"] = _json(_names(graph, absorbed or {})).encode()
+    files["names.json"] = json_text(_names(graph, absorbed or {})).encode()
     manifest = {
         "schema": 1,
         "isobit": __version__,
@@ -271,7 +268,7 @@ def write_bundle(
         "layers": [asdict(layer) for layer in estimate.layers],
         "verified": [],
     }
-    files["manifest.json"] = _json(manifest).encode()
+    files["manifest.json"] = json_text(manifest).encode()
     write_folder(out, files)
     return Bundle(out)
 
@@ -306,43 +303,6 @@ def _foreign(out: Path) -> list[str]:
         return sorted(path.name for path in out.iterdir())
     found = (p.relative_to(out).as_posix() for p in sorted(out.rglob("*")) if not p.is_dir())
     return [name for name in found if name not in written and not name.startswith("build/")]
-
-
-def write_folder(out: Path, files: Mapping[str, bytes]) -> None:
-    """Write everything beside `out`, then exchange: an interrupted write leaves the old folder.
-
-    Raises `FileUnwritable`; then nothing was changed.
-    """
-    temporary: Path | None = None
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-        temporary.chmod(0o755)
-        for name, blob in files.items():
-            path = temporary / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(blob)
-        if out.exists():
-            old = temporary.with_name(f"{temporary.name}.old")
-            out.replace(old)
-            try:
-                temporary.replace(out)
-            except OSError:
-                old.replace(out)
-                raise
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            temporary.replace(out)
-    except OSError as error:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
-        raise FileUnwritable(
-            where=str(out),
-            what="cannot write",
-            want="a writable folder with free space",
-            got=error.strerror or str(error),
-            fix="Choose another path, or change the folder's permissions.",
-        ) from error
 
 
 def _sample_codes(graph: Graph) -> AnyArray:
@@ -382,31 +342,6 @@ def _names(graph: Graph, absorbed: Absorbed) -> dict[str, Any]:
             for value in node.outputs
         },
     }
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=1, sort_keys=False) + "\n"
-
-
-def _npy(array: AnyArray) -> bytes:
-    import io
-
-    stream = io.BytesIO()
-    np.save(stream, array, allow_pickle=False)
-    return stream.getvalue()
-
-
-def npz_bytes(arrays: Mapping[str, AnyArray]) -> bytes:
-    """Return an .npz whose bytes depend on the content alone (zip members carry a fixed date)."""
-    import io
-    import zipfile
-
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
-        for name, array in sorted(arrays.items()):
-            info = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
-            archive.writestr(info, _npy(array))
-    return stream.getvalue()
 
 
 def _load_array(path: Path) -> AnyArray:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from isobit.api.bundle import write_folder
 from isobit.cli.common.output import json_option, out, print_json
 from isobit.core.errors import BadArgument
+from isobit.core.files import write_folder
 
 TEMPLATES = Path(__file__).parent / "templates"
 

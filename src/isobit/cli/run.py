@@ -7,13 +7,12 @@ from pathlib import Path
 import click
 
 from isobit import targets
-from isobit.api.bundle import npz_bytes
 from isobit.cli.common.arrays import read_array, write_array
 from isobit.cli.common.output import json_option, out, print_json
 from isobit.cli.common.progress import stage
 from isobit.cli.common.subject import read_bundle, read_graph
 from isobit.codegen.network import generate
-from isobit.core.files import write_atomic
+from isobit.core.files import npz_bytes, write_atomic
 from isobit.core.types import AnyArray
 from isobit.plan.plan import make_plan
 from isobit.run.compilers import Kind

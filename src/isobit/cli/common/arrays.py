@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from isobit.core.errors import FileDamaged, FileMissing
-from isobit.core.files import write_atomic
+from isobit.core.files import npy_bytes, write_atomic
 from isobit.core.types import AnyArray
 
 
@@ -39,6 +38,4 @@ def read_array(path: Path) -> AnyArray:
 
 def write_array(path: Path, array: AnyArray) -> None:
     """Write a .npy file atomically."""
-    stream = io.BytesIO()
-    np.save(stream, array, allow_pickle=False)
-    write_atomic(path, stream.getvalue())
+    write_atomic(path, npy_bytes(array))

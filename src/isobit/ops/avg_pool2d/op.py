@@ -159,7 +159,8 @@ class AvgPool2d(Op[AvgPool2dAttrs, AvgPool2dInputs[Any]], name="avg_pool2d"):
             types = NodeTypes(AvgPool2dInputs(x), (x.with_shape(out.shape),))
             codes = sampling.codes(rng, shape)
             if "just below" in label:
-                codes = np.where(np.arange(900) < 451, -127, -128).reshape(shape)
+                lowest = np.arange(10)[:, None] - 128
+                codes = (lowest + (np.arange(900) < 451)).reshape(shape)
             yield Sample(label, attrs, types, AvgPool2dInputs(codes))
 
 
@@ -189,9 +190,9 @@ _CASES: tuple[tuple[str, tuple[int, ...], AvgPool2dAttrs], ...] = (
     ("3x2", (2, 6, 5, 3), AvgPool2dAttrs((3, 2), (2, 1))),
     ("2x3 counted", (2, 5, 7, 2), AvgPool2dAttrs((2, 3), (1, 2), (1, 0, 0, 2), True)),
     ("20x19 window", (1, 22, 20, 2), AvgPool2dAttrs((20, 19), (1, 1))),
-    # 127 + 899/900 with its rounding term: a reciprocal of 24 bits makes that 128.
-    ("300x3 window, just below", (1, 300, 3, 1), AvgPool2dAttrs((300, 3), (1, 1))),
-    ("3x300 window, just below", (1, 3, 300, 1), AvgPool2dAttrs((3, 300), (1, 1))),
+    # k + 899/900 with its rounding term: a reciprocal of 24 bits makes that k + 1.
+    ("300x3 window, just below", (10, 300, 3, 1), AvgPool2dAttrs((300, 3), (1, 1))),
+    ("3x300 window, just below", (10, 3, 300, 1), AvgPool2dAttrs((3, 300), (1, 1))),
 )
 
 

@@ -106,7 +106,7 @@ class Linear(WeightedOp[LinearAttrs], name="linear"):
             ("6 in, 4 out", 3, 6, 4, (-128, 127)),
             ("12 in, 6 out", 3, 12, 6, (-128, 127)),
             ("no bias", 60, 9, 4, (-128, 127)),
-            ("no bias, 8 in, 7 out", 60, 8, 7, (-128, 127)),
+            ("no bias, 8 in, 7 out", 240, 8, 7, (-128, 127)),
         )
         for label, n, i, o, clamp in cases:
             for rule in (None, Rounding.HALF_UP, Rounding.TFLITE_DOUBLE):

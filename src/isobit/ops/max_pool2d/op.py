@@ -119,8 +119,9 @@ class MaxPool2d(Op[MaxPool2dAttrs, MaxPool2dInputs[Any]], name="max_pool2d"):
             x = sampling.kind((1, *shape[1:]), Affine((0.1,), 3))
             out = MaxPool2d.infer(attrs, MaxPool2dInputs(x))
             types = NodeTypes(MaxPool2dInputs(x), (x.with_shape(out.shape),))
-            high = -127 if label == "lowest codes" else 127
-            codes = sampling.codes(rng, shape, high=high)
+            codes = sampling.codes(rng, shape)
+            if label == "lowest codes":
+                codes[..., 0] = -128
             yield Sample(label, attrs, types, MaxPool2dInputs(codes))
 
 

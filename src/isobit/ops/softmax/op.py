@@ -152,9 +152,9 @@ class Softmax(Op[SoftmaxAttrs, SoftmaxInputs[Any]], name="softmax"):
             ("two classes", (60, 2), Affine((0.03,), 7), 1.0, 128),
             ("image", (1, 3, 4, 5), Pow2((5,)), 1.0, 100),
             ("fine scale", (8, 4), Affine((1e-3,), 0), 1.0, 128),
-            ("two among tiny", (1, 302), Affine((0.1,), 0), 1.0, 128),
-            ("sharp quotient", (1, 4), Affine((0.010389827556871194,), 0), 1.0, 1),
-            ("steep, at diff_min", (1, 301), Affine((8.5,), 0), 1.0, 128),
+            ("two among tiny", (8, 302), Affine((0.1,), 0), 1.0, 128),
+            ("sharp quotient", (4, 4), Affine((0.010389827556871194,), 0), 1.0, 128),
+            ("steep, at diff_min", (11, 40), Affine((8.5,), 0), 1.0, 128),
         )
         for label, shape, encoding, beta, spread in cases:
             x = sampling.kind((1, *shape[1:]), encoding)
@@ -163,12 +163,15 @@ class Softmax(Op[SoftmaxAttrs, SoftmaxInputs[Any]], name="softmax"):
             attrs, _ = Softmax.derive(SoftmaxAttrs(beta), types, Scheme.AFFINE, None)
             codes = sampling.codes(rng, shape, -spread, min(spread, 127))
             if label == "sharp quotient":  # 65: a reciprocal less by 2^-31 gives 64
-                codes[:] = np.asarray([[0, -1, -1, -1]])
-            if label == "steep, at diff_min":  # -1, and exp(-8.5) still counts 300 times
-                codes[:] = np.where(np.arange(301) == 70, 50, 49)
+                codes[0] = (0, -1, -1, -1)
+            if label == "steep, at diff_min":  # exp(-8.5) still counts
+                largest = np.asarray([1, 2, 3, 4, 5, 30, 36, 38, 40, 40, 40])
+                codes[:] = 49 + (np.arange(40) < largest[:, None])
             if label == "two among tiny":  # only the rounding of each summand makes them count
-                codes[:] = -36
-                codes[:, :2] = (100, 75)
+                codes[0] = -36
+                codes[0, :2] = (100, 75)
+                codes[1:] = sampling.codes(rng, (7, 302), 60, 75)
+                codes[1, :6] = (100, 98, 96, 94, 92, 90)
             if label.startswith("wide"):
                 codes[::4, 0] -= 120  # far below diff_min
             yield Sample(label, attrs, types, SoftmaxInputs(codes))

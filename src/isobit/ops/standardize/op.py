@@ -182,7 +182,7 @@ class Standardize(Op[StandardizeAttrs, StandardizeInputs[Any]], name="standardiz
             x = sampling.kind((1, *shape[1:]), Affine((1.0,), 0), DType.U8)
             kind = TensorType((len(mean),), DType.S32, Raw())
             types: StandardizeInputs[TensorType] = StandardizeInputs(x, kind)
-            low, high = (60, 120) if label == "left" else (0, 255)
+            low, high = {"left": (60, 120), "saturated": (60, 180)}.get(label, (0, 255))
             yield Sample(
                 label,
                 attrs,
