@@ -33,9 +33,9 @@ from isobit.ops.base import EncodingRule, NodeTypes
 from isobit.ops.clamp.op import clamp_codes
 from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import WeightedOp
+from isobit.train.builder import Traced
 from isobit.train.steps import Step
 from isobit.train.ties import Ties
-from isobit.train.trace import Traced
 
 _PIXELS = TensorType((), DType.U8, Affine((1.0,), 0))
 

@@ -22,6 +22,7 @@ from isobit.ops.base import EncodingRule, load_ops
 from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import WeightedOp
 from isobit.train import norm, normalised
+from isobit.train.builder import Traced
 from isobit.train.export import export_graph
 from isobit.train.numbers import NumberBuilder, Numbers, decide_all
 from isobit.train.ranges import RangeObserver, RangeOptions
@@ -29,7 +30,7 @@ from isobit.train.selftest import require_exact
 from isobit.train.ste import quantize_real, ste_round
 from isobit.train.steps import Step, group
 from isobit.train.ties import tie
-from isobit.train.trace import Traced, trace
+from isobit.train.trace import trace
 
 
 class WeightRange(nn.Module):
