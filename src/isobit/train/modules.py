@@ -16,17 +16,20 @@ import torch
 from isobit.ir.graph import Location
 from isobit.ops.base import load_ops
 
-_OWN = Path(__file__).resolve().parent.parent
-_TORCH = Path(torch.__file__).resolve().parent
+_ISOBIT = Path(__file__).resolve().parent.parent
+_INTERNAL = (
+    Path(torch.__file__).resolve().parent,
+    *(_ISOBIT / name for name in ("nn", "ops", "train")),
+)
 
 
 def is_users(path: Path) -> bool:
-    """Whether a source file lies outside isobit and torch."""
-    return not path.is_relative_to(_OWN) and not path.is_relative_to(_TORCH)
+    """Whether a source file may have written a layer: not torch's, nor what runs layers here."""
+    return not any(path.is_relative_to(folder) for folder in _INTERNAL)
 
 
 def caller_location() -> Location:
-    """Return the innermost frame outside isobit and torch."""
+    """Return the innermost frame that `is_users`."""
     frame = sys._getframe(1)
     while frame is not None:
         path = Path(frame.f_code.co_filename)
