@@ -61,7 +61,7 @@ def main() -> int:
     known = {} if arguments.fresh else _journal()
     verdicts = _run(chosen, known)
     report = _report(chosen, verdicts, time.monotonic() - started)
-    if not arguments.only and not arguments.limit:
+    if not (arguments.only or arguments.limit or arguments.all):
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return _say(report)

@@ -1,6 +1,6 @@
-"""How far outputs may lead inputs, recorded: to declare more wastes memory, though no bit is wrong.
+"""What kernels declare, recorded: to ask for more wastes memory, though no bit is wrong.
 
-`python -m mutants.leads` (in tests/) records again; a smaller number needs no new record.
+`python -m mutants.leads` (in tests/) records again; smaller numbers need no new record.
 """
 
 from __future__ import annotations
@@ -8,39 +8,55 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from isobit.ops.base import Kernel, load_ops
+from contract.calls import packed_of
+from isobit.ops.base import load_ops
 
-RECORD = Path(__file__).with_name("overlap_bytes.json")
+RECORD = Path(__file__).with_name("declared_bytes.json")
+NEVER = 1 << 30
+"""Stands for `overlap_bytes` None."""
 
 
-def declared(op: str) -> Iterator[tuple[str, int | None]]:
-    """Every kernel's `overlap_bytes` of every sample that it takes."""
+def declared(op: str) -> Iterator[tuple[str, dict[str, int]]]:
+    """Lead, scratch and constants of every kernel for every sample that it takes, in bytes."""
     registry = load_ops()
+    definition = registry.op(op)
     for kernel in registry.kernels.get(op, ()):
-        if kernel.overlap_bytes is Kernel.overlap_bytes:
-            continue
-        for sample in registry.op(op).samples():
-            if not kernel.when(sample.attrs, sample.types):
-                name = f"{op} {kernel.stem}: {sample.label}"
-                yield name, kernel.overlap_bytes(sample.attrs, sample.types)
+        for sample in definition.samples():
+            attrs, types = sample.attrs, sample.types
+            if kernel.when(attrs, types):
+                continue
+            lead = kernel.overlap_bytes(attrs, types)
+            packed = packed_of(definition, kernel, sample)
+            yield (
+                f"{op} {kernel.stem}: {sample.label}",
+                {
+                    "lead": NEVER if lead is None else lead,
+                    "scratch": kernel.scratch_bytes(attrs, types),
+                    "constants": sum(p.data.nbytes for p in packed),
+                    "odd_alignments": sum(p.alignment_bytes not in POWERS for p in packed),
+                },
+            )
+
+
+POWERS = (0, 1, 2, 4, 8, 16)
 
 
 def lead_problems(op: str) -> Iterator[str]:
     """Yield samples for which a kernel declares more than recorded; new samples are free."""
-    recorded: dict[str, Any] = json.loads(RECORD.read_text())
-    for name, lead in declared(op):
-        if name in recorded:
-            most = recorded[name]
-            if most is not None and (lead is None or lead > most):
-                yield f"{name}: {most} bytes are recorded, {lead} declared"
+    recorded: dict[str, dict[str, int]] = json.loads(RECORD.read_text())
+    for name, found in declared(op):
+        for what, size in found.items():
+            most = recorded.get(name, found)[what]
+            if size > most:
+                yield f"{name}: {what}: {most} recorded, {size} declared"
 
 
 def main() -> None:
     """Record this tree's kernels."""
-    rows = {name: lead for op in load_ops().ops for name, lead in declared(op)}
-    RECORD.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n")
+    rows = dict(row for op in load_ops().ops for row in declared(op))
+    lines = [f"{json.dumps(name)}: {json.dumps(found)}" for name, found in sorted(rows.items())]
+    RECORD.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 if __name__ == "__main__":

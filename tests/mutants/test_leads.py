@@ -1,4 +1,4 @@
-"""Declared leads of outputs over inputs."""
+"""What kernels declare."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from isobit.ops.base import load_ops
 from .leads import lead_problems
 
 
-def test_no_kernel_declares_more_lead_than_recorded() -> None:
+def test_no_kernel_declares_more_than_recorded() -> None:
     assert not [problem for op in load_ops().ops for problem in lead_problems(op)]

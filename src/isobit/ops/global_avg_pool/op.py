@@ -106,6 +106,8 @@ class GlobalAvgPool(Op[GlobalAvgPoolAttrs, GlobalAvgPoolInputs[Any]], name="glob
             ("7x7, clamp", (20, 7, 7, 9), zero, GlobalAvgPoolAttrs((-60, 50))),
             ("one pixel", (9, 1, 1, 8), shifted, GlobalAvgPoolAttrs()),
             ("25x40", (30, 25, 40, 3), zero, GlobalAvgPoolAttrs()),
+            ("two pixels, low codes", (20, 1, 2, 6), zero, GlobalAvgPoolAttrs()),
+            ("64x65, just below", (10, 64, 65, 1), zero, GlobalAvgPoolAttrs()),
         )
         for label, shape, encoding, attrs in cases:
             x = sampling.kind((1, *shape[1:]), encoding)
@@ -113,6 +115,11 @@ class GlobalAvgPool(Op[GlobalAvgPoolAttrs, GlobalAvgPoolInputs[Any]], name="glob
             # Means of uniform codes are all near 0: each channel of each sample has its own offset.
             offset = rng.integers(-90, 91, size=(shape[0], 1, 1, shape[3]))
             codes = np.clip(offset + sampling.codes(rng, shape) // 2, -128, 127)
+            if "low codes" in label:
+                codes = sampling.codes(rng, shape, -128, -115)
+            if "just below" in label:  # k + 4159/4160 with its rounding term, never k + 1
+                lowest = -127 + np.arange(10)[:, None]
+                codes = (lowest - (np.arange(4160) < 2079)).reshape(shape)
             yield Sample(label, attrs, types, GlobalAvgPoolInputs(codes))
 
 
