@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from isobit.ops.base import load_ops
+from isobit.ops.registry import load_ops
 from isobit.train.modules import layer_classes
 
 STUB = Path(__file__).resolve().parent.parent / "src/isobit/nn/__init__.pyi"

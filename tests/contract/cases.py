@@ -17,7 +17,8 @@ import numpy as np
 from isobit.core.dtypes import DType
 from isobit.core.types import TensorType
 from isobit.ir.graph import map_inputs, operands
-from isobit.ops.base import NodeTypes, Op, Sample, load_ops
+from isobit.ops.base import NodeTypes, Op, Sample
+from isobit.ops.registry import load_ops
 
 
 @cache

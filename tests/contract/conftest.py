@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from isobit import targets
-from isobit.ops.base import Op, load_ops
+from isobit.ops.base import Op
+from isobit.ops.registry import load_ops
 from isobit.targets import Isa
 
 QUICK = ("cortex-m0plus", "cortex-m4", "rv32imc", "cortex-m55")

@@ -18,7 +18,8 @@ from typing import Any
 from isobit.codegen import board
 from isobit.codegen.network import Instance, instance_lines, parameter_list
 from isobit.core.features import Feature
-from isobit.ops.base import Kernel, Sample, load_ops
+from isobit.ops.base import Kernel, Sample
+from isobit.ops.registry import load_ops
 from isobit.run.compilers import Kind, Optimize, find
 from isobit.targets import Isa, Target
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from isobit import targets
-from isobit.ops.base import load_ops
+from isobit.ops.registry import load_ops
 from isobit.targets import Target
 
 from . import calls, cases, programs, runners

@@ -18,12 +18,13 @@ from isobit.core.fixed import Average
 from isobit.core.types import Pow2, TensorType
 from isobit.ops import sampling
 from isobit.ops.avg_pool2d.op import AvgPool2dAttrs, AvgPool2dInputs
-from isobit.ops.base import NodeTypes, Sample, load_ops
+from isobit.ops.base import NodeTypes, Sample
 from isobit.ops.clamp.op import ClampAttrs, ClampInputs
 from isobit.ops.conv2d.op import Conv2dAttrs
 from isobit.ops.depthwise_conv2d.op import DepthwiseConv2dAttrs
 from isobit.ops.linear.op import LinearAttrs
 from isobit.ops.max_pool2d.op import MaxPool2dAttrs, MaxPool2dInputs
+from isobit.ops.registry import load_ops
 from isobit.ops.weighted import WeightedInputs
 from oracles.test_oracles_q7 import ONLY_C, OPERATOR, Recording, geometry, recording
 

@@ -13,8 +13,9 @@ from isobit.core.types import scale_of, to_real
 from isobit.ir.graph import Const, Graph, Node, Stage, Value, operands
 from isobit.ir.store import Stored, parse_store, to_bytes
 from isobit.ir.text import parse_graph, print_graph, scale_tensors
-from isobit.ops.base import Op, Sample, load_ops
+from isobit.ops.base import Op, Sample
 from isobit.ops.check import check
+from isobit.ops.registry import load_ops
 from isobit.ops.weighted import WeightedOp
 from isobit.train import selftest
 from oracles import oracle

@@ -101,7 +101,8 @@ def test_index_lists_every_page(folder: Path) -> None:
 
 def test_pages_name_operators_that_exist() -> None:
     """The table of numerics.md and the registry have the same integer operators."""
-    from isobit.ops.base import Op, load_ops
+    from isobit.ops.base import Op
+    from isobit.ops.registry import load_ops
 
     text = (DOCS / "numerics.md").read_text(encoding="utf-8").split("## Operators")[1]
     rows = [row.split("|")[1] for row in text.splitlines() if row.startswith("| `")]
@@ -129,7 +130,7 @@ def test_kernels_alone_define_nothing_callable(tmp_path: Path) -> None:
     """The Nucleo page says that an IDE may compile what `<name>.c` includes."""
     from isobit import targets
     from isobit.codegen.project import RUNTIME
-    from isobit.ops.base import load_ops
+    from isobit.ops.registry import load_ops
 
     target = targets.load("nucleo-l4r5zi")
     if shutil.which(target.gcc) is None:

@@ -10,7 +10,7 @@ import torch
 
 import isobit
 from isobit import nn, targets
-from isobit.ops.base import load_ops
+from isobit.ops.registry import load_ops
 from isobit.plan.plan import make_plan
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from isobit.core.errors import BadArgument, FileDamaged, FileMissing, IsobitError
 from isobit.ir.store import Stored, parse_store, read_store, to_bytes, write_store
-from isobit.ops.base import load_ops
+from isobit.ops.registry import load_ops
 
 from . import graphs
 

@@ -16,7 +16,7 @@ from isobit.core.errors import BadGraph, IsobitError, TextSyntax
 from isobit.core.types import Affine, Encoding, Pow2, Raw, Real, TensorType
 from isobit.ir.graph import Const, Graph, Stage, Value
 from isobit.ir.text import parse_graph, print_graph, print_type, scale_tensors
-from isobit.ops.base import load_ops
+from isobit.ops.registry import load_ops
 
 from . import graphs
 

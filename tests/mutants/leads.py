@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from contract.calls import packed_of
-from isobit.ops.base import load_ops
+from isobit.ops.registry import load_ops
 
 RECORD = Path(__file__).with_name("declared_bytes.json")
 NEVER = 1 << 30

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from isobit.ops.base import load_ops
+from isobit.ops.registry import load_ops
 
 from .leads import lead_problems
 

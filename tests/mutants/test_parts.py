@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from isobit.ops.base import load_ops
+from isobit.ops.registry import load_ops
 
 from . import parts
 

@@ -23,9 +23,10 @@ from isobit.core.features import Feature
 from isobit.core.fixed import Rounding
 from isobit.core.types import Affine, Raw, TensorType
 from isobit.ir.graph import Const, Graph, Node, Stage, Value
-from isobit.ops.base import NodeTypes, Scheme, load_ops
+from isobit.ops.base import NodeTypes, Scheme
 from isobit.ops.conv2d.op import Conv2d, Conv2dAttrs
 from isobit.ops.linear.op import Linear, LinearAttrs
+from isobit.ops.registry import load_ops
 from isobit.ops.weighted import WeightedInputs
 from isobit.plan.plan import Optimize, make_plan
 from isobit.run.compilers import Kind

@@ -17,7 +17,7 @@ from isobit.core.types import Affine, Encoding, Pow2, Real, TensorType
 from isobit.ir.graph import Const, Graph, Node, Stage, Value
 from isobit.ir.text import parse_graph, print_graph
 from isobit.ops import sampling
-from isobit.ops.base import NodeTypes, load_ops
+from isobit.ops.base import NodeTypes
 from isobit.ops.dequantize.op import (
     Dequantize,
     DequantizeAttrs,
@@ -26,6 +26,7 @@ from isobit.ops.dequantize.op import (
     table_of,
 )
 from isobit.ops.quantize.op import Quantize, QuantizeAttrs, QuantizeInputs
+from isobit.ops.registry import load_ops
 from isobit.ops.schemes import Scheme
 from isobit.plan.plan import make_plan
 from isobit.run.execute import build, execute

@@ -11,11 +11,11 @@ import numpy as np
 from isobit.core.dtypes import DType
 from isobit.core.types import Pow2, TensorType
 from isobit.ir.graph import Graph, Node, Stage, Value, map_inputs, operands
-from isobit.ops.base import load_ops
 from isobit.ops.check import node_types
 from isobit.ops.clamp.op import ClampAttrs, ClampInputs
 from isobit.ops.concat.op import ConcatAttrs, ConcatInputs
 from isobit.ops.max_pool2d.op import MaxPool2dAttrs, MaxPool2dInputs
+from isobit.ops.registry import load_ops
 from isobit.ops.reshape.op import ReshapeAttrs, ReshapeInputs
 from isobit.ops.split.op import SplitAttrs, SplitInputs
 from isobit.plan.plan import Plan

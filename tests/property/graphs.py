@@ -21,8 +21,9 @@ from isobit.core.dtypes import DType
 from isobit.core.errors import IsobitError
 from isobit.core.types import Affine, Encoding, Pow2, Raw, Real, TensorType
 from isobit.ir.graph import Const, Graph, Inputs, Node, Stage, Value, map_inputs, operands
-from isobit.ops.base import NodeTypes, load_ops
+from isobit.ops.base import NodeTypes
 from isobit.ops.check import check
+from isobit.ops.registry import load_ops
 from isobit.ops.schemes import Scheme
 
 BATCH = 6

@@ -13,7 +13,7 @@ from isobit.core.fixed import Average
 from isobit.core.types import Affine, Encoding, Pow2, Real, TensorType, to_real
 from isobit.ops.add.op import AddAttrs, AddInputs
 from isobit.ops.avg_pool2d.op import AvgPool2dAttrs, AvgPool2dInputs
-from isobit.ops.base import NodeTypes, load_ops
+from isobit.ops.base import NodeTypes
 from isobit.ops.clamp.op import ClampAttrs, ClampInputs
 from isobit.ops.concat.op import ConcatAttrs, ConcatInputs
 from isobit.ops.conv2d.op import Conv2dAttrs
@@ -26,6 +26,7 @@ from isobit.ops.max_pool2d.op import MaxPool2dAttrs, MaxPool2dInputs
 from isobit.ops.mul.op import MulAttrs, MulInputs
 from isobit.ops.pad.op import PadAttrs, PadInputs
 from isobit.ops.quantize.op import QuantizeAttrs, QuantizeInputs
+from isobit.ops.registry import load_ops
 from isobit.ops.requantize.op import RequantizeAttrs, RequantizeInputs
 from isobit.ops.reshape.op import ReshapeAttrs, ReshapeInputs
 from isobit.ops.softmax.op import OUTPUT, SoftmaxAttrs, SoftmaxInputs

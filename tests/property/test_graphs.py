@@ -19,7 +19,8 @@ from isobit.core.types import TensorType
 from isobit.ir.graph import Graph, operands
 from isobit.ir.store import Stored, read_store, write_store
 from isobit.ir.text import parse_graph, print_graph, scale_tensors
-from isobit.ops.base import Op, load_ops
+from isobit.ops.base import Op
+from isobit.ops.registry import load_ops
 from isobit.ops.schemes import Scheme
 from isobit.plan.checker import verify_plan
 from isobit.plan.plan import make_plan

@@ -14,7 +14,7 @@ from torch import Tensor
 import isobit
 from isobit import nn
 from isobit.core.errors import BadArgument, BadCheckpoint, Diverged, FileMissing, NotExact
-from isobit.ops.base import load_ops
+from isobit.ops.registry import load_ops
 from isobit.run.golden import run_golden
 from isobit.train import selftest
 from isobit.train.fit import Epoch, History, accuracy, fit, predict

@@ -21,7 +21,7 @@ from isobit.core.errors import (
     NotTraceable,
     SeveralProblems,
 )
-from isobit.ops.base import load_ops
+from isobit.ops.registry import load_ops
 from isobit.ops.schemes import Scheme
 from isobit.train.modules import layer_classes, location_of
 

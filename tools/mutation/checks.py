@@ -141,7 +141,7 @@ def _bench(op: str, stem: str) -> Bench:
     from contract import calls, programs
     from isobit import targets
     from isobit.codegen import board
-    from isobit.ops.base import load_ops
+    from isobit.ops.registry import load_ops
 
     kernel = next(k for k in load_ops().kernels[op] if k.stem == stem)
     host = not kernel.features

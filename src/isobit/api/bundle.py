@@ -25,7 +25,7 @@ from isobit.core.files import json_text, npy_bytes, npz_bytes, write_atomic, wri
 from isobit.core.types import AnyArray
 from isobit.ir.graph import Graph, Stage
 from isobit.ir.store import Stored, read_store, to_bytes
-from isobit.ops.base import load_ops
+from isobit.ops.registry import load_ops
 from isobit.plan.plan import Optimize, make_plan
 from isobit.run.compilers import Kind
 from isobit.run.estimate import measure

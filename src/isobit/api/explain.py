@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from isobit.api.bundle import Absorbed
 from isobit.core.errors import UnknownName
 from isobit.ir.graph import Graph
-from isobit.ops.base import Kernel, load_ops
+from isobit.ops.base import Kernel
 from isobit.ops.check import check
+from isobit.ops.registry import load_ops
 from isobit.plan.plan import NodePlan, Optimize, make_plan
 from isobit.targets import Target
 from isobit.train.steps import group

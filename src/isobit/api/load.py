@@ -7,7 +7,7 @@ from pathlib import Path
 from isobit.api.bundle import Bundle, open_bundle
 from isobit.ir.graph import Graph
 from isobit.ir.store import read_store
-from isobit.ops.base import load_ops
+from isobit.ops.registry import load_ops
 
 
 def load(path: str | Path) -> Bundle | Graph:

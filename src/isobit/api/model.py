@@ -19,7 +19,7 @@ from isobit.core.errors import BadArgument, BadCheckpoint, raise_all
 from isobit.core.types import AnyArray, Shape
 from isobit.ir.graph import Graph
 from isobit.ir.store import Stored, read_store, write_store
-from isobit.ops.base import load_ops
+from isobit.ops.registry import load_ops
 from isobit.ops.schemes import Scheme
 from isobit.plan.plan import Optimize
 from isobit.run.compilers import Kind

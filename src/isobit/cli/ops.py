@@ -10,7 +10,7 @@ from rich.table import Table
 from isobit import targets
 from isobit.cli.common.output import json_option, out, print_json
 from isobit.core.errors import UnknownName
-from isobit.ops.base import load_ops
+from isobit.ops.registry import load_ops
 
 
 @click.command("ops")

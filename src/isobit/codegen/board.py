@@ -24,8 +24,8 @@ _SCRIPTS = {Isa.ARM_M: "arm.ld.in", Isa.RISCV: "riscv.ld.in"}
 def startup_sources(target: Target) -> tuple[Path, ...]:
     """Return the sources every firmware for `target` is linked with, `main` apart.
 
-    `memory.c` must be compiled with -fno-builtin, as `Compiler.compile_elf` does.
-    Raises `BadArgument` for the host, which has no firmware.
+    `memory.c` must be compiled with -fno-builtin, as `Compiler.compile_elf` does. Raises
+    `BadArgument` for the host, which has no firmware.
     """
     _check_firmware(target)
     return tuple(BOARD_DIR / name for name in _SOURCES[target.isa])

@@ -19,8 +19,9 @@ from isobit.core.errors import BadArgument
 from isobit.core.types import Affine, AnyArray, TensorType, scale_of
 from isobit.ir.graph import operands
 from isobit.ir.text import print_node
-from isobit.ops.base import Kernel, Packed, load_ops
+from isobit.ops.base import Kernel, Packed
 from isobit.ops.check import node_consts
+from isobit.ops.registry import load_ops
 from isobit.plan.plan import NodePlan, Plan
 
 

@@ -1,31 +1,25 @@
-"""What an operator and a kernel are, and how both are found.
+"""What an operator, a layer and a kernel are.
 
 An operator is a folder `ops/<name>/` with an `op.py` that defines one `Op` subclass; every other
 `.py` in the folder is a kernel: a `Kernel` subclass beside its C source of the same stem (but
-`torch_*.py`: torch code that the scan leaves alone). `load_ops` scans this package and the entry
-points `isobit.ops` and `isobit.kernels`; nothing is registered by hand.
+`torch_*.py`: torch code that the scan leaves alone). `isobit.ops.registry` finds both; nothing is
+registered by hand.
 """
 
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from dataclasses import field as dataclass_field
 from enum import Enum
-from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from isobit.core.dtypes import DType
-from isobit.core.errors import IsobitError, NoKernel, UnknownName
+from isobit.core.errors import IsobitError
 from isobit.core.features import Feature
 from isobit.core.types import AnyArray, Encoding, FloatArray, IntArray, Real, Shape, TensorType
 from isobit.ir.graph import Attrs, Inputs
-from isobit.ir.text import Signature
 from isobit.ops import schemes
 from isobit.ops.schemes import Scheme
 
@@ -44,8 +38,8 @@ class NodeTypes(Generic[I]):
     outputs: tuple[TensorType, ...]
     soft: tuple[bool, bool] = (False, False)
     """Torch only: whether the gradient passes the (low, high) clamp. A bound that only the observed
-    range set passes
-    it: blocked, a value of the right class stuck at the bottom of the range could never rise again.
+    range set passes it: blocked, a value of the right class stuck at the bottom of the range could
+    never rise again.
     """
 
     @property
@@ -394,106 +388,6 @@ class Kernel:
         reported.
         """
         raise AssertionError("every kernel defines cycles")
-
-
-@dataclass(frozen=True, slots=True)
-class Registry:
-    """Everything found: operators by name, kernels by operator (reference first), layers by
-    name.
-    """
-
-    ops: Mapping[str, type[Op[Any, Any]]]
-    kernels: Mapping[str, tuple[type[Kernel], ...]]
-    layers: Mapping[str, type[Layer]] = dataclass_field(default_factory=dict)
-
-    def op(self, name: str) -> type[Op[Any, Any]]:
-        """Return an operator; `UnknownName` lists what there is."""
-        if name not in self.ops:
-            raise UnknownName(
-                where=f"operator {name!r}",
-                what="operator",
-                want="one of " + ", ".join(sorted(self.ops)),
-                got=name,
-                fix="`isobit ops` lists them; docs/add-an-operator.md shows how to add one.",
-            )
-        return self.ops[name]
-
-    def signature(self, name: str) -> Signature:
-        """Return what the text parser needs."""
-        op = self.op(name)
-        return Signature(op.attrs_type, op.inputs_type)
-
-
-@cache
-def load_ops() -> Registry:
-    """Scan `isobit.ops` and the entry points `isobit.ops` and `isobit.kernels`, once per
-    process.
-    """
-    package = importlib.import_module("isobit.ops")
-    modules: list[ModuleType] = []
-    for folder in pkgutil.iter_modules(package.__path__, "isobit.ops."):
-        if folder.ispkg:
-            modules.extend(_modules_of(folder.name))
-    for group in ("isobit.ops", "isobit.kernels"):
-        for entry in sorted(entry_points(group=group), key=lambda e: e.name):
-            modules.extend(_modules_of(entry.module))
-    ops: dict[str, type[Op[Any, Any]]] = {}
-    kernels: dict[str, list[type[Kernel]]] = {}
-    layers: dict[str, type[Layer]] = {}
-    for module in modules:
-        for value in vars(module).values():
-            if not isinstance(value, type) or value.__module__ != module.__name__:
-                continue
-            if issubclass(value, Op) and "name" in vars(value):
-                ops.setdefault(value.name, value)  # ours come first and win over equal names
-            elif issubclass(value, Kernel) and "function" in vars(value):
-                kernels.setdefault(value.op, []).append(value)
-            elif issubclass(value, Layer) and value is not Layer:
-                layers[value.public_name or value.__name__] = value
-    ordered = {
-        name: tuple(sorted(found, key=lambda k: (k.stem != "reference", k.stem)))
-        for name, found in kernels.items()
-    }
-    return Registry(dict(sorted(ops.items())), ordered, dict(sorted(layers.items())))
-
-
-def _modules_of(name: str) -> list[ModuleType]:
-    module = importlib.import_module(name)
-    if not hasattr(module, "__path__"):
-        return [module]
-    names = [m.name for m in pkgutil.iter_modules(module.__path__, f"{name}.")]
-    return [
-        importlib.import_module(n) for n in names if not n.rsplit(".", 1)[-1].startswith("torch_")
-    ]
-
-
-def select_kernels(
-    registry: Registry, op: str, attrs: Any, q: Any, features: frozenset[Feature], where: str
-) -> tuple[type[Kernel], ...]:
-    """Every kernel legal for this node on a core with `features`; raises `NoKernel` with each one's
-    reason.
-    """
-    reasons, legal = [], []
-    for kernel in registry.kernels.get(op, ()):
-        missing = kernel.features - features
-        reason = (
-            f"needs {', '.join(sorted(f.value for f in missing))}"
-            if missing
-            else kernel.when(attrs, q)
-        )
-        if reason:
-            reasons.append(f"{kernel.stem}: {reason}")
-        else:
-            legal.append(kernel)
-    if not legal:
-        raise NoKernel(
-            where=where,
-            what=f"kernel for {op}",
-            want="one that takes this dtype, shape and options",
-            got="none (" + ("; ".join(reasons) or "the operator has no kernel here") + ")",
-            fix="`isobit ops --target T` lists what the target has.",
-        )
-    return tuple(legal)
 
 
 def is_float(kind: TensorType) -> bool:

@@ -9,7 +9,8 @@ from typing import Any
 from isobit.core.errors import BadGraph, BadShape, IsobitError, raise_all
 from isobit.core.types import AnyArray
 from isobit.ir.graph import Graph, Node, Stage, map_inputs, operands
-from isobit.ops.base import NodeTypes, Op, Registry, load_ops
+from isobit.ops.base import NodeTypes, Op
+from isobit.ops.registry import Registry, load_ops
 
 
 def node_types(graph: Graph, node: Node) -> NodeTypes[Any]:

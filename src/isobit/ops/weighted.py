@@ -242,6 +242,16 @@ def overflow_problems(
     """Refuse sums that may leave int32 before requantisation, or 2^30 after it (room for the zero
     point).
     """
+    if mult is None and rounding is not Rounding.HALF_UP:
+        return [
+            BadAttribute(
+                where=where,
+                what="mult",
+                want=f"a constant: round={rounding.value} has no plain shift",
+                got="none",
+                fix="Give mult, or use round=half_up.",
+            )
+        ]
     count = max(bound.size, shift.size)
     worst = 0
     for acc, m, s in zip(

@@ -11,8 +11,9 @@ from typing import Any
 
 from isobit.core.errors import IsobitError, raise_all
 from isobit.ir.graph import Graph, Node
-from isobit.ops.base import Kernel, NodeTypes, Registry, load_ops, select_kernels
+from isobit.ops.base import Kernel, NodeTypes
 from isobit.ops.check import check, node_types, where
+from isobit.ops.registry import Registry, load_ops, select_kernels
 from isobit.plan.arena import Buffer, Sharing, place
 from isobit.plan.checker import verify_plan
 from isobit.targets.base import Target

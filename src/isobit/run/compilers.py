@@ -164,8 +164,8 @@ class Compiler:
     ) -> Compiled:
         """Compile C sources into a shared library for this computer (`shared_suffix` names it).
 
-        zig has no runtime for AddressSanitizer: `-fsanitize=address` needs gcc.
-        Raises `CompileFailed`; `BadArgument` for a target other than the host.
+        zig has no runtime for AddressSanitizer: `-fsanitize=address` needs gcc. Raises
+        `CompileFailed`; `BadArgument` for a target other than the host.
         """
         _check_host(self.target)
         arguments = ["-shared", "-fPIC"]

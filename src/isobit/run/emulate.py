@@ -37,9 +37,9 @@ def emulate(
     the low byte, as a shell would see it. With `count`, every call of the function `entry` is
     counted: exact instructions (a predicated instruction that does not execute counts, as it does
     on the chip), their split over the functions `marks`, the depth of the stack. Marks must be
-    functions that are really called: neither inlined nor dropped. On a RISC-V core
-    without unaligned access, which Unicorn would grant, a counted run checks all loads and stores.
-    Without `count` nothing is observed and the emulator runs tens of times faster.
+    functions that are really called: neither inlined nor dropped. On a RISC-V core without
+    unaligned access, which Unicorn would grant, a counted run checks all loads and stores. Without
+    `count` nothing is observed and the emulator runs tens of times faster.
 
     Raises `ToolMissing` without Unicorn or for a core it does not have; `BadArgument` if `entry`
     or a mark is no function of the firmware; `ChildDied` for a write to flash, an access outside

@@ -12,8 +12,8 @@ import numpy as np
 from isobit.core.errors import BadRunInput
 from isobit.core.types import AnyArray
 from isobit.ir.graph import Graph, Node, Stage, map_inputs
-from isobit.ops.base import load_ops
 from isobit.ops.check import node_types
+from isobit.ops.registry import load_ops
 
 BATCH = 256
 """Samples interpreted at once: bounds memory, changes nothing."""

@@ -137,7 +137,7 @@ def layer_costs(
     network: Network, sizes: Sizes | None = None, ran: Result | None = None
 ) -> tuple[LayerCost, ...]:
     """One entry per node, as far as it was compiled and run."""
-    from isobit.ops.base import load_ops
+    from isobit.ops.registry import load_ops
 
     plan = network.plan
     constant_bytes: dict[str, int] = {}
@@ -195,9 +195,8 @@ def _mean_spans(network: Network, ran: Result | None) -> dict[int, tuple[float, 
 
 HELPER_STACK_BYTES = 64
 """Allowance for the compiler's own helpers (64-bit multiply and shifts on small cores): they are
-precompiled and tell
-no frame sizes. A test holds the whole bound against the depth measured on every core with both
-compilers.
+precompiled and tell no frame sizes. A test holds the whole bound against the depth measured on
+every core with both compilers.
 """
 
 

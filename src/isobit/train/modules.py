@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from isobit.ir.graph import Location
-from isobit.ops.base import load_ops
+from isobit.ops.registry import load_ops
 
 _ISOBIT = Path(__file__).resolve().parent.parent
 _INTERNAL = (

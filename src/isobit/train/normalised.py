@@ -116,9 +116,7 @@ def run(
 
 @torch.no_grad()
 def _move_running(twin: Twin, step: Step, acc: Tensor, sizes: Tensor, count: int) -> None:
-    """Undo gamma / sigma in the sums of folded weights to see the statistics before the
-    norm.
-    """
+    """Undo gamma / sigma in the sums of folded weights to see the statistics before the norm."""
     assert step.norm is not None
     affine, before = learned(twin, step), running(twin, step)
     slope = affine.gamma.double() / (before.var.double() + affine.eps).sqrt()

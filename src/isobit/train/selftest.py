@@ -12,7 +12,8 @@ import torch
 
 from isobit.core.errors import NotExact
 from isobit.core.types import TensorType
-from isobit.ops.base import Op, Sample, load_ops
+from isobit.ops.base import Op, Sample
+from isobit.ops.registry import load_ops
 
 _passed: set[str] = set()
 

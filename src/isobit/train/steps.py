@@ -12,9 +12,10 @@ from typing import Any
 
 from isobit.core.errors import NoKernel
 from isobit.ir.graph import Attrs, Graph, Inputs, Location, Node, Value, operands
-from isobit.ops.base import Op, Registry
+from isobit.ops.base import Op
 from isobit.ops.batch_norm.op import BatchNormAttrs
 from isobit.ops.clamp.op import ClampAttrs
+from isobit.ops.registry import Registry
 from isobit.ops.weighted import WeightedOp
 
 

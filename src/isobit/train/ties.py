@@ -15,7 +15,8 @@ from typing import Any
 
 from isobit.core.types import TensorType
 from isobit.ir.graph import Inputs, Value, map_inputs
-from isobit.ops.base import EncodingRule, Op, Registry
+from isobit.ops.base import EncodingRule, Op
+from isobit.ops.registry import Registry
 from isobit.ops.requantize.op import RequantizeAttrs, RequantizeInputs
 from isobit.train.steps import Step
 

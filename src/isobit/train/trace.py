@@ -34,7 +34,7 @@ from isobit.ir.graph import (
     map_inputs,
     operands,
 )
-from isobit.ops.base import Registry, load_ops
+from isobit.ops.registry import Registry, load_ops
 from isobit.ops.reshape.op import ReshapeAttrs, ReshapeInputs
 from isobit.ops.transpose.op import TransposeAttrs, TransposeInputs
 from isobit.train.builder import Binding, Builder, Symbol, Traced

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from isobit.core.errors import BadRunInput
 from isobit.core.types import AnyArray, FloatArray, Shape, TensorType, scale_of
 from isobit.ir.graph import Graph, Inputs
-from isobit.ops.base import EncodingRule, load_ops
+from isobit.ops.base import EncodingRule
+from isobit.ops.registry import load_ops
 from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import WeightedOp
 from isobit.train import norm, normalised

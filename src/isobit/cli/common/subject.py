@@ -15,7 +15,7 @@ from isobit.api.explain import absorbed_values
 from isobit.core.errors import BadArgument, BadSpec, FileMissing, IsobitError, ToolMissing
 from isobit.ir.graph import Graph
 from isobit.ir.store import read_store
-from isobit.ops.base import load_ops
+from isobit.ops.registry import load_ops
 
 if TYPE_CHECKING:
     from isobit.api.model import Model

@@ -39,8 +39,8 @@ class Concat(Op[ConcatAttrs, ConcatInputs[Any]], name="concat"):
     """xs: [N,...]; y: [N,...], sizes along `axis` added; one encoding.
 
     Training gives all producers of a concatenation one range (`train/ties`), so that nothing is
-    rescaled; where a producer's encoding is fixed, a `requantize` node stands between.
-    Source: TFLite `CONCATENATION`.
+    rescaled; where a producer's encoding is fixed, a `requantize` node stands between. Source:
+    TFLite `CONCATENATION`.
     """
 
     same_encoding = True

@@ -47,8 +47,8 @@ class Conv2dAttrs(Attrs):
 class Conv2d(WeightedOp[Conv2dAttrs], name="conv2d"):
     """x: s8 [N,H,W,C]; w: s8 [O,KH,KW,C/groups]; b: s32 [O]; y: s8 [N,OH,OW,O].
 
-    Padding stands for real 0, that is for the code Zx. Output channel o reads input group
-    `o // (O / groups)`. Source: docs/numerics.md; TFLite `CONV_2D`; Jacob et al. 2018, eq. 7.
+    Padding stands for real 0, that is for the code Zx. Output channel o reads input group `o // (O
+    / groups)`. Source: docs/numerics.md; TFLite `CONV_2D`; Jacob et al. 2018, eq. 7.
     """
 
     @staticmethod
