@@ -197,7 +197,7 @@ def test_import_isobit_loads_neither_torch_nor_operators() -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        "from isobit.ops.base import load_ops; load_ops()",
+        "from isobit.ops.registry import load_ops; load_ops()",
         "import isobit.plan.plan, isobit.codegen.project, isobit.run.execute, isobit.run.golden",
         "import isobit.ir.store, isobit.data, isobit.targets",
         "import isobit.api.bundle",
