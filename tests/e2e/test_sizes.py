@@ -41,12 +41,7 @@ def test_untrained_check_equals_trained_deployment(core: str, scale: str) -> Non
         assert before.flash_bytes == after.flash_bytes, number
         assert before.stack_bytes == after.stack_bytes, number
         assert before.instructions is not None and after.instructions is not None
-        if core == "cortex-m4":
-            assert before.instructions == after.instructions, number
-        else:
-            assert abs(before.instructions - after.instructions) <= 0.01 * after.instructions, (
-                number
-            )
+        assert before.instructions == after.instructions, number
 
 
 @pytest.mark.parametrize("core", CORES)

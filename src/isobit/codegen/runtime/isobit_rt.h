@@ -80,9 +80,22 @@ ISOBIT_KERNEL int32_t isobit_requantize(int32_t acc, int32_t rule, const int32_t
     return isobit_tflite_double(acc, mult[i], shift[i]);
 }
 
+/* The larger and the smaller of two numbers whose difference fits int32. Without a comparison: on
+ * cores without conditional execution that would be a branch, and the instructions executed would
+ * depend on the data. */
+ISOBIT_KERNEL int32_t isobit_max(int32_t a, int32_t b) {
+    const int32_t more = a - b;
+    return b + (more & ~(more >> 31));
+}
+
+ISOBIT_KERNEL int32_t isobit_min(int32_t a, int32_t b) {
+    const int32_t more = a - b;
+    return b + (more & (more >> 31));
+}
+
+/* value in -2^30..2^30, low and high codes. */
 ISOBIT_KERNEL int32_t isobit_clamp(int32_t value, int32_t low, int32_t high) {
-    value = value < low ? low : value;
-    return value > high ? high : value;
+    return isobit_min(isobit_max(value, low), high);
 }
 
 ISOBIT_KERNEL int8_t isobit_finish_s8(int32_t acc, int32_t rule, const int32_t *mult,

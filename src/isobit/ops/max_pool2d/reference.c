@@ -19,7 +19,7 @@ ISOBIT_KERNEL void max_pool2d_s8(max_pool2d_s8_geometry g, const int8_t *x, int8
                             continue;
                         }
                         const int32_t value = x[(iy * g.in_w + ix) * g.in_c + c];
-                        best = value > best ? value : best;
+                        best = isobit_max(value, best);
                     }
                 }
                 *y++ = (int8_t)best;
