@@ -30,6 +30,14 @@ def test_a_rounding_term_counts_towards_int32(bound: int) -> None:
     assert not overflow_problems("here", np.array([2**31 - 9]), None, SHIFT, Rounding.HALF_UP)
 
 
+def test_a_requantised_value_stays_below_two_to_the_thirty() -> None:
+    """The C clamps by differences, which then fit int32."""
+    zero = np.array([0])
+    assert not overflow_problems("here", np.array([2**30 - 1]), None, zero, Rounding.HALF_UP)
+    (problem,) = overflow_problems("here", np.array([2**30]), None, zero, Rounding.HALF_UP)
+    assert isinstance(problem, Overflow)
+
+
 def test_vanishing_shifts_become_zero_as_the_rule_says() -> None:
     mult, shift = defined_factors(np.array([2**30, 2**30]), np.array([-32, -31]))
     assert mult is not None

@@ -261,7 +261,8 @@ def overflow_problems(
         strict=True,
     ):
         if mult is None:
-            worst = max(worst, acc + (1 << s >> 1))
+            rounded = acc + (1 << s >> 1)
+            worst = max(worst, rounded, 2 * (rounded >> s))
         elif rounding is Rounding.HALF_UP:
             worst = max(worst, acc, 2 * (acc * m >> s))
         else:

@@ -156,18 +156,20 @@ class Add(Op[AddAttrs, AddInputs[Any]], name="add"):
     def prove(
         cls, attrs: AddAttrs, q: NodeTypes[Any], consts: Any, where: str
     ) -> list[IsobitError]:
-        """Prove that both products, their sum and the rounding term fit int32."""
+        """Prove that the sum with its rounding term fits int32, and 30 bits after the shift."""
         worst = sum(
             max(t.dtype.high - t.zero, t.zero - t.dtype.low) * abs(int(k[0]))
             for t, k in ((q.inputs.a, consts.mult_a), (q.inputs.b, consts.mult_b))
         )
-        worst += 1 << int(consts.shift[0]) >> 1
+        shift = int(consts.shift[0])
+        worst += 1 << shift >> 1
+        worst = max(worst, 2 * (worst >> shift))
         if worst < 2**31:
             return []
         return [
             Overflow(
                 where=where,
-                what="largest possible sum",
+                what="largest possible sum (or twice its shifted value)",
                 want="below 2^31",
                 got=str(worst),
                 fix="Bring the operands' ranges closer together.",
