@@ -235,6 +235,14 @@ def write_bundle(
         )
     if name:
         graph = replace(graph, name=name)
+    if len(graph.outputs) != 1:
+        raise BadArgument(
+            where=graph.name,
+            what="outputs",
+            want="one: the C interface has one output buffer",
+            got=", ".join(graph.outputs),
+            fix="Concatenate them, or deploy one network per output.",
+        )
     _require_free(out)
     content = _content_hash(graph)
     network = generate(make_plan(graph, target, optimize), content)

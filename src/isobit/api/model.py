@@ -50,7 +50,7 @@ class Model(Twin):
         name: str = "model",
         ranges: RangeOptions | None = None,
     ) -> None:
-        if scheme not in {s.value for s in Scheme}:
+        if not isinstance(scheme, str) or scheme not in {s.value for s in Scheme}:
             raise BadArgument(
                 where=f"Model {name!r}",
                 what="scheme",
@@ -58,7 +58,24 @@ class Model(Twin):
                 got=repr(scheme),
                 fix="docs/numerics.md describes both.",
             )
-        if not (name.isidentifier() and name.isascii()):
+        if not isinstance(net, nn.Module):
+            raise BadArgument(
+                where=f"Model {name!r}",
+                what="net",
+                want="a module, e.g. isobit.nn.Sequential(...)",
+                got=type(net).__name__,
+                fix="Pass an instance.",
+            )
+        sizes = tuple(input) if isinstance(input, tuple | list) else ()
+        if len(sizes) not in (1, 3) or any(type(n) is not int or n < 1 for n in sizes):
+            raise BadArgument(
+                where=f"Model {name!r}",
+                what="input",
+                want="(channels, height, width) or (features,), positive integers",
+                got=repr(input),
+                fix="Give torch's shape without the batch, e.g. input=(1, 28, 28).",
+            )
+        if not (isinstance(name, str) and name.isidentifier() and name.isascii()):
             raise BadArgument(
                 where=f"Model {name!r}",
                 what="name",
@@ -68,8 +85,16 @@ class Model(Twin):
             )
         self.target = targets.load(target)
         super().__init__(
-            net, input=input, target=target, scheme=Scheme(scheme), name=name, ranges=ranges
+            net, input=sizes, target=target, scheme=Scheme(scheme), name=name, ranges=ranges
         )
+        if not self.steps:
+            raise BadArgument(
+                where=f"Model {name!r}",
+                what="network",
+                want="at least one layer",
+                got="none that computes anything",
+                fix="Add layers, or check that forward calls them.",
+            )
         raise_all(self.estimate(compile=False).problems())
 
     def estimate(
@@ -179,6 +204,15 @@ class Model(Twin):
         other = sorted(
             {key for key in own.keys() | state.keys() if _shape(own, key) != _shape(state, key)}
         )
+        written = stored.notes.get("scheme", self.scheme.value)
+        if written != self.scheme.value:
+            raise BadCheckpoint(
+                where=str(path),
+                what="scheme",
+                want=self.scheme.value,
+                got=written,
+                fix=f"Build the model with scheme={written!r}.",
+            )
         if other:
             key = other[0]
             raise BadCheckpoint(

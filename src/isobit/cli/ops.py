@@ -37,8 +37,9 @@ def command(name: str | None, target: str, as_json: bool) -> None:
             module = inspect.getmodule(op)
             layers = [
                 layer_name
-                for layer_name, layer in registry.layers.items()
+                for key, layer in registry.layers.items()
                 if layer.__module__ == op.__module__
+                for layer_name in ([layer.public_name] if layer.public_name else layer.functions)
             ]
             summary = (inspect.getdoc(module) or "").splitlines()[0]
             rows.append({"name": op_name, "layers": layers, "kernels": kernels, "summary": summary})

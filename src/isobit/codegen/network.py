@@ -68,15 +68,20 @@ def c_name(name: str) -> str:
     return f"_{cleaned}" if not cleaned or cleaned[0].isdigit() else cleaned
 
 
+RESERVED = ("harness", "semihost", "stddef", "stdint", "stdio", "stdlib", "string")
+LONGEST_NAME = 100
+
+
 def generate(plan: Plan, content_hash: str) -> Network:
     """Write the network's C. Equal plans and constants give equal bytes."""
-    if c_name(plan.graph.name).startswith("isobit"):
+    stem = c_name(plan.graph.name).lower()
+    if stem.startswith("isobit") or stem in RESERVED or len(stem) > LONGEST_NAME:
         raise BadArgument(
-            where=f"network {plan.graph.name!r}",
+            where=f"network {plan.graph.name[:LONGEST_NAME]!r}",
             what="name",
-            want="one that does not start with isobit",
-            got=plan.graph.name,
-            fix="Files and symbols of that name are the run time's.",
+            want=f"at most {LONGEST_NAME} characters, not isobit... or {', '.join(RESERVED)}",
+            got=plan.graph.name[:LONGEST_NAME],
+            fix="Headers of those names are the run time's or the compiler's.",
         )
     prefix = f"isobit_{c_name(plan.graph.name)}"
     constants, instances, calls = _collect(plan)

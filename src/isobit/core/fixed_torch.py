@@ -23,7 +23,6 @@ from isobit.core.types import TensorType
 F32_EXACT = 1 << 24
 """Integers up to here, and sums whose partial sums stay below, are exact in float32 in any order.
 """
-F64_EXACT = 1 << 53
 
 
 Soft = tuple[bool, bool]

@@ -8,8 +8,8 @@ a tuple of names.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
@@ -187,9 +187,3 @@ class Graph:
             for name in dict.fromkeys(operands(node.inputs)):
                 found[name].append(node)
         return {name: tuple(nodes) for name, nodes in found.items()}
-
-    def with_consts(self, data: Mapping[str, AnyArray]) -> Graph:
-        """Return the same graph with the named constants' data replaced (same types)."""
-        return replace(
-            self, consts=tuple(replace(c, data=data.get(c.name, c.data)) for c in self.consts)
-        )

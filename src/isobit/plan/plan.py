@@ -64,6 +64,14 @@ class Plan:
             found[scratch.name] = scratch
         return tuple(sorted(found.values(), key=lambda b: b.offset))
 
+    def live_bytes(self, index: int) -> int:
+        """Bytes of the arena in use while node `index` runs; shared ones count once."""
+        used, end = 0, 0
+        for buffer in self.live_at(index):  # by offset
+            used += max(0, buffer.end - max(end, buffer.offset))
+            end = max(end, buffer.end)
+        return used
+
     @property
     def alignment_bytes(self) -> int:
         """What the arena's address must be a multiple of."""

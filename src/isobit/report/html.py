@@ -186,8 +186,8 @@ def _verification_lead(report: Report) -> str:
 
 def _layers_lead(report: Report) -> str:
     return (
-        "The row with the mark is the peak of the arena. Live RAM adds up the buffers alive while "
-        "the node runs; bytes that two of them share count in both."
+        "The row with the mark is the peak of the arena. Live RAM is what of it is in use while "
+        "the node runs; bytes that two buffers share count once."
     )
 
 

@@ -19,9 +19,6 @@ from isobit.core.types import AnyArray
 from isobit.run.execute import Build, Result, execute
 from isobit.targets import Isa
 
-HARNESS_DATA = ("arena", "input", "output", "trace_file", "files")
-"""Buffers of board/main.c: the arena is counted by its own name, the others are the test's."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerCost:
@@ -162,7 +159,7 @@ def layer_costs(
                 kernel=step.kernel.stem if step.kernel else "view",
                 macs=op.cost(step.node.attrs, step.types).macs,
                 constant_bytes=constant_bytes.get(step.name, 0),
-                live_bytes=sum(b.size_bytes for b in plan.live_at(index)),
+                live_bytes=plan.live_bytes(index),
                 code_bytes=code,
                 shares_code_with="" if first == step.name else first,
                 instructions=instructions,

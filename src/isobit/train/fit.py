@@ -11,7 +11,7 @@ import io
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,15 +98,22 @@ def fit(
     torch.manual_seed(seed)
     steps = math.ceil(len(x) / batch_size)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
-    run = _Run(
-        model, optimizer, seed, epochs, {"batch_size": batch_size, "learning_rate": learning_rate}
-    )
+    options = {
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "freeze_epochs": freeze_epochs,
+        "patience": patience,
+        "examples": len(x),
+    }
+    run = _Run(model, optimizer, seed, epochs, options)
     if resume is not None:
         run.load(Path(resume))
     if isinstance(model, Twin) and model.missing_ranges():
         _adapt(model, x, batch_size)
     for epoch in range(len(run.history.epochs), epochs):
-        frozen = isinstance(model, Twin) and epoch >= epochs - freeze_epochs
+        # Never the first epoch: statistics would be one batch's.
+        frozen = isinstance(model, Twin) and epoch >= max(1, epochs - freeze_epochs)
         if isinstance(model, Twin):
             model.freeze(frozen)
         began = time.monotonic()
@@ -246,7 +253,9 @@ class _Run:
         except Exception as error:
             raise self._foreign(path, f"unreadable ({error})") from error
         if identity != self.identity:
-            raise self._foreign(path, f"a run of {identity}")
+            other = {k: v for k, v in identity.items() if self.identity.get(k) != v}
+            own = {k: self.identity[k] for k in other if k in self.identity}
+            raise self._foreign(path, f"a run of {_options(other)}", _options(own))
         try:
             self.model.load_state_dict(stored["model"])
             self.optimizer.load_state_dict(stored["optimizer"])
@@ -254,11 +263,15 @@ class _Run:
             raise self._foreign(path, f"another network ({str(error).splitlines()[0]})") from error
         self.history = History([Epoch(**entry) for entry in stored["history"]])
 
-    def _foreign(self, path: Path, got: str) -> BadCheckpoint:
+    def _foreign(self, path: Path, got: str, want: str = "this run") -> BadCheckpoint:
         return BadCheckpoint(
             where=str(path),
             what="checkpoint",
-            want=f"one of {self.identity}",
+            want=f"one of {want}",
             got=got,
             fix="Resume with the same arguments, or start without resume.",
         )
+
+
+def _options(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in options.items()) or "other options"

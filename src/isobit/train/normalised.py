@@ -35,7 +35,7 @@ def weight_factor(twin: Twin, step: Step) -> Tensor:
     if twin.scheme is not Scheme.POW2:
         return norm.sign_of(gamma.detach())
     factor = gamma / (running(twin, step).var + step.norm.eps).sqrt()
-    if twin.training and not twin.frozen:
+    if twin.training and not twin.frozen and module(twin, step).training:
         return factor.detach()  # the norm's own gradient reaches gamma
     return factor
 
@@ -83,6 +83,7 @@ def run(
     """
     own = step.norm
     assert issubclass(step.op, WeightedOp) and own is not None
+    moving = moving and module(twin, step).training  # a norm in eval mode keeps its statistics
     q, attrs, inputs = (
         numbers.around(step),
         numbers.attrs[step.name],

@@ -240,6 +240,7 @@ class Lowering:
             )
         name = self._unique(_value_name(path, known))
         build = Builder(self, path, name, module, location)
+        _refuse_aliasing(build, node, bool(getattr(module, "inplace", False)))
         arguments = [values[a] if isinstance(a, torch.fx.Node) else a for a in node.args]
         return self.registry.layers[known].lower(build, module, arguments[0])
 
@@ -252,6 +253,7 @@ class Lowering:
         args = torch.fx.map_arg(node.args, lambda n: values[n])
         kwargs = torch.fx.map_arg(node.kwargs, lambda n: values[n])
         build = Builder(self, "", self._unique(node.name), None, location)
+        _refuse_aliasing(build, node, bool(kwargs.get("inplace", False)))
         return self.registry.layers[functions[key]].lower_function(build, args, kwargs)
 
     def _refuse_function(self, node: torch.fx.Node, shown: str) -> NotTraceable:
@@ -319,6 +321,17 @@ def _live(nodes: list[Node], outputs: tuple[str, ...]) -> tuple[tuple[Node, ...]
             kept.append(node)
             used.update(operands(node.inputs), (value.name for value in node.outputs))
     return tuple(reversed(kept)), used
+
+
+def _refuse_aliasing(build: Builder, node: torch.fx.Node, inplace: bool) -> None:
+    """Refuse an in-place call whose input is read elsewhere: torch changes it under the reader."""
+    if inplace and any(len(source.users) > 1 for source in node.all_input_nodes):
+        raise build.refuse(
+            "in-place call on a value that is read elsewhere",
+            "inplace=False",
+            "inplace=True",
+            "In torch the other reader sees the changed value, which is rarely what is meant.",
+        )
 
 
 def _lookup(net: nn.Module, path: str) -> Tensor:

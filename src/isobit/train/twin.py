@@ -55,6 +55,7 @@ class Twin(nn.Module):
     """
 
     steps_seen: Tensor
+    is_frozen: Tensor
 
     def __init__(
         self,
@@ -79,7 +80,7 @@ class Twin(nn.Module):
         self.steps, self.ties = tie(steps, source, load_ops())
         readers = [step for step in self.steps if source.name in step.activations]
         self.takes_pixels = bool(readers) and all(s.op.name == "standardize" for s in readers)
-        self.frozen = False
+        self.register_buffer("is_frozen", torch.zeros((), dtype=torch.bool))
         self.observers = nn.ModuleDict()
         self.weight_ranges = nn.ModuleDict()
         self._place_observers()
@@ -175,7 +176,12 @@ class Twin(nn.Module):
         """
         if frozen and not self.frozen:
             self.update_ranges()
-        self.frozen = frozen
+        self.is_frozen.fill_(frozen)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether training mode updates nothing; part of the state."""
+        return bool(self.is_frozen)
 
     @torch.no_grad()
     def _freeze_weights(self, step: Step) -> None:
@@ -326,6 +332,14 @@ class Twin(nn.Module):
                 want=f"[N, {', '.join(map(str, self.input_shape))}]",
                 got=str(list(x.shape)),
                 fix="Images are (channels, height, width).",
+            )
+        if not bool(torch.isfinite(x).all()):
+            raise BadRunInput(
+                where=self.name,
+                what="input values",
+                want="finite numbers",
+                got=f"{int((~torch.isfinite(x)).sum())} that are NaN or infinite",
+                fix="Clean the data; nothing was learned from this batch.",
             )
         x = x.to(torch.float32)
         return x.permute(0, 2, 3, 1) if x.dim() == 4 else x

@@ -126,7 +126,7 @@ class Conv2d(WeightedOp[Conv2dAttrs], name="conv2d"):
                 )
 
 
-class Conv2dLayer(Layer, name="Conv2d", functions=("torch.conv2d", "torch.nn.functional.conv2d")):
+class Conv2dLayer(Layer, name="Conv2d"):
     """`isobit.nn.Conv2d`."""
 
     @staticmethod

@@ -113,7 +113,7 @@ class Linear(WeightedOp[LinearAttrs], name="linear"):
                 yield _sample(rng, label, (n, i, o), clamp, rule)
 
 
-class LinearLayer(Layer, name="Linear", functions=("torch.nn.functional.linear",)):
+class LinearLayer(Layer, name="Linear"):
     """`isobit.nn.Linear`."""
 
     @staticmethod
