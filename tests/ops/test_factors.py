@@ -33,8 +33,8 @@ def test_a_rounding_term_counts_towards_int32(bound: int) -> None:
 def test_a_requantised_value_stays_below_two_to_the_thirty() -> None:
     """The C clamps by differences, which then fit int32."""
     zero = np.array([0])
-    assert not overflow_problems("here", np.array([2**30 - 1]), None, zero, Rounding.HALF_UP)
-    (problem,) = overflow_problems("here", np.array([2**30]), None, zero, Rounding.HALF_UP)
+    assert not overflow_problems("here", np.array([2**30 - 257]), None, zero, Rounding.HALF_UP)
+    (problem,) = overflow_problems("here", np.array([2**30 - 256]), None, zero, Rounding.HALF_UP)
     assert isinstance(problem, Overflow)
 
 

@@ -236,11 +236,15 @@ def accumulator_bound(x: TensorType, w: AnyArray, b: AnyArray | None, axis: int)
     return bound if b is None else bound + np.abs(b.astype(np.int64))
 
 
+CODES = 256
+"""Room for a zero point and a clamp bound."""
+
+
 def overflow_problems(
     where: str, bound: IntArray, mult: AnyArray | None, shift: AnyArray, rounding: Rounding
 ) -> list[IsobitError]:
-    """Refuse sums that may leave int32 before requantisation, or 2^30 after it (room for the zero
-    point).
+    """Refuse sums that may leave int32 before requantisation, or 2^30 - 256 after it: then zero
+    point and clamp bounds keep every difference below 2^30.
     """
     if mult is None and rounding is not Rounding.HALF_UP:
         return [
@@ -262,11 +266,12 @@ def overflow_problems(
     ):
         if mult is None:
             rounded = acc + (1 << s >> 1)
-            worst = max(worst, rounded, 2 * (rounded >> s))
+            worst = max(worst, rounded, 2 * ((rounded >> s) + CODES))
         elif rounding is Rounding.HALF_UP:
-            worst = max(worst, acc, 2 * (acc * m >> s))
+            worst = max(worst, acc, 2 * ((acc * m >> s) + CODES))
         else:
-            worst = max(worst, acc << max(s, 0), 2 * ((acc << max(s, 0)) * m >> 31 + max(-s, 0)))
+            high = (acc << max(s, 0)) * m >> 31 + max(-s, 0)
+            worst = max(worst, acc << max(s, 0), 2 * (high + CODES))
     if worst < 2**31:
         return []
     return [

@@ -27,6 +27,7 @@ from isobit.ops.base import Cost, EncodingRule, Inferred, Layer, NodeTypes, Op, 
 from isobit.ops.broadcast import broadcast_shape, lower_pair
 from isobit.ops.clamps import clamp_problems
 from isobit.ops.schemes import Scheme
+from isobit.ops.weighted import CODES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -163,7 +164,7 @@ class Add(Op[AddAttrs, AddInputs[Any]], name="add"):
         )
         shift = int(consts.shift[0])
         worst += 1 << shift >> 1
-        worst = max(worst, 2 * (worst >> shift))
+        worst = max(worst, 2 * ((worst >> shift) + CODES))
         if worst < 2**31:
             return []
         return [
