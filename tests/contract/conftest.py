@@ -17,11 +17,15 @@ QUICK = ("cortex-m0plus", "cortex-m4", "rv32imc", "cortex-m55")
 
 
 def cores(scale: str) -> list[str]:
-    """Bare emulated cores: a typical one of each kind, or all there are."""
-    if scale == "quick":
-        return list(QUICK)
+    """Bare emulated cores: a typical one of each kind, or all there are; and what wheels add."""
     found = [targets.load(name) for name in targets.names()]
-    return [t.name for t in found if t.isa is not Isa.HOST and not t.clock_hz]
+    added = [
+        t.name for t in found if find_spec(f"isobit.targets.{t.name.replace('-', '_')}") is None
+    ]
+    if scale == "quick":
+        return [*QUICK, *added]
+    ours = [t.name for t in found if t.isa is not Isa.HOST and not t.clock_hz]
+    return [*ours, *(name for name in added if name not in ours)]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

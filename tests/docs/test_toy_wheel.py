@@ -114,3 +114,25 @@ def test_pages_quote_the_toy_wheel(page: str) -> None:
     assert quoted
     for path, block in quoted:
         assert block in (WHEEL / path).read_text(encoding="utf-8"), path
+
+
+def test_wheel_passes_the_contract_battery(installed: Path, scale: str) -> None:
+    """Its operator and its kernel, on our cores and its own, as strictly as ours."""
+    paths = os.pathsep.join([str(installed), str(SOURCE.parent)])
+    contract = str(ROOT / "tests" / "contract")
+    chosen = "negate or conv2d-toy-m4" if scale == "quick" else "negate or conv2d"
+    options = ["-p", "no:cacheprovider", "--no-skip", "-rA", "--scale", scale, "-k", chosen]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", contract, *options],
+        env={**os.environ, "PYTHONPATH": paths},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    passed = {line.split()[1] for line in done.stdout.splitlines() if line.startswith("PASSED")}
+    core = "tests/contract/test_kernels.py::test_kernels_core"
+    for op, on in (("negate", "cortex-m4"), ("negate", "toy-m4"), ("conv2d", "toy-m4")):
+        assert {f"{core}[{op}-{on}]", f"{core}[{on}-{op}]"} & passed, (op, on)
+    assert "tests/contract/test_semantics.py::test_oracle[negate]" in passed
