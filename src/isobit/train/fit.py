@@ -250,7 +250,7 @@ class _Run:
         try:
             stored = torch.load(path, weights_only=True)
             identity = stored["identity"]
-        except Exception as error:
+        except Exception as error:  # its unpickler raises anything
             raise self._foreign(path, f"unreadable ({error})") from error
         if identity != self.identity:
             other = {k: v for k, v in identity.items() if self.identity.get(k) != v}
