@@ -19,7 +19,7 @@ from isobit.core.errors import DoesNotFit
 SOURCE = ROOT / "src" / "isobit"
 pytestmark = pytest.mark.xdist_group("toy_wheel")
 
-PAGES = ("add-an-operator.md", "add-a-kernel.md", "add-a-target.md")
+PAGES = ("add-an-operator.md", "add-a-kernel.md", "add-a-pass.md", "add-a-target.md")
 
 
 def _python(folder: Path, *arguments: str) -> str:
@@ -86,7 +86,7 @@ def test_toy_operator_trains(proof: dict[str, Any]) -> None:
 def test_toy_wheel_is_named_nowhere_in_isobit() -> None:
     for path in SOURCE.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
-        assert not re.search(r"isobit_toy|toy_1x1|toy-m4", text), path
+        assert not re.search(r"isobit_toy|toy_1x1|toy-m4|merge_clamps", text), path
 
 
 def test_toy_wheel_by_hand_equals_its_pyproject(tmp_path: Path) -> None:
@@ -95,11 +95,13 @@ def test_toy_wheel_by_hand_equals_its_pyproject(tmp_path: Path) -> None:
         tmp_path,
         "-c",
         "from importlib.metadata import entry_points as e;"
-        "print(*[x.value for g in ('ops','kernels','targets') for x in e(group='isobit.'+g)])",
+        "groups = ('ops', 'kernels', 'passes', 'targets');"
+        "print(*[x.value for g in groups for x in e(group='isobit.' + g)])",
     )
     assert set(text.split()) >= {
         "isobit_toy.negate",
         "isobit_toy.conv2d.toy_1x1",
+        "isobit_toy.merge_clamps",
         "isobit_toy.toy_m4",
     }
 
@@ -136,3 +138,20 @@ def test_wheel_passes_the_contract_battery(installed: Path, scale: str) -> None:
     for op, on in (("negate", "cortex-m4"), ("negate", "toy-m4"), ("conv2d", "toy-m4")):
         assert {f"{core}[{op}-{on}]", f"{core}[{on}-{op}]"} & passed, (op, on)
     assert "tests/contract/test_semantics.py::test_oracle[negate]" in passed
+
+
+def test_toy_pass_keeps_its_claim(installed: Path) -> None:
+    """On the random graphs that ours are held to."""
+    paths = os.pathsep.join([str(installed), str(SOURCE.parent)])
+    claims = str(ROOT / "tests" / "passes")
+    options = ["-p", "no:cacheprovider", "--no-skip", "-rA", "-k", "merge_clamps or all_together"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", claims, *options],
+        env={**os.environ, "PYTHONPATH": paths},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "test_claim[merge_clamps]" in done.stdout

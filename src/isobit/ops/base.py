@@ -114,6 +114,10 @@ class Op(Generic[A, I]):
     encoding_rule: ClassVar[EncodingRule] = EncodingRule.SAME
     absorbs_clamp: ClassVar[bool] = False
     """Whether a following activation clamp becomes the `clamp` attribute."""
+    absorbs_pad: ClassVar[bool] = False
+    """Whether a `pad` of height and width before it, by real 0, becomes the `pad` attribute (top,
+    left, bottom, right).
+    """
     view: ClassVar[bool] = False
     """Whether the output is the input's bytes: both get one buffer and no code runs."""
     takes_any_encoding: ClassVar[bool] = False
@@ -222,6 +226,13 @@ class Op(Generic[A, I]):
         """
         return ()
 
+    @staticmethod
+    def identity(attrs: A, q: NodeTypes[I]) -> str:
+        """Return why the only output is the first activation input, code by code; "" where it is
+        not.
+        """
+        return ""
+
     @classmethod
     def rule(cls, attrs: A) -> EncodingRule:
         """Return where the output's encoding comes from; by default the same whatever the
@@ -324,6 +335,9 @@ class Kernel:
     rank: ClassVar[int] = 0
     """Preference where two kernels have the same modelled cost; the reference is 0."""
 
+    code_bytes: ClassVar[int] = 1000
+    """Typical bytes of one instance, compiled for size. What does not say so counts as large."""
+
     def __init_subclass__(cls, op: str = "", function: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if op:
@@ -388,6 +402,13 @@ class Kernel:
         reported.
         """
         raise AssertionError("every kernel defines cycles")
+
+    @classmethod
+    def flash_bytes(cls, attrs: Any, q: Any) -> int:
+        """Modelled bytes of flash beyond the node's own constants: the code of an instance, and
+        what packing adds. Decides between kernels, never reported.
+        """
+        return cls.code_bytes
 
 
 def is_float(kind: TensorType) -> bool:

@@ -67,6 +67,13 @@ class Clamp(Op[ClampAttrs, ClampInputs[Any]], name="clamp"):
         return np.clip(inputs.x, *attrs.clamp)
 
     @staticmethod
+    def identity(attrs: ClampAttrs, q: NodeTypes[Any]) -> str:
+        x = q.inputs.x
+        low, high = (attrs.low, attrs.high) if is_float(x) else attrs.clamp
+        widest = (-math.inf, math.inf) if is_float(x) else (x.dtype.low, x.dtype.high)
+        return "its bounds are those of the carrier" if (low, high) == widest else ""
+
+    @staticmethod
     def real(attrs: ClampAttrs, inputs: ClampInputs[FloatArray]) -> FloatArray:
         return np.clip(inputs.x, attrs.low, attrs.high)
 

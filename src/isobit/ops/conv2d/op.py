@@ -51,6 +51,8 @@ class Conv2d(WeightedOp[Conv2dAttrs], name="conv2d"):
     / groups)`. Source: docs/numerics.md; TFLite `CONV_2D`; Jacob et al. 2018, eq. 7.
     """
 
+    absorbs_pad = True
+
     @staticmethod
     def infer(attrs: Conv2dAttrs, types: WeightedInputs[TensorType]) -> Inferred:
         x, w = types.x.shape, types.w.shape

@@ -44,6 +44,7 @@ class DepthwiseConv2d(WeightedOp[DepthwiseConv2dAttrs], name="depthwise_conv2d")
     """
 
     channel_axis = 2
+    absorbs_pad = True
 
     @staticmethod
     def infer(attrs: DepthwiseConv2dAttrs, types: WeightedInputs[TensorType]) -> Inferred:

@@ -73,6 +73,10 @@ class Split(Op[SplitAttrs, SplitInputs[Any]], name="split"):
         return _slices(attrs, inputs.x)
 
     @staticmethod
+    def identity(attrs: SplitAttrs, q: NodeTypes[Any]) -> str:
+        return "is one part" if len(attrs.sizes) == 1 else ""
+
+    @staticmethod
     def real(attrs: SplitAttrs, inputs: SplitInputs[FloatArray]) -> tuple[FloatArray, ...]:
         return _slices(attrs, inputs.x)
 

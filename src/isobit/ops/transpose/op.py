@@ -62,6 +62,10 @@ class Transpose(Op[TransposeAttrs, TransposeInputs[Any]], name="transpose"):
         return np.ascontiguousarray(inputs.x.transpose(attrs.perm))
 
     @staticmethod
+    def identity(attrs: TransposeAttrs, q: NodeTypes[Any]) -> str:
+        return "moves no axis" if attrs.perm == tuple(sorted(attrs.perm)) else ""
+
+    @staticmethod
     def real(attrs: TransposeAttrs, inputs: TransposeInputs[FloatArray]) -> FloatArray:
         return np.ascontiguousarray(inputs.x.transpose(attrs.perm))
 
