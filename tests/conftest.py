@@ -34,6 +34,13 @@ DATA_FILES = {
 }
 """What must lie below ISOBIT_DATA, as patterns; `digits` is packed into isobit."""
 
+MODEL_FILES = (
+    "mlperf_tiny/models/kws_ref_model.tflite",
+    "tflite_micro/hello_world_int8.tflite",
+    "onnx/mnist_model_zoo.onnx",
+)
+"""Some of what must lie below ISOBIT_MODELS: models that other projects publish."""
+
 ALLOWED_SKIP = "GPU"
 """A machine without an accelerator cannot run what needs one: the only skip `--no-skip` accepts."""
 
@@ -75,11 +82,13 @@ def why_absent(name: str) -> str:
         return "" if find_spec("tflite_micro") else "the package tflite-micro is not installed"
     if name == "q7":
         return _why_folder("ISOBIT_BASELINES", ("q7_vectors.npz", "q7_index.json"))
+    if name == "models":
+        return _why_folder("ISOBIT_MODELS", MODEL_FILES)
     if name in DATA_FILES:
         return _why_folder("ISOBIT_DATA", DATA_FILES[name])
     raise ValueError(
         f"no such data: {name!r}; there is {', '.join(sorted(DATA_FILES))}, "
-        "digits, q7, tflite-micro"
+        "digits, models, q7, tflite-micro"
     )
 
 

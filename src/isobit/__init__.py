@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from isobit import data, nn
     from isobit.api.bundle import Bundle
+    from isobit.api.importing import import_file
     from isobit.api.load import load
     from isobit.api.model import Model
     from isobit.run.estimate import Estimate
@@ -19,12 +20,24 @@ _LAZY = {
     "Model": "isobit.api.model",
     "Bundle": "isobit.api.bundle",
     "Estimate": "isobit.run.estimate",
+    "import_file": "isobit.api.importing",
     "load": "isobit.api.load",
     "fit": "isobit.train.fit",
     "History": "isobit.train.fit",
 }
 _MODULES = ("nn", "data")
-__all__ = ["Bundle", "Estimate", "History", "Model", "__version__", "data", "fit", "load", "nn"]
+__all__ = [
+    "Bundle",
+    "Estimate",
+    "History",
+    "Model",
+    "__version__",
+    "data",
+    "fit",
+    "import_file",
+    "load",
+    "nn",
+]
 
 
 def __getattr__(name: str) -> Any:

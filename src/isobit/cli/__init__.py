@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import keyword
 import pkgutil
 import sys
 from typing import Any
@@ -20,12 +21,13 @@ class Verbs(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         modules = (m for m in pkgutil.iter_modules(__path__) if not m.ispkg)
-        return sorted(m.name for m in modules if m.name != "__main__")
+        return sorted(m.name.rstrip("_") for m in modules if m.name != "__main__")
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
             return None
-        command: click.Command = importlib.import_module(f"isobit.cli.{cmd_name}").command
+        file = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        command: click.Command = importlib.import_module(f"isobit.cli.{file}").command
         return command
 
     def resolve_command(

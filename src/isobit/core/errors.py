@@ -183,6 +183,12 @@ class NotTraceable(GraphProblem):
     code = "E207"
 
 
+class Unsupported(GraphProblem):
+    """An operator, type or option of a foreign model that has no exact counterpart here."""
+
+    code = "E208"
+
+
 class NoKernel(TargetProblem):
     """An operator, dtype, shape or option that no kernel of the target has."""
 

@@ -94,7 +94,7 @@ class _WideRequantize(torch.autograd.Function):
             real = mult.double() * torch.exp2(-shift.double())
             y = (acc.double() * real).add_(0.5).floor_()
         else:
-            y = _integers(acc.to(torch.int64), mult.long(), shift.long(), rounding).double()
+            y = integers(acc.to(torch.int64), mult.long(), shift.long(), rounding).double()
             sign = -1.0 if rounding is Rounding.HALF_UP else 1.0
             less = 0.0 if rounding is Rounding.HALF_UP else 31.0
             real = mult.double() * torch.exp2(sign * shift.double() - less)
@@ -137,7 +137,7 @@ def _fits_f64(mult: Tensor, shift: Tensor) -> bool:
     return bool((mult.max() < 1 << 21) & (shift.max() <= 47))
 
 
-def _integers(acc: Tensor, mult: Tensor, shift: Tensor, rounding: Rounding) -> Tensor:
+def integers(acc: Tensor, mult: Tensor, shift: Tensor, rounding: Rounding) -> Tensor:
     """The rules in int64 tensors, as `core/fixed` states them."""
     one = torch.ones((), dtype=torch.int64, device=acc.device)
     if rounding is Rounding.HALF_UP:

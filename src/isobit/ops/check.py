@@ -33,6 +33,20 @@ def node_consts(op: type[Op[Any, Any]], node: Node, graph: Graph) -> Any:
     return type(node.inputs)(**found)
 
 
+def activations(op: type[Op[Any, Any]], node: Node) -> tuple[str, ...]:
+    """Return the operands that kernels take as activations, in call order.
+
+    A stored tensor may stand there too, such as the second operand of an imported add: it is a
+    constant of the graph, and the kernel reads it from flash.
+    """
+    found: list[str] = []
+    for item in fields(node.inputs):
+        value = getattr(node.inputs, item.name)
+        if item.name not in op.constants and value is not None:
+            found.extend(value if isinstance(value, tuple) else (value,))
+    return tuple(found)
+
+
 def where(node: Node) -> str:
     """How errors name a node: operator, value, source line."""
     place = f" ({node.location})" if str(node.location) else ""

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
+from inspect import isfunction
 from types import ModuleType
 from typing import Any
 
@@ -19,6 +20,7 @@ from isobit.core.errors import NoKernel, UnknownName
 from isobit.core.features import Feature
 from isobit.ir.text import Signature
 from isobit.ops.base import Kernel, Layer, Op
+from isobit.ops.foreign import Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class Registry:
     ops: Mapping[str, type[Op[Any, Any]]]
     kernels: Mapping[str, tuple[type[Kernel], ...]]
     layers: Mapping[str, type[Layer]] = field(default_factory=dict)
+    rules: Mapping[tuple[str, str], Rule] = field(default_factory=dict)
+    """How foreign operators become nodes, by (format, foreign name)."""
 
     def op(self, name: str) -> type[Op[Any, Any]]:
         """Return an operator; `UnknownName` lists what there is."""
@@ -65,8 +69,11 @@ def load_ops() -> Registry:
     ops: dict[str, type[Op[Any, Any]]] = {}
     kernels: dict[str, list[type[Kernel]]] = {}
     layers: dict[str, type[Layer]] = {}
+    rules: dict[tuple[str, str], Rule] = {}
     for module in modules:
         for value in vars(module).values():
+            if isfunction(value):
+                rules.update((key, value) for key in getattr(value, "foreign", ()))
             if not isinstance(value, type) or value.__module__ != module.__name__:
                 continue
             if issubclass(value, Op) and "name" in vars(value):
@@ -79,7 +86,12 @@ def load_ops() -> Registry:
         name: tuple(sorted(found, key=lambda k: (k.stem != "reference", k.stem)))
         for name, found in kernels.items()
     }
-    return Registry(dict(sorted(ops.items())), ordered, dict(sorted(layers.items())))
+    return Registry(
+        ops=dict(sorted(ops.items())),
+        kernels=ordered,
+        layers=dict(sorted(layers.items())),
+        rules=dict(sorted(rules.items())),
+    )
 
 
 def _modules_of(name: str) -> list[ModuleType]:

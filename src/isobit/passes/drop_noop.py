@@ -50,7 +50,7 @@ class DropNoop(Pass):
         for _ in range(int(rng.integers(1, 4))):
             name = names[int(rng.integers(len(names)))]
             kind = graph.type_map()[name]
-            # Floats of an integer graph are bits on their way to quantize; there is no clamp of them.
+            # Floats of an integer graph are bits on their way to quantize: no clamp takes them.
             clamps = kind.dtype.is_integer or graph.stage is Stage.FLOAT
             choice = _NOOPS[int(rng.integers(len(_NOOPS) if clamps else len(_NOOPS) - 1))]
             graph = insert_on(graph, name, partial(_noop, name, kind, choice))

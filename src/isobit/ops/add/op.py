@@ -1,4 +1,7 @@
-"""add: y = clamp(Zy + half_up(ka*(a - Za) + kb*(b - Zb), 1, e)), NumPy broadcasting."""
+"""add: y = clamp(Zy + half_up(ka*(a - Za) + kb*(b - Zb), 1, e)), NumPy broadcasting; also a - b.
+
+Imported networks round three times, as TensorFlow Lite does (`round=tflite_double`).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import numpy as np
 
 from isobit.core import fixed
 from isobit.core.errors import BadAttribute, BadShape, IsobitError, Overflow, raise_all
+from isobit.core.fixed import Rounding
 from isobit.core.types import (
     Affine,
     AnyArray,
@@ -27,7 +31,7 @@ from isobit.ops.base import Cost, EncodingRule, Inferred, Layer, NodeTypes, Op, 
 from isobit.ops.broadcast import broadcast_shape, lower_pair
 from isobit.ops.clamps import clamp_problems
 from isobit.ops.schemes import Scheme
-from isobit.ops.weighted import CODES
+from isobit.ops.weighted import CODES, overflow_problems
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,35 +40,47 @@ T = TypeVar("T")
 
 MULTIPLIER_BITS = 20
 """Multipliers are below 2^20, so two products of 9-bit operands and their sum stay below 2^30."""
+LEFT_SHIFT = 20
+"""Bits by which `tflite_double` widens operands of 8 bits."""
 LARGEST_GAP = 22
 """pow2: more bits between the operands' steps and the sum of 8-bit codes could leave int32."""
 
 
 @dataclass(frozen=True, slots=True)
 class AddAttrs(Attrs):
-    """`clamp` is in output codes."""
+    """`clamp` is in output codes; `subtract`: a - b."""
 
     clamp: tuple[int, int] = (-128, 127)
+    round: Rounding = Rounding.HALF_UP
+    subtract: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class AddInputs(Inputs[T]):
-    """a, b: activations of one rank; mult_a, mult_b, shift: s32 [1], absent in float graphs."""
+    """a, b: activations of one rank; mult_a, mult_b, shift: s32 [1], absent in float graphs.
+
+    `tflite_double` has in addition shift_a and shift_b of the operands, and mult of the sum.
+    """
 
     a: T
     b: T
     mult_a: T | None = field(default=None, kw_only=True)
     mult_b: T | None = field(default=None, kw_only=True)
     shift: T | None = field(default=None, kw_only=True)
+    shift_a: T | None = field(default=None, kw_only=True)
+    shift_b: T | None = field(default=None, kw_only=True)
+    mult: T | None = field(default=None, kw_only=True)
 
 
 class Add(Op[AddAttrs, AddInputs[Any]], name="add"):
     """a, b: s8, shapes equal up to axes of size 1; y: s8.
 
-    The sum is rounded once, ties towards +infinity. Source: docs/numerics.md.
+    The sum is rounded once, ties towards +infinity; with `tflite_double` both operands, shifted
+    left by 20, and their sum are. Source: docs/numerics.md; TFLite `ADD`, `SUB`
+    (`reference_integer_ops::AddElementwise`).
     """
 
-    constants = ("mult_a", "mult_b", "shift")
+    constants = ("mult_a", "mult_b", "shift", "shift_a", "shift_b", "mult")
     encoding_rule = EncodingRule.FREE
     absorbs_clamp = True
     elementwise = True
@@ -85,6 +101,7 @@ class Add(Op[AddAttrs, AddInputs[Any]], name="add"):
                         fix="Operands of add have one encoding each.",
                     )
                 )
+        errors.extend(_missing(attrs, types))
         raise_all(errors)
         return Inferred(shape, types.a.dtype)
 
@@ -92,12 +109,20 @@ class Add(Op[AddAttrs, AddInputs[Any]], name="add"):
     def integer(attrs: AddAttrs, q: NodeTypes[Any], inputs: AddInputs[IntArray]) -> IntArray:
         assert inputs.mult_a is not None and inputs.mult_b is not None and inputs.shift is not None
         a, b = inputs.a - q.inputs.a.zero, inputs.b - q.inputs.b.zero
-        total = fixed.half_up(inputs.mult_a * a + inputs.mult_b * b, 1, inputs.shift)
+        sign = -1 if attrs.subtract else 1
+        if attrs.round is Rounding.TFLITE_DOUBLE:
+            assert inputs.shift_a is not None and inputs.shift_b is not None
+            assert inputs.mult is not None
+            a = fixed.tflite_double(a << LEFT_SHIFT, inputs.mult_a, inputs.shift_a)
+            b = fixed.tflite_double(b << LEFT_SHIFT, inputs.mult_b, inputs.shift_b)
+            total = fixed.tflite_double(a + sign * b, inputs.mult, inputs.shift)
+        else:
+            total = fixed.half_up(inputs.mult_a * a + sign * inputs.mult_b * b, 1, inputs.shift)
         return fixed.saturate(total + q.output.zero, *attrs.clamp)
 
     @staticmethod
     def real(attrs: AddAttrs, inputs: AddInputs[FloatArray]) -> FloatArray:
-        result: FloatArray = inputs.a + inputs.b
+        result: FloatArray = inputs.a - inputs.b if attrs.subtract else inputs.a + inputs.b
         return result
 
     @staticmethod
@@ -111,10 +136,14 @@ class Add(Op[AddAttrs, AddInputs[Any]], name="add"):
         import torch
 
         from isobit.core import fixed_torch as ft
+        from isobit.ops.add import torch_tflite
 
         assert inputs.mult_a is not None and inputs.mult_b is not None and inputs.shift is not None
-        ka, kb, e = float(inputs.mult_a), float(inputs.mult_b), int(inputs.shift)
-        bound = 2.0 * 255.0 * (ka + kb) + 2.0**e
+        sign = -1.0 if attrs.subtract else 1.0
+        if attrs.round is Rounding.TFLITE_DOUBLE:
+            return torch_tflite.rescaled_sum(attrs, q, inputs, sign)
+        ka, kb, e = float(inputs.mult_a), sign * float(inputs.mult_b), int(inputs.shift)
+        bound = 2.0 * 255.0 * (ka + abs(kb)) + 2.0**e
         carrier = torch.float32 if bound <= ft.F32_EXACT else torch.float64
         step = 2.0**-e
         total = inputs.a.to(carrier) * (ka * step) + inputs.b.to(carrier) * (kb * step) + 0.5
@@ -123,9 +152,10 @@ class Add(Op[AddAttrs, AddInputs[Any]], name="add"):
 
     @staticmethod
     def estimate(attrs: AddAttrs, q: NodeTypes[Any], inputs: AddInputs[Tensor]) -> Tensor:
-        """Return `Sa * a + Sb * b`."""
+        """Return `Sa * a + Sb * b`, or the difference."""
         scale_a, scale_b = (float(scale_of(t.encoding)[0]) for t in (q.inputs.a, q.inputs.b))
-        return inputs.a * scale_a + inputs.b * scale_b
+        b = inputs.b * scale_b
+        return inputs.a * scale_a - b if attrs.subtract else inputs.a * scale_a + b
 
     @staticmethod
     def cost(attrs: AddAttrs, q: NodeTypes[Any]) -> Cost:
@@ -158,6 +188,8 @@ class Add(Op[AddAttrs, AddInputs[Any]], name="add"):
         cls, attrs: AddAttrs, q: NodeTypes[Any], consts: Any, where: str
     ) -> list[IsobitError]:
         """Prove that the sum with its rounding term fits int32, and 30 bits after the shift."""
+        if attrs.round is Rounding.TFLITE_DOUBLE:
+            return prove_rescaled(q, consts, where)
         worst = sum(
             max(t.dtype.high - t.zero, t.zero - t.dtype.low) * abs(int(k[0]))
             for t, k in ((q.inputs.a, consts.mult_a), (q.inputs.b, consts.mult_b))
@@ -191,6 +223,74 @@ class Add(Op[AddAttrs, AddInputs[Any]], name="add"):
         yield _sample(
             rng, "unlike ranges", ((2, 8, 3), (2, 8, 3)), finer, (-128, 127), Scheme.AFFINE
         )
+        for label, a, b, clamp in _CASES:
+            for subtract in (False, True):
+                yield _rescaled_sample(rng, label, (a, b), affine, clamp, subtract)
+        shapes, both = ((2, 7), (2, 7)), (-128, 127)
+        yield _sample(rng, "difference", shapes, affine, both, Scheme.AFFINE, subtract=True)
+
+
+def rescaling(sa: float, sb: float, sy: float) -> dict[str, int]:
+    """Return the constants of `tflite_double` from scales: both operands are brought to half a step
+    of the coarser one, in float64 (TFLite `kernels/add.cc`).
+    """
+    twice = 2.0 * max(sa, sb)
+    mult_a, shift_a = fixed.multiplier_q31(sa / twice)
+    mult_b, shift_b = fixed.multiplier_q31(sb / twice)
+    mult, shift = fixed.multiplier_q31(twice / ((1 << LEFT_SHIFT) * sy))
+    return {
+        "mult_a": mult_a,
+        "mult_b": mult_b,
+        "shift": shift,
+        "shift_a": shift_a,
+        "shift_b": shift_b,
+        "mult": mult,
+    }
+
+
+def _missing(attrs: AddAttrs, types: AddInputs[TensorType]) -> list[IsobitError]:
+    """Check that an integer node has the constants of its rule."""
+    extra = [name for name in ("shift_a", "shift_b", "mult") if getattr(types, name) is not None]
+    wanted = 3 if attrs.round is Rounding.TFLITE_DOUBLE and types.shift is not None else 0
+    if len(extra) == wanted:
+        return []
+    return [
+        BadAttribute(
+            where="add",
+            what=f"constants of round={attrs.round.value}",
+            want="shift_a, shift_b and mult" if wanted else "mult_a, mult_b and shift only",
+            got=", ".join(extra) or "none of them",
+            fix="Import or export the model again.",
+        )
+    ]
+
+
+def prove_rescaled(q: NodeTypes[Any], consts: Any, where: str) -> list[IsobitError]:
+    """Prove that shifted operands fit int32 and that the sum leaves room for zero point and
+    bounds.
+    """
+    total = 0
+    for kind, mult, shift in (
+        (q.inputs.a, consts.mult_a, consts.shift_a),
+        (q.inputs.b, consts.mult_b, consts.shift_b),
+    ):
+        largest = max(kind.dtype.high - kind.zero, kind.zero - kind.dtype.low) << LEFT_SHIFT
+        total += abs(int(fixed.tflite_double(np.asarray(largest), mult[0], shift[0]))) + 1
+    found = overflow_problems(
+        where, np.asarray([total]), consts.mult, consts.shift, Rounding.TFLITE_DOUBLE
+    )
+    left = [int(k[0]) for k in (consts.shift_a, consts.shift_b) if int(k[0]) > 0]
+    if left:
+        found.append(
+            BadAttribute(
+                where=where,
+                what="shift_a, shift_b",
+                want="<= 0: multipliers of operands are at most 1/2",
+                got=str(left),
+                fix="Import the model again.",
+            )
+        )
+    return found
 
 
 def _shifts(fa: int, fb: int, fy: int) -> tuple[int, int, int]:
@@ -240,13 +340,15 @@ def _sample(
     encodings: tuple[Encoding, ...],
     clamp: tuple[int, int],
     scheme: Scheme,
+    *,
+    subtract: bool = False,
 ) -> Sample[Any]:
     a, b = (
         sampling.kind((1, *shape[1:]), e) for shape, e in zip(shapes, encodings[:2], strict=True)
     )
     shape = broadcast_shape("add", a.shape, b.shape)
     y = sampling.kind(shape, encodings[2])
-    attrs = AddAttrs(clamp)
+    attrs = AddAttrs(clamp, subtract=subtract)
     _, derived = Add.derive(attrs, NodeTypes(AddInputs(a, b), (y,)), scheme, None)
     one = sampling.raw32(1)
     types: AddInputs[TensorType] = AddInputs(a, b, mult_a=one, mult_b=one, shift=one)
@@ -258,12 +360,62 @@ def _sample(
     return Sample(label, attrs, NodeTypes(types, (y,)), arrays)
 
 
-class AddFunction(Layer, functions=("operator.add", "torch.add", "Tensor.add")):
-    """`a + b` of two values of the network."""
+def _rescaled_sample(
+    rng: sampling.Rng,
+    label: str,
+    shapes: tuple[Shape, Shape],
+    encodings: tuple[Encoding, ...],
+    clamp: tuple[int, int],
+    subtract: bool,
+) -> Sample[Any]:
+    a, b = (
+        sampling.kind((1, *shape[1:]), e) for shape, e in zip(shapes, encodings[:2], strict=True)
+    )
+    y = sampling.kind(broadcast_shape("add", a.shape, b.shape), encodings[2])
+    derived = rescaling(*(float(scale_of(t.encoding)[0]) for t in (a, b, y)))
+    one = sampling.raw32(1)
+    types: AddInputs[TensorType] = AddInputs(a, b, **dict.fromkeys(derived, one))
+    arrays: AddInputs[Any] = AddInputs(
+        sampling.codes(rng, shapes[0]),
+        sampling.codes(rng, shapes[1]),
+        **{name: np.asarray([number], dtype=np.int64) for name, number in derived.items()},
+    )
+    attrs = AddAttrs(clamp, Rounding.TFLITE_DOUBLE, subtract)
+    sign = "difference" if subtract else "sum"
+    return Sample(f"{label}/tflite {sign}", attrs, NodeTypes(types, (y,)), arrays)
+
+
+class AddFunction(
+    Layer,
+    functions=("operator.add", "operator.iadd", "torch.add", "Tensor.add", "Tensor.add_"),
+):
+    """`a + b` and `a += b` of two values of the network."""
 
     @classmethod
     def lower_function(cls, build: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         def emit(a: Any, b: Any) -> Any:
             return build.node("add", AddInputs(a.name, b.name), AddAttrs())
+
+        return lower_pair(build, args, kwargs, emit)
+
+
+class SubFunction(
+    Layer,
+    functions=(
+        "operator.sub",
+        "operator.isub",
+        "torch.sub",
+        "torch.subtract",
+        "Tensor.sub",
+        "Tensor.sub_",
+        "Tensor.subtract",
+    ),
+):
+    """`a - b` and `a -= b` of two values of the network."""
+
+    @classmethod
+    def lower_function(cls, build: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        def emit(a: Any, b: Any) -> Any:
+            return build.node("add", AddInputs(a.name, b.name), AddAttrs(subtract=True))
 
         return lower_pair(build, args, kwargs, emit)

@@ -1,0 +1,123 @@
+"""`isobit import`: a TFLite model as a network that computes the same integers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from isobit.api.importing import (
+    ImportedModel,
+    history,
+    import_model,
+    survey_file,
+    total_cost,
+)
+from isobit.cli.common.output import err, json_option, out, print_json
+from isobit.cli.common.progress import stage
+from isobit.core.errors import BadArgument, Problem
+from isobit.importers.base import Survey
+from isobit.ops.foreign import Runtime
+
+
+@click.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("-o", "--out", "output", type=click.Path(path_type=Path), help="M.isobit to write.")
+@click.option(
+    "--runtime",
+    type=click.Choice([r.value for r in Runtime]),
+    default=Runtime.TFLM.value,
+    show_default=True,
+    help="Whose arithmetic a TFLite file means; they differ in FULLY_CONNECTED.",
+)
+@click.option(
+    "--pass",
+    "passes",
+    multiple=True,
+    metavar="NAME|-NAME",
+    help="Add a pass to the default ones, or leave one out. Repeatable.",
+)
+@click.option("--name", default="", help="Of the network, a C prefix; the file's by default.")
+@click.option("--target", default="cortex-m4", show_default=True, help="The network's own target.")
+@click.option("--dry-run", is_flag=True, help="List what cannot be imported; write nothing.")
+@json_option
+def command(
+    file: Path,
+    output: Path | None,
+    runtime: str,
+    passes: tuple[str, ...],
+    name: str,
+    target: str,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Read FILE (.tflite) and write it as M.isobit: the same integers in every tensor.
+
+    What has no exact counterpart is refused, all of it at once.
+    """
+    if dry_run:
+        _dry_run(file, runtime, as_json=as_json)
+        return
+    if output is None:
+        raise BadArgument(
+            where="isobit import",
+            what="-o",
+            want="the file to write, e.g. -o model.isobit",
+            got="nothing",
+            fix="Name it, or use --dry-run.",
+        )
+    with stage(f"importing {file.name}"):
+        model = import_model(file, runtime=runtime, passes=passes, name=name, target=target)
+        model.save(output)
+    if as_json:
+        print_json(_summary(model, output))
+        return
+    graph, cost = model.graph, total_cost(model.graph)
+    constants = sum(const.data.nbytes for const in graph.consts)
+    out().print(
+        f"{output}: {len(graph.nodes)} nodes, {cost.macs:,} MACs, {constants:,} bytes of "
+        f"constants, {graph.stage.value}."
+    )
+    for run in model.passes:
+        if run.done:
+            out().print(f"  {run.name}: {len(run.done)} rewritten")
+    out().print(f"Next: isobit check {output}, isobit deploy {output} --out DIR")
+
+
+def _summary(model: ImportedModel, output: Path) -> dict[str, object]:
+    cost = total_cost(model.graph)
+    return {
+        "out": str(output),
+        "stage": model.graph.stage.value,
+        "nodes": len(model.graph.nodes),
+        "macs": cost.macs,
+        "source": dict(model.source),
+        "passes": [history(run) for run in model.passes],
+    }
+
+
+def _dry_run(file: Path, runtime: str, *, as_json: bool) -> None:
+    found = survey_file(file, runtime=runtime)
+    if as_json:
+        errors = [asdict(problem) for problem in found.problems]
+        print_json({"operators": dict(found.operators), "errors": errors})
+    else:
+        _print_survey(file, found)
+    if found.problems:
+        raise click.exceptions.Exit(1)
+
+
+def _print_survey(file: Path, found: Survey) -> None:
+    counts = ", ".join(f"{count} {code}" for code, count in found.operators.items())
+    out().print(f"{file.name}: {counts}", soft_wrap=True)
+    if not found.problems:
+        out().print("Everything can be imported.")
+    for problem in found.problems:
+        err().print(_line(problem), soft_wrap=True)
+
+
+def _line(problem: Problem) -> str:
+    return (
+        f"{problem.where}\n  {problem.what}: want {problem.want}, got {problem.got}. {problem.fix}"
+    )

@@ -1,0 +1,1 @@
+"""Foreign models to graphs: each format is one module with `read(path, ...) -> Imported`."""

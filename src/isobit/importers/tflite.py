@@ -1,0 +1,220 @@
+"""TFLite files to graphs. `isobit.ops.foreign` says how an operator's rule is written."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from isobit.core.dtypes import DType
+from isobit.core.errors import IsobitError, Problem, Unsupported, raise_all
+from isobit.core.types import Affine, AnyArray, Encoding, Raw, Real, TensorType
+from isobit.importers.base import Imported, Survey
+from isobit.importers.flatbuffer import FlatModel, FlatOperator, FlatTensor, parse, read_file
+from isobit.ir.builder import GraphBuilder, clean_name
+from isobit.ir.graph import Graph, Stage
+from isobit.ops.check import check
+from isobit.ops.foreign import Call, Operand, Runtime, canonical
+from isobit.ops.registry import load_ops
+
+FORMAT = "tflite"
+SUFFIXES = (".tflite", ".lite")
+CARRIERS = {
+    "INT8": DType.S8,
+    "UINT8": DType.U8,
+    "INT16": DType.S16,
+    "INT32": DType.S32,
+    "INT64": DType.S64,
+}
+FLOATS = ("FLOAT32", "FLOAT16", "FLOAT64")
+
+
+def read(path: Path, *, runtime: Runtime = Runtime.TFLM, name: str = "") -> Imported:
+    """Return a TFLite file as a graph, nothing rewritten yet.
+
+    name: of the network; the file's stem by default. Raises `FileMissing`, `FileDamaged`, and every
+    `Unsupported` of the model at once.
+    """
+    blob = read_file(path)
+    model = parse(blob, str(path))
+    reader = _Importer(model, name or clean_name(path.stem), runtime)
+    graph = reader.graph()
+    check(graph)
+    source = {
+        "format": FORMAT,
+        "file": path.name,
+        "sha256": hashlib.sha256(blob).hexdigest(),
+        "runtime": runtime.value,
+    }
+    return Imported(graph=graph, names=reader.names, source=source)
+
+
+def survey(path: Path, *, runtime: Runtime = Runtime.TFLM) -> Survey:
+    """Return what a file contains and all that cannot be imported, without raising the latter."""
+    model = parse(read_file(path), str(path))
+    counts = Counter(operator.code for operator in model.operators)
+    problems: tuple[Problem, ...] = ()
+    try:
+        check(_Importer(model, "survey", runtime).graph())
+    except IsobitError as error:
+        problems = error.problems
+    return Survey(operators=dict(sorted(counts.items())), problems=problems)
+
+
+class _Importer:
+    """One file on its way to a graph."""
+
+    def __init__(self, model: FlatModel, name: str, runtime: Runtime) -> None:
+        self.model, self.runtime = model, runtime
+        activations = {i for o in model.operators for i in (*o.inputs, *o.outputs) if i >= 0}
+        quantised = any(
+            model.tensors[i].dtype in CARRIERS
+            and model.tensors[i].data is None
+            and bool(model.tensors[i].quantization.scale)
+            for i in activations | set(model.inputs)
+        )
+        self.build = GraphBuilder(name, Stage.INT if quantised else Stage.FLOAT)
+        self.names: dict[str, str] = {}
+        self.operands: dict[int, Operand] = {}
+        self.data: dict[int, AnyArray] = {}
+        """Constants computed here from constants: weights that the file keeps as float16."""
+        self.known: dict[str, str] = {}
+
+    def graph(self) -> Graph:
+        """Return the graph, or raise every refusal."""
+        problems: list[IsobitError] = []
+        for index in self.model.inputs:
+            try:
+                operand = self.operand(index)
+                self.build.input(operand.value, operand.type)
+            except IsobitError as error:
+                problems.append(error)
+        for position, operator in enumerate(self.model.operators):
+            try:
+                self.operator(position, operator)
+            except IsobitError as error:
+                problems.append(error)
+        raise_all(problems)
+        for index in self.model.outputs:
+            self.build.output(self.operand(index).value)
+        return self.build.graph()
+
+    def operator(self, position: int, operator: FlatOperator) -> None:
+        """Let the operator's rule emit its nodes."""
+        if self.is_widened(operator):
+            return
+        where = self.where(position, operator)
+        rule = load_ops().rules.get((FORMAT, operator.code))
+        if rule is None:
+            raise Unsupported(
+                where=where,
+                what="operator",
+                want="one of `isobit ops --source tflite`",
+                got=operator.code,
+                fix=NEAREST.get(operator.code, "Rewrite it with supported operators."),
+            )
+        rule(
+            Call(
+                code=operator.code,
+                where=where,
+                inputs=tuple(None if i < 0 else self.operand(i) for i in operator.inputs),
+                outputs=tuple(self.operand(i) for i in operator.outputs),
+                options=operator.options,
+                runtime=self.runtime,
+                build=self.build,
+                known=self.known,
+            )
+        )
+
+    def is_widened(self, operator: FlatOperator) -> bool:
+        """Whether the operator only turns a stored float16 tensor into float32; then do it now."""
+        if operator.code != "DEQUANTIZE" or len(operator.inputs) != 1 or len(operator.outputs) != 1:
+            return False
+        source = self.model.tensors[operator.inputs[0]]
+        if source.dtype != "FLOAT16" or source.data is None:
+            return False
+        self.data[operator.outputs[0]] = source.data.astype(np.float32)
+        return True
+
+    def where(self, position: int, operator: FlatOperator) -> str:
+        """Return how errors name an operator."""
+        label = self.model.tensors[operator.outputs[0]].name if operator.outputs else ""
+        return f'operator {position} {operator.code} "{label}"'
+
+    def operand(self, index: int) -> Operand:
+        """Return a tensor as rules see it."""
+        if index not in self.operands:
+            tensor = self.model.tensors[index]
+            kind = self.type(tensor, self.data.get(index, tensor.data) is not None)
+            data = self.data.get(index, tensor.data)
+            wanted = tensor.name or f"tensor_{index}"
+            # A constant reserves its name when a rule stores it, so that activations come first.
+            value = clean_name(wanted) if data is not None else self.build.fresh(wanted)
+            if data is None:
+                self.names[value] = tensor.name
+            self.operands[index] = Operand(tensor.name, tensor.shape, kind, value, data)
+        return self.operands[index]
+
+    def type(self, tensor: FlatTensor, is_const: bool) -> TensorType:
+        """Return our type of a tensor, in the canonical shape."""
+        shape = canonical(tensor.shape)
+        if tensor.dtype in FLOATS:
+            carrier = DType.F64 if self.build.stage is Stage.FLOAT else DType.F32
+            return TensorType(shape, carrier, Real())
+        if tensor.dtype not in CARRIERS and not (is_const and tensor.dtype == "BOOL"):
+            raise Unsupported(
+                where=f'tensor "{tensor.name}"',
+                what="element type",
+                want=", ".join([*CARRIERS, *FLOATS]),
+                got=tensor.dtype,
+                fix="Convert the model to int8.",
+            )
+        carrier = CARRIERS.get(tensor.dtype, DType.U8)
+        return TensorType(shape, carrier, self.encoding(tensor, carrier))
+
+    def encoding(self, tensor: FlatTensor, carrier: DType) -> Encoding:
+        """Return the encoding; integers without a scale are raw."""
+        q = tensor.quantization
+        if not q.scale:
+            return Raw()
+        zeros = set(q.zero_point) or {0}
+        sound = (
+            all(math.isfinite(s) and s > 0 for s in q.scale)
+            and len(q.zero_point) in (0, 1, len(q.scale))
+            and all(carrier.low <= z <= carrier.high for z in zeros)
+        )
+        if not sound:
+            raise Unsupported(
+                where=f'tensor "{tensor.name}"',
+                what="quantisation",
+                want=f"finite scales > 0, zero points within {carrier.value}",
+                got=f"scales {_short(q.scale)}, zero points {_short(q.zero_point)}",
+                fix="The file is damaged, or its converter is; convert the model again.",
+            )
+        if len(q.scale) == 1:
+            return Affine(q.scale, min(zeros))
+        # Runtimes read the scales of a bias and of weights in order, whatever axis a converter
+        # wrote beside them, such as 3 on a bias of rank 1.
+        axis = q.axis if 0 <= q.axis < len(tensor.shape) else 0
+        return Affine(q.scale, min(zeros) if len(zeros) == 1 else 0, axis)
+
+
+def _short(values: tuple[float, ...]) -> str:
+    return f"{list(values[:3])}{'...' if len(values) > 3 else ''}"
+
+
+NEAREST: dict[str, str] = {
+    "BATCH_MATMUL": "With one constant operand it is FULLY_CONNECTED.",
+    "GATHER": "With constant indices it is STRIDED_SLICE and CONCATENATION.",
+    "WHILE": "Unroll the loop when you convert.",
+    "IF": "Convert the branch that is taken.",
+    "CALL_ONCE": "Freeze the variables when you convert.",
+    "ARG_MAX": "End the network before it and take the largest output code: the order is the same.",
+    "UNIDIRECTIONAL_SEQUENCE_RNN": "Use UNIDIRECTIONAL_SEQUENCE_LSTM or SVDF.",
+    "CAST": "Convert the model with integer inputs.",
+    "SHAPE": "Convert the model with a fixed input shape; shapes then fold into constants.",
+}
+"""The closest thing that can be imported."""

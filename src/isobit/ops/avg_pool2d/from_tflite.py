@@ -1,0 +1,20 @@
+"""TFLite's AVERAGE_POOL_2D."""
+
+from __future__ import annotations
+
+from isobit.ops.avg_pool2d.op import AvgPool2dAttrs, AvgPool2dInputs
+from isobit.ops.foreign import Call, tflite
+from isobit.ops.tflite import code_bounds, finish, pool_window, require_types
+
+
+@tflite("AVERAGE_POOL_2D")
+def average_pool_2d(call: Call) -> None:
+    """x: [1,H,W,C]; padding is not counted. Source: TFLite `reference_integer_ops::AveragePool`."""
+    require_types(call, "s8")
+    kernel, stride, pad = pool_window(call)
+    inputs = AvgPool2dInputs(call.value(call.operand(0)))
+    if call.is_float:
+        finish(call, "avg_pool2d", inputs, AvgPool2dAttrs(kernel, stride, pad))
+        return
+    attrs = AvgPool2dAttrs(kernel, stride, pad, clamp=code_bounds(call, call.output()))
+    finish(call, "avg_pool2d", inputs, attrs, clamped=True)

@@ -1,0 +1,13 @@
+"""TFLite's operators that give the same elements another shape."""
+
+from __future__ import annotations
+
+from isobit.ops.foreign import Call, tflite
+
+
+@tflite("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
+def reshape(call: Call) -> None:
+    """x: any shape; the output's shape in the file is the new one. Source: TFLM
+    `kernels/reshape.cc`.
+    """
+    call.unboxed(call.value(call.operand(0)))

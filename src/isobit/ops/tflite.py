@@ -1,0 +1,223 @@
+"""What the rules of TFLite operators share: fused activations, padding, multipliers.
+
+Formulas: TensorFlow Lite `kernels/kernel_util.cc` (CalculateActivationRangeQuantized) and
+`kernels/padding.h`; numbers are float32 there, and here, where the last bit decides.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from isobit.core import fixed
+from isobit.core.types import Real, Shape
+from isobit.ir.graph import Attrs, Inputs
+from isobit.ops.broadcast import broadcast_shape
+from isobit.ops.clamp.op import ClampAttrs, ClampInputs
+from isobit.ops.foreign import Call, Operand
+from isobit.ops.window import Pair, Quad, Window
+
+ACTIVATIONS: dict[int, tuple[str, float, float]] = {
+    0: ("NONE", -math.inf, math.inf),
+    1: ("RELU", 0.0, math.inf),
+    2: ("RELU_N1_TO_1", -1.0, 1.0),
+    3: ("RELU6", 0.0, 6.0),
+}
+"""Fused activations that are clamps, by the schema's number: name, low, high."""
+NAMES = {4: "TANH", 5: "SIGN_BIT"}
+
+
+def real_bounds(call: Call) -> tuple[float, float]:
+    """Return the bounds of the fused activation; refuses TANH and SIGN_BIT, as every runtime
+    does.
+    """
+    number = call.option("fused_activation_function", 0)
+    if number not in ACTIVATIONS:
+        raise call.unsupported(
+            "fused activation",
+            ", ".join(name for name, _, _ in ACTIVATIONS.values()),
+            NAMES.get(number, str(number)),
+            "Convert the model with the activation as an operator of its own.",
+        )
+    _, low, high = ACTIVATIONS[number]
+    return low, high
+
+
+def code_bounds(call: Call, output: Operand) -> tuple[int, int]:
+    """Return the fused activation as codes of the output: `zero + round(bound / scale)` in
+    float32, ties away.
+    """
+    return codes_of(output, *real_bounds(call))
+
+
+def codes_of(output: Operand, low: float, high: float) -> tuple[int, int]:
+    """Return real bounds as codes of `output`, within its carrier."""
+    dtype, scale = output.type.dtype, np.float32(output.scale)
+
+    def code(bound: float) -> int:
+        return output.zero + fixed.round_half_away(float(np.float32(bound) / scale))
+
+    first = dtype.low if math.isinf(low) else max(dtype.low, code(low))
+    last = dtype.high if math.isinf(high) else min(dtype.high, code(high))
+    return first, last
+
+
+def padding(call: Call, size: Pair, kernel: Pair, stride: Pair, dilation: Pair = (1, 1)) -> Quad:
+    """Return SAME (0) or VALID (1) padding of an input of `size` (rows, columns)."""
+    number = call.option("padding", 0)
+    if number == 1:
+        return (0, 0, 0, 0)
+    if number != 0:
+        raise call.unsupported("padding", "SAME or VALID", str(number), "Convert the model again.")
+    before, after = [], []
+    window = Window(kernel=kernel, dilation=dilation)
+    for axis in (0, 1):
+        out = -(-size[axis] // stride[axis])
+        total = max(0, (out - 1) * stride[axis] + window.extent[axis] - size[axis])
+        before.append(total // 2)
+        after.append(total - total // 2)
+    return (before[0], before[1], after[0], after[1])
+
+
+def strides(call: Call) -> Pair:
+    """Return (rows, columns) of the stride, both at least 1."""
+    return _positive(call, "stride", "stride_h", "stride_w")
+
+
+def dilations(call: Call) -> Pair:
+    """Return (rows, columns) of the dilation, both at least 1."""
+    return _positive(call, "dilation", "dilation_h_factor", "dilation_w_factor")
+
+
+def _positive(call: Call, what: str, rows: str, columns: str) -> Pair:
+    found = (int(call.option(rows, 1)), int(call.option(columns, 1)))
+    if min(found) < 1:
+        raise call.unsupported(what, "at least 1", str(found), "The file is damaged.")
+    return found
+
+
+def quantized(real: float) -> tuple[int, int]:
+    """TFLite's QuantizeMultiplier; reals from 2^31 on saturate."""
+    return fixed.multiplier_q31(min(real, 2.0**31 - 1))
+
+
+def factors(call: Call, reals: list[float]) -> dict[str, str]:
+    """Return the constants `mult` and `shift` for real multipliers, one entry where all are
+    equal.
+    """
+    return _stored(call, [quantized(real) for real in reals])
+
+
+def _stored(call: Call, pairs: list[tuple[int, int]]) -> dict[str, str]:
+    if len(set(pairs)) == 1:
+        pairs = pairs[:1]
+    return {
+        "mult": call.const("mult", np.asarray([m for m, _ in pairs], dtype=np.int32)),
+        "shift": call.const("shift", np.asarray([s for _, s in pairs], dtype=np.int32)),
+    }
+
+
+def single_factors(call: Call, reals: list[float]) -> dict[str, str]:
+    """As `factors`, for LiteRT's single rounding, which is `half_up` with e = 31 - shift."""
+    pairs = [(m, 31 - s if m else 0) for m, s in map(quantized, reals)]
+    return _stored(call, pairs)
+
+
+def require_types(call: Call, *allowed: str) -> str:
+    """Return the carriers of the first input and of the output, e.g. "s8"; refuses others."""
+    x, y = call.operand(0), call.output()
+    if call.is_float:
+        return "real"
+    got = (
+        x.type.dtype.value
+        if x.type.dtype is y.type.dtype
+        else f"{x.type.dtype.value} to {y.type.dtype.value}"
+    )
+    if got not in allowed or isinstance(x.type.encoding, Real):
+        raise call.unsupported("types", " or ".join(allowed), got, "Convert the model to int8.")
+    return got
+
+
+def finish(
+    call: Call,
+    op: str,
+    inputs: Inputs[str],
+    attrs: Attrs,
+    *,
+    shape: Shape | None = None,
+    clamped: bool = False,
+) -> None:
+    """Emit the node that computes the output, then what of these is needed: the fused activation,
+    a view.
+
+    shape: of the node's own result, with the batch; the output's by default. clamped: `attrs`
+    already hold the activation.
+    """
+    y = call.output()
+    kind = y.type if shape is None else y.type.with_shape(shape)
+    bounds = None if clamped else _clamp(call, y)
+    view = kind.shape != y.type.shape
+    if bounds is None and not view:
+        call.result(op, inputs, attrs)
+        return
+    name = call.emit(op, inputs, attrs, kind)
+    if bounds is not None and view:
+        name = call.emit("clamp", ClampInputs(name), bounds, kind)
+    if view:
+        call.unboxed(name)
+    elif bounds is not None:
+        call.result("clamp", ClampInputs(name), bounds)
+
+
+def _clamp(call: Call, y: Operand) -> ClampAttrs | None:
+    """Return the fused activation as attributes of `clamp`, `None` where it clamps nothing."""
+    low, high = real_bounds(call)
+    if call.is_float:
+        return None if (low, high) == (-math.inf, math.inf) else ClampAttrs(low, high)
+    codes = codes_of(y, low, high)
+    carrier = (y.type.dtype.low, y.type.dtype.high)
+    return None if codes == carrier else ClampAttrs(low, high, codes)
+
+
+def weighted_reals(x: Operand, w: Operand, y: Operand) -> list[float]:
+    """Return `Sx * Sw[c] / Sy` in float64, as TFLite computes it from float32 scales."""
+    return [x.scale * scale / y.scale for scale in w.scales]
+
+
+def bias_constant(call: Call, index: int) -> str | None:
+    """Return the constant of a bias [O], `None` where there is none or it is all zeros."""
+    b = call.optional(index)
+    if b is None:
+        return None
+    data = call.constant(index, "bias").reshape(-1)
+    if not data.any():
+        return None
+    kind = b.type if call.is_float else None
+    return call.const("b", data, kind)
+
+
+def pool_window(call: Call) -> tuple[Pair, Pair, Quad]:
+    """Return kernel, stride and padding of a pool over [1,H,W,C]."""
+    x = call.operand(0)
+    if len(x.shape) != 4 or x.shape[0] != 1:
+        raise call.unsupported("shape", "[1,H,W,C]", str(list(x.shape)), "Use a batch of 1.")
+    kernel = _positive(call, "filter", "filter_height", "filter_width")
+    stride = strides(call)
+    return kernel, stride, padding(call, (x.shape[1], x.shape[2]), kernel, stride)
+
+
+def pair_of(call: Call) -> tuple[str, str, Shape]:
+    """Return two operands with ranks made equal, and the broadcast shape, all with the batch."""
+    operands = (call.operand(0), call.operand(1))
+    if operands[0].type.shape == operands[1].type.shape == call.output().type.shape:
+        return call.value(operands[0]), call.value(operands[1]), operands[0].type.shape
+    rank = max(len(o.shape) for o in operands)
+    boxes = [(1,) * (1 + rank - len(o.shape)) + o.shape for o in operands]
+    if all(rank > 1 and box[1] == 1 for box in boxes):  # the foreign batch is one already
+        boxes = [box[1:] for box in boxes]
+    shape = broadcast_shape(call.where, *boxes)
+    first, second = (
+        call.viewed(call.value(o), box) for o, box in zip(operands, boxes, strict=True)
+    )
+    return first, second, shape

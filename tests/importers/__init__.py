@@ -1,0 +1,1 @@
+"""Foreign models against the runtimes that define them."""
