@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from isobit.codegen import board
-from isobit.codegen.network import Network, c_name, generate
+from isobit.codegen.interface import c_name, offsets, record
+from isobit.codegen.network import Network, generate
 from isobit.plan.plan import make_plan
 from isobit.run.child import run_child
 from isobit.run.compilers import Kind, Optimize, find
@@ -61,6 +62,16 @@ def compare_many(
                 at, values = at + len(want), values + d.values[name][0].size
                 if have != want and not problem:
                     problem = f"seed {d.seed}, sample {sample}, %{name}: {difference(want, have)}"
+            layout = record(network.outputs)
+            outputs = np.frombuffer(got[at : at + layout.itemsize].ljust(layout.itemsize), layout)
+            at += layout.itemsize
+            for port in network.outputs:
+                want = little(d.values[port.name][sample : sample + 1])
+                have = outputs[port.name].tobytes()
+                values += d.values[port.name][0].size
+                if have != want and not problem:
+                    where = f"seed {d.seed}, sample {sample}, output %{port.name}"
+                    problem = f"{where}: {difference(want, have)}"
         if problem:
             problems.append(problem)
     if at != len(got):
@@ -69,9 +80,8 @@ def compare_many(
 
 
 def traced(network: Network) -> list[str]:
-    """What the program writes for one sample: every node's results, then the first output."""
-    names = [value.name for step, _, _ in network.calls for value in step.node.outputs]
-    return [*names, network.plan.graph.outputs[0]]
+    """What the program traces of one sample: every node's results. The outputs come behind it."""
+    return [value.name for step, _, _ in network.calls for value in step.node.outputs]
 
 
 def difference(want: bytes, have: bytes) -> str:
@@ -126,9 +136,8 @@ def _build(
 
 def _sizes(networks: Sequence[Network]) -> dict[str, str]:
     """The largest of each buffer, as macros."""
-    types = [n.plan.graph.type_map() for n in networks]
     ins = [n.plan.graph.inputs[0].type.size_bytes for n in networks]
-    outs = [t[n.plan.graph.outputs[0]].size_bytes for t, n in zip(types, networks, strict=True)]
+    outs = [record(n.outputs).itemsize for n in networks]
     return {
         "MANY_ARENA_BYTES": f"{max(n.plan.arena_bytes for n in networks)}u",
         "MANY_IN_BYTES": f"{max(ins)}u",
@@ -143,17 +152,21 @@ def _table(networks: Sequence[Network], samples: int) -> str:
     rows = []
     for number, network in enumerate(networks):
         graph, prefix = network.plan.graph, network.prefix
-        source, result = graph.inputs[0].type, graph.type_map()[graph.outputs[0]]
+        source = graph.inputs[0].type
+        places = [f"at + {offset}" for offset in offsets(network.outputs)]
+        given = ", ".join(f"(void *)({place})" for place in places)
         lines += [
             "",
             f"static int run_{number}(void *arena, const void *in, void *out) {{",
-            f"    return {prefix}_run(arena, in, out);",
+            "    uint8_t *const at = out;",
+            f"    return {prefix}_run(arena, in, {given});",
             "}",
             f"static void *input_{number}(void *arena) {{",
             f"    return {prefix}_input(arena);",
             "}",
         ]
-        sizes = f"{network.plan.arena_bytes}, {source.size_bytes}, {result.size_bytes}, {samples}"
+        sizes = f"{network.plan.arena_bytes}, {source.size_bytes}, "
+        sizes += f"{record(network.outputs).itemsize}, {samples}"
         rows.append(f"    {{run_{number}, input_{number}, {sizes}}},")
     lines += ["", "const network many_networks[] = {", *rows, "};"]
     lines.append(f"const uint32_t many_count = {len(networks)};")

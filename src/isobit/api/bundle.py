@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 
 from isobit import __version__, targets
-from isobit.codegen.network import Network, c_name, generate
+from isobit.api.calls import check_run
+from isobit.codegen.interface import Port, c_name
+from isobit.codegen.network import Network, generate
 from isobit.codegen.project import project_files
+from isobit.core.arguments import Arguments
 from isobit.core.errors import (
     BadArgument,
     BundleDamaged,
@@ -22,13 +25,14 @@ from isobit.core.errors import (
     raise_all,
 )
 from isobit.core.files import json_text, npy_bytes, npz_bytes, write_atomic, write_folder
-from isobit.core.types import AnyArray
+from isobit.core.types import AnyArray, scale_of
 from isobit.ir.graph import Graph, Stage
 from isobit.ir.store import Stored, read_store, to_bytes
 from isobit.ops.registry import load_ops
 from isobit.plan.plan import Optimize, make_plan
+from isobit.run.codes import Codes, check_inputs, cut, random_codes
 from isobit.run.compilers import Kind
-from isobit.run.estimate import measure
+from isobit.run.estimate import check_options, measure
 from isobit.run.execute import Result, build, execute
 from isobit.run.golden import run_golden
 from isobit.run.verify import Comparison, compare, differs
@@ -74,13 +78,15 @@ class Bundle:
     def network(self, on: str | None = None) -> Network:
         """Return the network planned for the bundle's own target, or for another one."""
         manifest = self.manifest
-        target = targets.load(on) if on else self.target
+        check_run("Bundle.network", () if on is None else (on,))
+        target = self.target if on is None else targets.load(on)
         plan = make_plan(self.graph, target, Optimize(manifest["optimize"]))
         return generate(plan, str(manifest["hashes"]["content"]))
 
-    def golden_inputs(self) -> AnyArray:
-        """Return the stored input codes [N, *NHWC]."""
-        return _load_array(self._unchanged("golden/input.npy"))
+    def golden_inputs(self) -> Codes:
+        """Return the stored input codes [N, *NHWC], of several inputs by name."""
+        several = len(self.graph.inputs) > 1
+        return _load_codes(self._unchanged(f"golden/input.{'npz' if several else 'npy'}"))
 
     def _unchanged(self, name: str) -> Path:
         """Return the path of a file that deployment wrote, if its bytes are still those."""
@@ -95,11 +101,17 @@ class Bundle:
         return path
 
     def run(
-        self, x: AnyArray, on: str | None = None, *, trace: bool = False, compiler: str = ""
+        self, x: Codes, on: str | None = None, *, trace: bool = False, compiler: str = ""
     ) -> Result:
         """Run input codes `x` on a target: the bundle's own C on its own target, else
         re-planned C.
+
+        x: [N, *NHWC] in the input's dtype; of several inputs a mapping from name to array. The
+        result has `outputs` by name, and `output`, the array of a network that has only one.
+        compiler: "zig", "gcc" or "" for the bundle's own.
         """
+        check_run("Bundle.run", () if on is None else (on,), compiler=compiler, trace=trace)
+        x = check_inputs(self.graph, x)
         manifest = self.manifest
         network, files = self._code(on)
         kind: Kind = "gcc" if (compiler or manifest["compiler"]) == "gcc" else "zig"
@@ -109,7 +121,7 @@ class Bundle:
 
     def verify(
         self,
-        x: AnyArray | None = None,
+        x: Codes | None = None,
         on: Sequence[str] = (),
         *,
         compiler: str = "",
@@ -119,12 +131,21 @@ class Bundle:
         """Compare golden model, recorded torch trace and the C on every core of `on`, all tensors
         of all samples.
 
-        x: input codes, the stored golden ones where absent. Appends the result to manifest.json.
-        Raises `ValuesDiffer` for every execution that differs (all at once), and whatever keeps a
-        core from running.
+        x: input codes as `run` takes them, the stored golden ones where absent. An output counts
+        as what the run function gave its caller, not what its node computed. Appends the result to
+        manifest.json. Raises `ValuesDiffer` for every execution that differs (all at once), and
+        whatever keeps a core from running. compiler: as for `run`.
         """
+        on = (on,) if isinstance(on, str) else on
+        check_run(
+            "Bundle.verify",
+            on,
+            compiler=compiler,
+            progress=progress,
+            raise_on_difference=raise_on_difference,
+        )
         graph = self.graph
-        codes = self.golden_inputs() if x is None else x
+        codes = check_inputs(graph, self.golden_inputs() if x is None else x)
         progress("golden")
         golden = run_golden(graph, codes)
         found: list[Comparison] = []
@@ -140,7 +161,7 @@ class Bundle:
                 compare(
                     graph,
                     golden,
-                    {graph.inputs[0].name: codes, **ran.trace},
+                    {**codes, **ran.trace, **ran.outputs},
                     name=name,
                     compiler=compiler or str(self.manifest["compiler"]),
                     emulator=ran.emulator,
@@ -169,14 +190,15 @@ class Bundle:
                 files[path.relative_to(self.path).as_posix()] = text
         return network, files
 
-    def _record(self, found: list[Comparison], codes: AnyArray) -> None:
+    def _record(self, found: list[Comparison], codes: Mapping[str, AnyArray]) -> None:
+        digest = hashlib.sha256()
+        for array in codes.values():
+            digest.update(array.tobytes())
         manifest = self.manifest
         done = {entry["name"]: entry for entry in manifest.get("verified", [])}
         for comparison in found:
             entry = asdict(comparison)
-            entry["inputs_sha256"] = hashlib.sha256(
-                np.ascontiguousarray(codes).tobytes()
-            ).hexdigest()
+            entry["inputs_sha256"] = digest.hexdigest()
             done[comparison.name] = entry
         manifest["verified"] = list(done.values())
         write_atomic(self.path / "manifest.json", json_text(manifest))
@@ -188,7 +210,9 @@ def open_bundle(path: str | Path) -> Bundle:
 
     C files may have been edited: verification then judges the edited ones.
     """
-    bundle = Bundle(Path(path))
+    given = Arguments("open_bundle")
+    bundle = Bundle(given.path("path", path))
+    given.check()
     if not bundle.path.is_dir():
         raise FileMissing(
             where=str(path),
@@ -212,8 +236,8 @@ def write_bundle(
     *,
     compiler: Kind = "zig",
     optimize: Optimize = Optimize.SPEED,
-    inputs: AnyArray | None = None,
-    torch_trace: Callable[[AnyArray], Mapping[str, AnyArray]] | None = None,
+    inputs: Codes | None = None,
+    torch_trace: Callable[..., Mapping[str, AnyArray]] | None = None,
     ram_limit: int = 0,
     flash_limit: int = 0,
     name: str = "",
@@ -222,9 +246,15 @@ def write_bundle(
     """Plan, generate, compile, measure and write a bundle; the folder appears complete or not at
     all.
 
+    inputs: codes for the golden vectors as `Bundle.run` takes them, seeded random ones where
+    absent. torch_trace: takes an array for each input and returns every value by name.
+
     Raises `DoesNotFit` with every excess, `BadArgument` for a folder that holds something else,
     `FileUnwritable`.
     """
+    options = Arguments("write_bundle")
+    optimize = check_options(options, compiler, optimize, ram_limit, flash_limit)
+    options.check()
     if graph.stage is not Stage.INT:
         raise BadArgument(
             where=graph.name,
@@ -235,29 +265,29 @@ def write_bundle(
         )
     if name:
         graph = replace(graph, name=name)
-    if len(graph.outputs) != 1:
-        raise BadArgument(
-            where=graph.name,
-            what="outputs",
-            want="one: the C interface has one output buffer",
-            got=", ".join(graph.outputs),
-            fix="Concatenate them, or deploy one network per output.",
-        )
     _require_free(out)
     content = _content_hash(graph)
     network = generate(make_plan(graph, target, optimize), content)
-    codes = _sample_codes(graph) if inputs is None else inputs
+    given = random_codes(graph, GOLDEN_SAMPLES, 0) if inputs is None else inputs
+    codes = check_inputs(graph, given)
     estimate = measure(
-        network, compiler=compiler, ram_limit=ram_limit, flash_limit=flash_limit, inputs=codes[:2]
+        network,
+        compiler=compiler,
+        ram_limit=ram_limit,
+        flash_limit=flash_limit,
+        inputs=cut(codes, 0, 2),
     )
     raise_all(estimate.problems())
     golden = run_golden(graph, codes)
     files: dict[str, bytes] = {k: v.encode() for k, v in project_files(network).items()}
     files[f"{c_name(graph.name)}.isobit"] = to_bytes(Stored({"int": graph}))
-    files["golden/input.npy"] = npy_bytes(codes)
+    if len(codes) == 1:
+        files["golden/input.npy"] = npy_bytes(*codes.values())
+    else:
+        files["golden/input.npz"] = npz_bytes(codes)
     files["golden/golden.npz"] = npz_bytes(golden)
     if torch_trace is not None:
-        files["golden/torch.npz"] = npz_bytes(torch_trace(codes))
+        files["golden/torch.npz"] = npz_bytes(torch_trace(*codes.values()))
     files["names.json"] = json_text(_names(graph, absorbed or {})).encode()
     manifest = {
         "schema": 1,
@@ -267,6 +297,8 @@ def write_bundle(
         "compiler": compiler,
         "compiler_version": estimate.compiler,
         "optimize": optimize.value,
+        "inputs": [_interface(port) for port in network.inputs],
+        "outputs": [_interface(port) for port in network.outputs],
         "hashes": {
             "content": content,
             "c": _hash_files(project_files(network)),
@@ -279,6 +311,19 @@ def write_bundle(
     files["manifest.json"] = json_text(manifest).encode()
     write_folder(out, files)
     return Bundle(out)
+
+
+def _interface(port: Port) -> dict[str, Any]:
+    """What a program must know of an input or output: name, C names, type, scale."""
+    return {
+        "name": port.name,
+        "argument": port.argument,
+        "accessor": port.accessor,
+        "c_type": port.c_type,
+        "shape": list(port.type.shape[1:]),
+        "scale": float(scale_of(port.type.encoding)[0]),
+        "zero": port.type.zero,
+    }
 
 
 def _require_free(out: Path) -> None:
@@ -313,14 +358,6 @@ def _foreign(out: Path) -> list[str]:
     return [name for name in found if name not in written and not name.startswith("build/")]
 
 
-def _sample_codes(graph: Graph) -> AnyArray:
-    (source,) = graph.inputs
-    rng = np.random.default_rng(0)
-    shape = (GOLDEN_SAMPLES, *source.type.shape[1:])
-    kind = source.type.dtype
-    return rng.integers(kind.low, kind.high + 1, size=shape).astype(kind.numpy)
-
-
 def _content_hash(graph: Graph) -> str:
     """SHA-256 of the `.isobit` bytes: text, weights and scales."""
     return hashlib.sha256(to_bytes(Stored({"int": graph}))).hexdigest()
@@ -352,9 +389,13 @@ def _names(graph: Graph, absorbed: Absorbed) -> dict[str, Any]:
     }
 
 
-def _load_array(path: Path) -> AnyArray:
+def _load_codes(path: Path) -> Codes:
     try:
-        array: AnyArray = np.load(path, allow_pickle=False)
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.lib.npyio.NpzFile):
+            with loaded:
+                return dict(loaded)
+        array: AnyArray = loaded
     except FileNotFoundError as error:
         raise FileMissing(
             where=str(path), what="array", want="a .npy file", got="nothing", fix="Check the path."

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
 from isobit import targets
-from isobit.cli.common.arrays import read_array, write_array
+from isobit.api.bundle import Bundle
+from isobit.cli.common.arrays import read_codes, require_place, write_outputs
 from isobit.cli.common.output import json_option, out, print_json
 from isobit.cli.common.progress import stage
 from isobit.cli.common.subject import read_bundle, read_graph
 from isobit.codegen.network import generate
 from isobit.core.files import npz_bytes, write_atomic
-from isobit.core.types import AnyArray
+from isobit.ir.graph import Graph
 from isobit.plan.plan import make_plan
+from isobit.run.codes import Codes, sample_count
 from isobit.run.compilers import Kind
 from isobit.run.execute import Result, build, execute
 
@@ -22,8 +25,18 @@ from isobit.run.execute import Result, build, execute
 @click.command("run")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--on", "target", help="A name of `isobit targets`; the model's own by default.")
-@click.option("--input", "array", type=click.Path(path_type=Path), required=True, help="x.npy")
-@click.option("--output", type=click.Path(path_type=Path), help="y.npy")
+@click.option(
+    "--input",
+    "array",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="x.npy; of several inputs x.npz with an array for each name.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="y.npy; of several outputs y.npz with an array for each name.",
+)
 @click.option("--trace", type=click.Path(path_type=Path), help="t.npz with every value.")
 @click.option(
     "--compiler", type=click.Choice(["zig", "gcc"]), help="A deployed folder's own, else zig."
@@ -38,32 +51,41 @@ def command(
     compiler: Kind | None,
     as_json: bool,
 ) -> None:
-    """Run MODEL (deployed folder or M.isobit) on input codes [N, *NHWC]; write output codes."""
-    x = read_array(array)
-    with stage("running"):
-        ran = _run(model, target, x, compiler, trace=trace is not None)
+    """Run MODEL (deployed folder or M.isobit) on input codes [N, *NHWC]; write output codes.
+
+    Several outputs are printed as one object, name: array.
+    """
+    x = read_codes(array)
+    subject = read_bundle(model) if model.is_dir() else read_graph(model)
+    graph = subject.graph if isinstance(subject, Bundle) else subject
     if output is not None:
-        write_array(output, ran.output)
+        require_place(output, graph.outputs)
+    with stage("running"):
+        ran = _run(subject, target, x, compiler, trace=trace is not None)
+    if output is not None:
+        write_outputs(output, ran.outputs)
     if trace is not None:
         _write_trace(trace, ran)
+    samples = sample_count(ran.outputs)
+    listed = {name: values.tolist() for name, values in ran.outputs.items()}
+    shown = listed if len(listed) > 1 else ran.output.tolist()
     if as_json:
-        print_json(
-            {"samples": len(ran.output), "emulator": ran.emulator, "output": ran.output.tolist()}
-        )
-    elif output is None:
-        out().print(ran.output.tolist())
+        print_json({"samples": samples, "emulator": ran.emulator, "output": shown})
+    elif output is not None:
+        out().print(f"{samples} outputs in {output}", soft_wrap=True)
+    elif len(listed) > 1:
+        out().print(json.dumps(shown), soft_wrap=True)
     else:
-        out().print(f"{len(ran.output)} outputs in {output}", soft_wrap=True)
+        out().print(shown)
 
 
 def _run(
-    model: Path, target: str | None, x: AnyArray, compiler: Kind | None, *, trace: bool
+    subject: Bundle | Graph, target: str | None, x: Codes, compiler: Kind | None, *, trace: bool
 ) -> Result:
-    if model.is_dir():
-        return read_bundle(model).run(x, target, trace=trace, compiler=compiler or "")
-    graph = read_graph(model)
-    chip = targets.load(target or graph.target)
-    network = generate(make_plan(graph, chip), "")
+    if isinstance(subject, Bundle):
+        return subject.run(x, target, trace=trace, compiler=compiler or "")
+    chip = targets.load(target or subject.target)
+    network = generate(make_plan(subject, chip), "")
     on_qemu = not chip.unicorn_model and chip.qemu is not None
     built = build(network, compiler=compiler or "zig", trace=trace, qemu=on_qemu)
     return execute(network, built, x, use_qemu=on_qemu)

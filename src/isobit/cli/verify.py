@@ -6,15 +6,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-import numpy as np
 
 from isobit import targets
-from isobit.cli.common.arrays import read_array
+from isobit.cli.common.arrays import read_codes
 from isobit.cli.common.output import json_option, out, print_json
 from isobit.cli.common.progress import stage
 from isobit.cli.common.subject import read_bundle
 from isobit.core.errors import raise_all
 from isobit.report.terminal import verification_table
+from isobit.run.codes import Codes, random_codes
 from isobit.run.verify import differs
 
 
@@ -23,7 +23,12 @@ from isobit.run.verify import differs
 @click.option(
     "--on", "cores", help="Comma-separated targets; host and the bundle's own by default."
 )
-@click.option("--input", "array", type=click.Path(path_type=Path), help="x.npy of input codes.")
+@click.option(
+    "--input",
+    "array",
+    type=click.Path(path_type=Path),
+    help="x.npy of input codes; of several inputs x.npz with an array for each name.",
+)
 @click.option(
     "--samples", type=click.IntRange(min=1), help="Instead of --input: that many random inputs."
 )
@@ -50,12 +55,9 @@ def command(
     for name in names:
         targets.load(name)
     bundle = read_bundle(folder)
-    x = read_array(array) if array else None
+    x: Codes | None = read_codes(array) if array else None
     if samples is not None:
-        kind = bundle.graph.inputs[0].type
-        rng = np.random.default_rng(seed)
-        shape = (samples, *kind.shape[1:])
-        x = rng.integers(kind.dtype.low, kind.dtype.high + 1, size=shape).astype(kind.dtype.numpy)
+        x = random_codes(bundle.graph, samples, seed)
     with stage("verifying"):
         found = bundle.verify(x, names, compiler=compiler or "", raise_on_difference=False)
     bad = [differs(c) for c in found if not c.equal]

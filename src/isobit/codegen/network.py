@@ -1,26 +1,37 @@
 """The three generated C files of a network: `<name>.h`, `<name>.c`, `<name>_data.h`.
 
-Everything is `static` but four functions with the network's name, so two networks link into one
-program. Kernels are included as source; each distinct geometry becomes one instance that layers
-share.
+Everything is `static` but functions with the network's name (run, and one per input and output), so
+two networks link into one program. Kernels are included as source; each distinct geometry becomes
+one instance that layers share.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from isobit.codegen.interface import (
+    Port,
+    c_name,
+    c_prefix,
+    header,
+    input_ports,
+    macro_prefix,
+    output_ports,
+    run_signature,
+    wrapped,
+)
 from isobit.core.dtypes import of_numpy
-from isobit.core.errors import BadArgument
-from isobit.core.types import Affine, AnyArray, TensorType, scale_of
-from isobit.ir.graph import operands
+from isobit.core.errors import BadArgument, IsobitError, raise_all
+from isobit.core.types import AnyArray
+from isobit.ir.graph import Graph
 from isobit.ir.text import print_node
 from isobit.ops.base import Kernel, Packed
-from isobit.ops.check import node_consts
+from isobit.ops.check import activations, node_consts
 from isobit.ops.registry import load_ops
 from isobit.plan.plan import NodePlan, Plan
 
@@ -43,6 +54,8 @@ class Instance:
     geometry: tuple[tuple[str, int], ...]
     parameters: tuple[str, ...]
     nodes: tuple[str, ...]
+    small: bool = False
+    """Compiled for size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +70,24 @@ class Network:
     files: dict[str, str]
 
     @property
+    def macro(self) -> str:
+        """What every macro of the header starts with."""
+        return macro_prefix(self.plan)
+
+    @property
+    def inputs(self) -> tuple[Port, ...]:
+        """The inputs in C terms, in the graph's order."""
+        return input_ports(self.plan)
+
+    @property
+    def outputs(self) -> tuple[Port, ...]:
+        """The outputs in C terms, in the graph's order."""
+        return output_ports(self.plan)
+
+    @property
     def constant_bytes(self) -> int:
         """Bytes of all packed constants."""
         return sum(c.packed.data.nbytes for c in self.constants)
-
-
-def c_name(name: str) -> str:
-    """Return a C identifier for a value or network name."""
-    cleaned = re.sub(r"\W", "_", name)
-    return f"_{cleaned}" if not cleaned or cleaned[0].isdigit() else cleaned
 
 
 RESERVED = ("harness", "semihost", "stddef", "stdint", "stdio", "stdlib", "string")
@@ -74,23 +96,44 @@ LONGEST_NAME = 100
 
 def generate(plan: Plan, content_hash: str) -> Network:
     """Write the network's C. Equal plans and constants give equal bytes."""
-    stem = c_name(plan.graph.name).lower()
-    if stem.startswith("isobit") or stem in RESERVED or len(stem) > LONGEST_NAME:
-        raise BadArgument(
-            where=f"network {plan.graph.name[:LONGEST_NAME]!r}",
-            what="name",
-            want=f"at most {LONGEST_NAME} characters, not isobit... or {', '.join(RESERVED)}",
-            got=plan.graph.name[:LONGEST_NAME],
-            fix="Headers of those names are the run time's or the compiler's.",
-        )
-    prefix = f"isobit_{c_name(plan.graph.name)}"
+    raise_all(list(_refused(plan.graph)))
     constants, instances, calls = _collect(plan)
-    network = Network(plan, prefix, constants, instances, calls, {})
+    network = Network(plan, c_prefix(plan), constants, instances, calls, {})
     stem = c_name(plan.graph.name)
-    network.files[f"{stem}.h"] = _header(network, content_hash)
+    network.files[f"{stem}.h"] = header(plan, content_hash)
     network.files[f"{stem}_data.h"] = _data(network)
     network.files[f"{stem}.c"] = _source(network, stem)
     return network
+
+
+def _refused(graph: Graph) -> Iterator[IsobitError]:
+    name = graph.name[:LONGEST_NAME]
+    stem = c_name(graph.name).lower()
+    if stem.startswith("isobit") or stem in RESERVED or len(stem) > LONGEST_NAME:
+        yield BadArgument(
+            where=f"network {name!r}",
+            what="name",
+            want=f"at most {LONGEST_NAME} characters, not isobit... or {', '.join(RESERVED)}",
+            got=name,
+            fix="Headers of those names are the run time's or the compiler's.",
+        )
+    if stem.endswith("_data"):
+        yield BadArgument(
+            where=f"network {name!r}",
+            what="name",
+            want="one that does not end in _data",
+            got=name,
+            fix=f"{stem}.h holds the constants of a network called {stem[:-5]}: choose another.",
+        )
+    twice = [f"%{o}" for o in dict.fromkeys(graph.outputs) if graph.outputs.count(o) > 1]
+    if twice:
+        yield BadArgument(
+            where=f"network {name!r}",
+            what="outputs",
+            want="each value once",
+            got=f"{', '.join(twice)} more than once",
+            fix="List it once: both would be the same numbers.",
+        )
 
 
 def _collect(
@@ -105,6 +148,8 @@ def _collect(
     instances: dict[Any, Instance] = {}
     calls: list[tuple[NodePlan, Instance | None, tuple[str, ...]]] = []
     places = _places(plan)
+    stems: set[str] = set()
+    stored: dict[str, str] = {}
     for step in plan.nodes:
         if step.kernel is None:
             calls.append((step, None, ()))
@@ -112,29 +157,38 @@ def _collect(
         op = registry.op(step.node.op)
         consts = node_consts(op, step.node, plan.graph)
         packed = step.kernel.pack(step.node.attrs, step.types, consts)
-        own = [Constant(f"{c_name(step.name)}_{p.name}", step.name, p) for p in packed]
+        stem = c_name(step.name)
+        while stem in stems:  # `a.b` and `a_b` are one C name
+            stem += "_"
+        stems.add(stem)
+        own = [Constant(f"{stem}_{p.name}", step.name, p) for p in packed]
         constants.extend(c for c in own if c.packed.data.size)
-        sources = [name for name in operands(step.node.inputs) if name in plan.buffers]
+        sources = activations(op, step.node)
+        for name in sources:
+            if name not in plan.buffers and name not in stored:
+                data = plan.graph.const_map()[name].data
+                least = step.kernel.alignment_bytes if step.kernel.alignment_bytes > 1 else 0
+                kept = Constant(f"{stem}_{c_name(name)}", step.name, Packed(name, data, "", (), least))
+                constants.append(kept)
+                stored[name] = kept.symbol
         has_scratch = step.scratch is not None
         parameters = parameter_list(len(sources), packed, len(step.node.outputs), has_scratch)
         arguments = [
-            *(places[name] for name in sources),
+            *(places.get(name) or stored[name] for name in sources),
             *(_reference(c) for c in own),
             *(places[v.name] for v in step.node.outputs),
         ]
         if step.scratch is not None:
             arguments.append(_at(step.scratch.offset))
         geometry = tuple(step.kernel.geometry(step.node.attrs, step.types).items())
-        key = (step.kernel, geometry, parameters)
+        key = (step.kernel, geometry, parameters, step.small)
         if key not in instances:
             symbol = (
                 f"{step.kernel.op}_{step.kernel.stem}_{sum(k[0] is step.kernel for k in instances)}"
             )
-            instances[key] = Instance(symbol, step.kernel, geometry, parameters, ())
+            instances[key] = Instance(symbol, step.kernel, geometry, parameters, (), step.small)
         old = instances[key]
-        instances[key] = Instance(
-            old.symbol, old.kernel, old.geometry, old.parameters, (*old.nodes, step.name)
-        )
+        instances[key] = replace(old, nodes=(*old.nodes, step.name))
         calls.append((step, old, tuple(arguments)))
     return tuple(constants), tuple(instances.values()), tuple(calls)
 
@@ -167,66 +221,6 @@ def _reference(constant: Constant) -> str:
 
 def _c_type(packed: Packed) -> str:
     return packed.struct or of_numpy(packed.data.dtype).c_name
-
-
-def _header(network: Network, content_hash: str) -> str:
-    graph, prefix = network.plan.graph, network.prefix
-    upper = prefix.upper()
-    (source,) = graph.inputs
-    types = graph.type_map()
-    target = types[graph.outputs[0]]
-    in_c, out_c = source.type.dtype.c_name, target.dtype.c_name
-    lines = [
-        f"/* {graph.name}: an integer neural network for {network.plan.target.title}, made by isobit. Do not edit. */",
-        f"#ifndef {upper}_H",
-        f"#define {upper}_H",
-        "",
-        "#include <stdint.h>",
-        "",
-        "#ifdef __cplusplus",
-        'extern "C" {',
-        "#endif",
-        "",
-        "/* Working memory: input, output, every layer between and scratch. Aligned to ARENA_ALIGNMENT bytes. */",
-        f"#define {upper}_ARENA_BYTES {network.plan.arena_bytes}",
-        f"#define {upper}_ARENA_ALIGNMENT {network.plan.alignment_bytes}",
-        "",
-        *_tensor_macros(f"{upper}_INPUT", source.type),
-        *_tensor_macros(f"{upper}_OUTPUT", target),
-        "/* SHA-256 of the graph and its weights. */",
-        f'#define {upper}_HASH "{content_hash}"',
-        "",
-        "/* Runs the network once. in may be the arena's own input buffer, or NULL for it; out may be NULL.",
-        "   Returns 0, or 1 when the arena is NULL or misaligned. Reentrant: all state is in the arena. */",
-        f"int {prefix}_run(void *arena, const {in_c} *in, {out_c} *out);",
-        "",
-        "/* The input buffer inside the arena: fill it and pass in = NULL to save a copy. A run may overwrite it. */",
-        f"{in_c} *{prefix}_input(void *arena);",
-        "",
-        "/* The output buffer inside the arena, valid after a run until the next. */",
-        f"const {out_c} *{prefix}_output(const void *arena);",
-        "",
-        "#ifdef __cplusplus",
-        "}",
-        "#endif",
-        "",
-        "#endif",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _tensor_macros(stem: str, kind: TensorType) -> Iterator[str]:
-    """Shape, bytes, scale and zero point; real = SCALE * (code - ZERO)."""
-    scale = float(scale_of(kind.encoding)[0])
-    zero = kind.encoding.zero if isinstance(kind.encoding, Affine) else 0
-    shape = ", ".join(map(str, kind.shape[1:]))
-    role = stem.rsplit("_", 1)[1].lower()
-    yield f"/* {role}: {kind.dtype.c_name}[{shape}]; real = SCALE * (code - ZERO). */"
-    yield f"#define {stem}_BYTES {kind.size_bytes}"
-    yield f"#define {stem}_SHAPE {{{shape}}}"
-    yield f"#define {stem}_SCALE {scale!r}"
-    yield f"#define {stem}_ZERO {f'({zero})' if zero < 0 else zero}"
-    yield ""
 
 
 def _data(network: Network) -> str:
@@ -272,12 +266,8 @@ def _literal(value: int | float) -> str:
 
 
 def _source(network: Network, stem: str) -> str:
-    plan, prefix = network.plan, network.prefix
+    plan = network.plan
     graph = plan.graph
-    (source,) = graph.inputs
-    types = graph.type_map()
-    target = types[graph.outputs[0]]
-    in_c, out_c = source.type.dtype.c_name, target.dtype.c_name
     kernels = {instance.kernel: None for instance in network.instances}
     places = _places(plan)
     needed = sorted({f for kernel in kernels for f in kernel.features}, key=lambda f: f.value)
@@ -312,31 +302,34 @@ def _source(network: Network, stem: str) -> str:
         "#define TRACE(node, data, bytes) ((void)0)",
         "#endif",
         "",
-        f"{in_c} *{prefix}_input(void *arena) {{",
-        "    uint8_t *const at = arena;",
-        f"    return ({in_c} *)({places[source.name]});",
-        "}",
-        "",
-        f"const {out_c} *{prefix}_output(const void *arena) {{",
-        "    const uint8_t *const at = arena;",
-        f"    return (const {out_c} *)({places[graph.outputs[0]]});",
-        "}",
-        "",
-        f"int {prefix}_run(void *arena, const {in_c} *in, {out_c} *out) {{",
+    ]
+    for port in network.inputs:
+        cast = f"({port.c_type} *)"
+        lines += [f"{port.signature} {{", "    uint8_t *const at = arena;"]
+        lines += [f"    return {cast}({places[port.name]});", "}", ""]
+    for port in network.outputs:
+        cast = f"(const {port.c_type} *)"
+        lines += [f"{port.signature} {{", "    const uint8_t *const at = arena;"]
+        lines += [f"    return {cast}({places[port.name]});", "}", ""]
+    lines += [
+        f"{run_signature(plan)} {{",
         "    uint8_t *const at = arena;",
         f"    if (at == NULL || ((uintptr_t)at & {plan.alignment_bytes - 1}u) != 0) {{",
         "        return 1;",
         "    }",
-        f"    isobit_copy({prefix}_input(arena), in, {source.type.size_bytes});",
-        "",
     ]
+    lines += [
+        f"    isobit_copy({port.accessor}(arena), {port.argument}, {port.type.size_bytes});"
+        for port in network.inputs
+    ]
+    lines.append("")
     for index, (step, called, arguments) in enumerate(network.calls):
         lines += _call(index, step, called, arguments, places)
     lines += [
-        f"    isobit_copy(out, {prefix}_output(arena), {target.size_bytes});",
-        "    return 0;",
-        "}",
+        f"    isobit_copy({port.argument}, {port.accessor}(arena), {port.type.size_bytes});"
+        for port in network.outputs
     ]
+    lines += ["    return 0;", "}"]
     return "\n".join(lines) + "\n"
 
 
@@ -344,11 +337,10 @@ def instance_lines(instance: Instance) -> Iterator[str]:
     """Yield the C function that fixes a kernel's geometry."""
     kernel = instance.kernel
     yield f"/* {kernel.op} for: {', '.join(instance.nodes)} */"
-    yield _wrapped(
-        f"ISOBIT_INSTANCE void {instance.symbol}({', '.join(instance.parameters)}) {{", 0
-    )
+    linkage = "ISOBIT_SMALL_INSTANCE" if instance.small else "ISOBIT_INSTANCE"
+    yield wrapped(f"{linkage} void {instance.symbol}({', '.join(instance.parameters)}) {{", 0)
     fields = ", ".join(f".{name} = {value}" for name, value in instance.geometry)
-    yield _wrapped(f"const {kernel.function}_geometry g = {{{fields}}};", 4)
+    yield wrapped(f"const {kernel.function}_geometry g = {{{fields}}};", 4)
     names = [parameter.rsplit("*", 1)[1].strip() for parameter in instance.parameters]
     if kernel.gathers:
         inputs = [name for name in names if re.fullmatch(r"x\d+", name)]
@@ -359,18 +351,6 @@ def instance_lines(instance: Instance) -> Iterator[str]:
         names = ["xs", *constants, "ys", *(name for name in names if name == "scratch")]
     yield f"    {kernel.function}({', '.join(['g', *names])});"
     yield "}"
-
-
-def _wrapped(text: str, indent: int) -> str:
-    """Break at spaces after commas only, continuation lines four columns deeper."""
-    lines, line = [], " " * indent
-    for word in text.split(", "):
-        piece = word if line.strip() == "" else f", {word}"
-        if len(line) + len(piece) > 99 and line.strip():
-            lines.append(line + ",")
-            line, piece = " " * (indent + 4), word
-        line += piece
-    return "\n".join([*lines, line])
 
 
 def _call(
@@ -385,7 +365,7 @@ def _call(
     if instance is None:
         yield "    /* nothing to do: the same bytes */"
     else:
-        yield _wrapped(f"{instance.symbol}({', '.join(arguments)});", 4)
+        yield wrapped(f"{instance.symbol}({', '.join(arguments)});", 4)
     for position, value in enumerate(step.node.outputs):
         yield f"    TRACE({index * 16 + position}, {places[value.name]}, {value.type.size_bytes});"
     yield ""

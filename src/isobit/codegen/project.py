@@ -8,11 +8,12 @@ README.md      how to integrate it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files as package_files
 
 from isobit.codegen import board
-from isobit.codegen.network import Network, c_name
+from isobit.codegen.interface import Port, c_name, offsets, record
+from isobit.codegen.network import Network
 from isobit.targets import Isa, Target
 
 RUNTIME = package_files("isobit.codegen") / "runtime"
@@ -46,11 +47,17 @@ def project_files(network: Network) -> dict[str, str]:
 
 
 def harness_header(network: Network) -> str:
-    """Return `isobit_harness.h`: what the main program of emulated runs needs to know."""
-    upper, stem = network.prefix.upper(), c_name(network.plan.graph.name)
-    (source,) = network.plan.graph.inputs
-    target = network.plan.graph.type_map()[network.plan.graph.outputs[0]]
-    in_c, out_c = source.type.dtype.c_name, target.dtype.c_name
+    """Return `isobit_harness.h`: what the main program of emulated runs needs to know.
+
+    Its `in` and `out` hold all inputs and all outputs of one sample, as `interface.record` says.
+    """
+    macro, stem = network.macro, c_name(network.plan.graph.name)
+    arguments = ["arena"]
+    for ports, buffer in ((network.inputs, "in"), (network.outputs, "out")):
+        for port, offset in zip(ports, offsets(ports), strict=True):
+            place = f"(({buffer}) + {offset})" if offset else f"({buffer})"
+            arguments.append(f"({'const ' if port.is_input else ''}{port.c_type} *){place}")
+    separator = ", " if len(arguments) == 3 else ", \\\n        "
     return "\n".join(
         [
             "/* What board/main.c runs. Made by isobit. */",
@@ -59,16 +66,20 @@ def harness_header(network: Network) -> str:
             "",
             f'#include "{stem}.h"',
             "",
-            f"#define ISOBIT_HARNESS_ARENA_BYTES {upper}_ARENA_BYTES",
-            f"#define ISOBIT_HARNESS_IN_BYTES {upper}_INPUT_BYTES",
-            f"#define ISOBIT_HARNESS_OUT_BYTES {upper}_OUTPUT_BYTES",
+            f"#define ISOBIT_HARNESS_ARENA_BYTES {macro}_ARENA_BYTES",
+            f"#define ISOBIT_HARNESS_IN_BYTES {_harness_bytes(network.inputs)}",
+            f"#define ISOBIT_HARNESS_OUT_BYTES {_harness_bytes(network.outputs)}",
             "#define ISOBIT_HARNESS_RUN(arena, in, out) \\",
-            f"    {network.prefix}_run(arena, (const {in_c} *)(in), ({out_c} *)(out))",
+            f"    {network.prefix}_run({separator.join(arguments)})",
             "",
             "#endif",
             "",
         ]
     )
+
+
+def _harness_bytes(ports: Sequence[Port]) -> str:
+    return f"{ports[0].macro}_BYTES" if len(ports) == 1 else str(record(ports).itemsize)
 
 
 def sources(found: Mapping[str, str], stem: str) -> list[str]:
@@ -146,10 +157,7 @@ endif()
 
 
 def _readme(network: Network, stem: str) -> str:
-    plan, prefix, upper = network.plan, network.prefix, network.prefix.upper()
-    (source,) = plan.graph.inputs
-    out_type = plan.graph.type_map()[plan.graph.outputs[0]]
-    in_c, out_c = source.type.dtype.c_name, out_type.dtype.c_name
+    plan, macro = network.plan, network.macro
     flags = " ".join(plan.target.gcc_flags) or "none"
     return f"""# {plan.graph.name} on {plan.target.title}
 
@@ -160,19 +168,34 @@ Add `src/{stem}.c` to your build, `src/` to its include path, and:
 ```c
 #include "{stem}.h"
 
-static uint8_t arena[{upper}_ARENA_BYTES] __attribute__((aligned({plan.alignment_bytes}))); /* {plan.arena_bytes} bytes */
+static uint8_t arena[{macro}_ARENA_BYTES] __attribute__((aligned({plan.alignment_bytes}))); /* {plan.arena_bytes} bytes */
 
-void classify(void) {{
-    {in_c} *in = {prefix}_input(arena); /* fill {source.type.size_bytes} values, NHWC */
-    {prefix}_run(arena, in, NULL);
-    const {out_c} *out = {prefix}_output(arena); /* {out_type.elements} codes */
-}}
+{_example(network)}
 ```
 
-real value = `SCALE * (code - ZERO)`; both are macros of the header. Two calls with two arenas may run at once.
+real value = `SCALE * (code - ZERO)`; both are macros of the header{_each(network)}. Two calls with two arenas may run at once.
 
 - Compiler flags of the core: `{flags}`. The float ABI must match the rest of your program; the network uses no floating point.
 - `make` builds the program of the emulated board, `make lib` a static library. CMake: `add_subdirectory` and link `isobit_{stem}`.
 - `isobit verify .` proves that this C computes what was trained; `isobit report .` shows where the bytes go.
 - `{plan.graph.name}.isobit` is the network itself; `manifest.json` lists the hash of everything here.
 """
+
+
+def _example(network: Network) -> str:
+    """A C function that fills the inputs in place, runs and reads the outputs."""
+    lines = ["void classify(void) {"]
+    for port in network.inputs:
+        fill = f"/* fill {port.type.elements} values, NHWC */"
+        lines.append(f"    {port.c_type} *{port.argument} = {port.accessor}(arena); {fill}")
+    given = [port.argument for port in network.inputs] + ["NULL"] * len(network.outputs)
+    lines.append(f"    {network.prefix}_run({', '.join(['arena', *given])});")
+    for port in network.outputs:
+        place = f"const {port.c_type} *{port.argument} = {port.accessor}(arena);"
+        lines.append(f"    {place} /* {port.type.elements} codes */")
+    return "\n".join([*lines, "}"])
+
+
+def _each(network: Network) -> str:
+    several = [p.macro for p in (*network.inputs, *network.outputs)]
+    return "" if len(several) == 2 else f", for each input and output (`{several[0]}_SCALE`, ...)"

@@ -14,6 +14,8 @@ import numpy as np
 
 from isobit.core.errors import BadPlan, IsobitError, raise_all
 from isobit.ir.graph import operands
+from isobit.ops.check import activations
+from isobit.ops.registry import load_ops
 
 if TYPE_CHECKING:
     from isobit.plan.plan import NodePlan, Plan
@@ -72,13 +74,14 @@ def _check_sharing(plan: Plan, step: NodePlan, reads: list[str], bad: object) ->
     assert callable(bad) and step.kernel is not None
     types = plan.graph.type_map()
     lead = step.kernel.overlap_bytes(step.node.attrs, step.types)
+    first = activations(load_ops().op(step.node.op), step.node)[0]
     for value in step.node.outputs:
         out = plan.buffers[value.name].offset
-        for position, name in enumerate(reads):
+        for name in reads:
             source, size = plan.buffers[name].offset, types[name].size_bytes
             if out + value.type.size_bytes <= source or source + size <= out:
                 continue
-            allowed = lead is not None and (position == 0 or step.kernel.overlaps_all)
+            allowed = lead is not None and (name == first or step.kernel.overlaps_all)
             if not allowed or lead is None or out + lead > source:
                 bad(
                     step.name,

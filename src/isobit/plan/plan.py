@@ -4,31 +4,23 @@ trained numbers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 from isobit.core.errors import IsobitError, raise_all
 from isobit.ir.graph import Graph, Node
 from isobit.ops.base import Kernel, NodeTypes
-from isobit.ops.check import check, node_types, where
+from isobit.ops.check import activations, check, node_types, where
 from isobit.ops.registry import Registry, load_ops, select_kernels
 from isobit.plan.arena import Buffer, Sharing, place
 from isobit.plan.checker import verify_plan
+from isobit.plan.choice import Optimize as Optimize  # the name that callers import from here
+from isobit.plan.choice import choose, is_small, longest_prefix
 from isobit.targets.base import Target
 
 ALIGNMENT_BYTES = 4
 """Every activation starts on a word: byte kernels lose nothing, word kernels need it."""
-
-
-class Optimize(Enum):
-    """What to prefer where kernels and orders differ."""
-
-    SPEED = "speed"
-    BALANCED = "balanced"
-    RAM = "ram"
-    FLASH = "flash"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +31,8 @@ class NodePlan:
     types: NodeTypes[Any]
     kernel: type[Kernel] | None
     scratch: Buffer | None = None
+    small: bool = False
+    """Whether the kernel's code is compiled for size."""
 
     @property
     def name(self) -> str:
@@ -84,41 +78,92 @@ class Plan:
         return tops.index(max(tops))
 
 
+Chosen = tuple[Node, NodeTypes[Any], type[Kernel] | None]
+
+
 def make_plan(graph: Graph, target: Target, optimize: Optimize = Optimize.SPEED) -> Plan:
-    """Choose kernels and place buffers. Raises every `NoKernel` at once, or what `check` finds."""
+    """Choose kernels (`Optimize` says how) and place buffers. Raises every `NoKernel` at once, or
+    what `check` finds.
+    """
     check(graph)
     registry = load_ops()
     errors: list[IsobitError] = []
-    chosen: list[tuple[Node, NodeTypes[Any], type[Kernel] | None]] = []
+    chosen: list[Chosen] = []
+    fastest: list[Chosen] = []
     for node in graph.nodes:
         q = node_types(graph, node)
         try:
-            chosen.append((node, q, _kernel(registry, node, q, target, optimize)))
+            legal = _legal(registry, node, q, target)
         except IsobitError as error:
             errors.append(error)
+            continue
+        for found, mode in ((chosen, optimize), (fastest, Optimize.SPEED)):
+            found.append((node, q, choose(legal, node.attrs, q, mode) if legal else None))
     raise_all(errors)
     groups = _alias_groups(graph, registry)
-    buffers, scratches = _buffers(graph, chosen, groups)
-    sharing = _sharing(graph, chosen, groups, buffers)
-    placed, size = place([*buffers.values(), *scratches.values()], sharing)
+    if optimize is Optimize.RAM:
+        chosen = _faster_in_the_same_arena(graph, chosen, fastest, groups)
+    placed, size = _placed(graph, chosen, groups)
     nodes = tuple(
-        NodePlan(node, q, kernel, placed.get(f"{node.outputs[0].name}.scratch"))
-        for node, q, kernel in chosen
+        NodePlan(
+            node,
+            q,
+            kernel,
+            placed.get(f"{node.outputs[0].name}.scratch"),
+            kernel is not None and is_small(kernel, quick, optimize),
+        )
+        for (node, q, kernel), (_, _, quick) in zip(chosen, fastest, strict=True)
     )
     plan = Plan(graph, target, nodes, {v: placed[g] for v, g in groups.items()}, size)
     verify_plan(plan)
     return plan
 
 
-def _kernel(
-    registry: Registry, node: Node, q: NodeTypes[Any], target: Target, optimize: Optimize
-) -> type[Kernel] | None:
+def _legal(
+    registry: Registry, node: Node, q: NodeTypes[Any], target: Target
+) -> tuple[type[Kernel], ...]:
+    """Return the kernels to choose from; none for a view."""
     if registry.op(node.op).view:
-        return None
-    legal = select_kernels(registry, node.op, node.attrs, q, target.features, where(node))
-    if optimize is Optimize.RAM:
-        return min(legal, key=lambda k: (k.scratch_bytes(node.attrs, q), k.cycles(node.attrs, q)))
-    return min(legal, key=lambda k: (k.cycles(node.attrs, q), -k.rank))
+        return ()
+    return select_kernels(registry, node.op, node.attrs, q, target.features, where(node))
+
+
+def _placed(
+    graph: Graph, chosen: list[Chosen], groups: dict[str, str]
+) -> tuple[dict[str, Buffer], int]:
+    """Return the buffers with their offsets, and the arena's bytes."""
+    buffers, scratches = _buffers(graph, chosen, groups)
+    sharing = _sharing(graph, chosen, groups, buffers)
+    return place([*buffers.values(), *scratches.values()], sharing)
+
+
+def _faster_in_the_same_arena(
+    graph: Graph, chosen: list[Chosen], fastest: list[Chosen], groups: dict[str, str]
+) -> list[Chosen]:
+    """Return the kernels of least memory, replaced by the fastest where the arena does not grow.
+
+    Only the nodes at the peak decide about the arena. One node at a time is tried alone, then those
+    that fit are taken together, the ones that save the most cycles first, as many as still fit. Not
+    optimal: a set that fits need not begin with the largest saving. O(nodes) placements.
+    """
+    nodes = range(len(chosen))
+    open_ = [i for i in nodes if chosen[i][2] is not fastest[i][2]]
+
+    def arena(taken: Collection[int]) -> int:
+        return _placed(graph, [(fastest if i in taken else chosen)[i] for i in nodes], groups)[1]
+
+    def saved(index: int) -> float:
+        node, q, kernel = chosen[index]
+        quick = fastest[index][2]
+        assert kernel is not None and quick is not None
+        return kernel.cycles(node.attrs, q) - quick.cycles(node.attrs, q)
+
+    if not open_ or arena(open_) <= (least := arena(())):
+        return fastest
+    fit = [i for i in open_ if arena((i,)) <= least]
+    order = sorted(fit, key=lambda i: (-saved(i), i))
+    count = longest_prefix(len(order), lambda k: arena(order[:k]) <= least)
+    return [(fastest if i in order[:count] else chosen)[i] for i in nodes]
 
 
 def _alias_groups(graph: Graph, registry: Registry) -> dict[str, str]:
@@ -142,7 +187,7 @@ def _activations(node: Node, groups: Mapping[str, str]) -> tuple[str, ...]:
 
 def _buffers(
     graph: Graph,
-    chosen: list[tuple[Node, NodeTypes[Any], type[Kernel] | None]],
+    chosen: list[Chosen],
     groups: dict[str, str],
 ) -> tuple[dict[str, Buffer], dict[str, Buffer]]:
     """Sizes and lifetimes. Inputs live from the first node, outputs and states to the last."""
@@ -184,7 +229,7 @@ def _buffers(
 
 def _sharing(
     graph: Graph,
-    chosen: list[tuple[Node, NodeTypes[Any], type[Kernel] | None]],
+    chosen: list[Chosen],
     groups: dict[str, str],
     buffers: Mapping[str, Buffer],
 ) -> list[Sharing]:
@@ -195,9 +240,11 @@ def _sharing(
         lead = kernel.overlap_bytes(node.attrs, q) if kernel else None
         if kernel is None or lead is None or len(node.outputs) != 1:
             continue
-        sources = _activations(node, groups)
+        sources = activations(load_ops().op(node.op), node)
         output = groups[node.output.name]
         for source in sources if kernel.overlaps_all else sources[:1]:
+            if source not in groups:  # a constant lies in flash
+                continue
             group = groups[source]
             # What outlives the last node does not die at it.
             dies_here = buffers[group].last == index and group not in kept
@@ -214,4 +261,4 @@ def groups_used_once(sources: tuple[str, ...], group: str, groups: Mapping[str, 
     """Whether a buffer is only one of a node's operands (the same tensor twice is read at two
     places).
     """
-    return sum(groups[source] == group for source in sources) == 1
+    return sum(groups.get(source) == group for source in sources) == 1

@@ -45,7 +45,8 @@ _FIRMWARE = (
     "-fno-asynchronous-unwind-tables",
 )
 _GCC_FIRMWARE = ("-fno-tree-loop-distribute-patterns", "-fstack-usage")
-_ZIG_FIRMWARE = ("-fno-sanitize=undefined", "-fstack-size-section")
+# Without outlining: what clang moves out of code for size has no frame and no owner in the figures.
+_ZIG_FIRMWARE = ("-fno-sanitize=undefined", "-fstack-size-section", "-mno-outline")
 _LINK = ("-static", "-Wl,-T,firmware.ld", "-Wl,-e,Reset", "-Wl,--gc-sections")
 
 _PACKAGES = {

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from isobit.codegen.network import Network, generate
+from isobit.core.arguments import Arguments
 from isobit.core.errors import DoesNotFit, IsobitError
-from isobit.core.types import AnyArray
 from isobit.ir.graph import Graph
 from isobit.plan.plan import Optimize, make_plan
+from isobit.run.codes import Codes, random_codes
 from isobit.run.compilers import Kind
 from isobit.run.execute import build
 from isobit.run.measure import LayerCost, layer_costs, read_sizes, run_counted, static_stack
@@ -103,21 +104,46 @@ class Estimate:
         return "\n".join(rows)
 
 
+COMPILERS = ("zig", "gcc")
+
+
+def check_options(
+    given: Arguments, compiler: str, optimize: Optimize | str, ram_limit: int, flash_limit: int
+) -> Optimize:
+    """Check what every deployment and estimate takes; return `optimize` as a member.
+
+    Limits are bytes, 0 for the target's own.
+    """
+    given.choice("compiler", compiler, COMPILERS)
+    for name, limit in (("ram_limit", ram_limit), ("flash_limit", flash_limit)):
+        given.integer(name, limit, at_least=0, fix="Give bytes: 64 * 1024 for 64K; 0: no limit.")
+    return given.member("optimize", optimize, Optimize)
+
+
 def estimate(
     graph: Graph,
     target: Target,
     *,
     compile: bool = True,  # the public name
     compiler: Kind = "zig",
-    optimize: Optimize = Optimize.SPEED,
+    optimize: Optimize | str = Optimize.SPEED,
     ram_limit: int = 0,
     flash_limit: int = 0,
-    inputs: AnyArray | None = None,
+    inputs: Codes | None = None,
 ) -> Estimate:
     """Plan, and unless `compile=False` compile and run on the emulated core (`inputs`, else two
     fixed ones).
+
+    ram_limit, flash_limit: bytes, 0 for what the target has. Raises `BadArgument` for every wrong
+    argument, before anything is planned.
     """
-    network = generate(make_plan(graph, target, optimize), "")
+    given = Arguments("estimate")
+    given.instance("graph", graph, Graph, "an integer graph, as Model.export() returns")
+    given.instance("target", target, Target, "a target, as isobit.targets.load returns")
+    given.flag("compile", compile)
+    chosen = check_options(given, compiler, optimize, ram_limit, flash_limit)
+    given.check()
+    network = generate(make_plan(graph, target, chosen), "")
     return measure(
         network,
         compile=compile,
@@ -135,7 +161,7 @@ def measure(
     compiler: Kind = "zig",
     ram_limit: int = 0,
     flash_limit: int = 0,
-    inputs: AnyArray | None = None,
+    inputs: Codes | None = None,
 ) -> Estimate:
     """Measure a generated network; see `estimate`."""
     target, graph = network.plan.target, network.plan.graph
@@ -175,13 +201,9 @@ def measure(
     )
 
 
-def _inputs(graph: Graph) -> AnyArray:
-    """Two fixed inputs: all zero-point, and seeded uniform codes."""
-    (source,) = graph.inputs
-    kind = source.type
-    shape = kind.shape[1:]
-    rng = np.random.default_rng(0)
-    low, high = kind.dtype.low, kind.dtype.high
-    return np.stack([np.full(shape, kind.zero), rng.integers(low, high + 1, size=shape)]).astype(
-        kind.dtype.numpy
-    )
+def _inputs(graph: Graph) -> Codes:
+    """Two fixed samples: all zero-point, and seeded random codes."""
+    return {
+        value.name: np.concatenate([np.full_like(drawn, value.type.zero), drawn])
+        for value, drawn in zip(graph.inputs, random_codes(graph, 1, 0).values(), strict=True)
+    }

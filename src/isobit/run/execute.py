@@ -1,8 +1,8 @@
 """Compile a network's C and run it on any target: one harness, four files, every emulator.
 
-The host program, Unicorn and QEMU all run `board/main.c`, which reads `input.bin`, writes
-`output.bin` and, in a trace build, `trace.bin`. So what differs between them is the compiler and
-the core, nothing of ours.
+The host program, Unicorn and QEMU all run `board/main.c`, which reads `input.bin` (samples in turn,
+all inputs of each), writes `output.bin` likewise and, in a trace build, `trace.bin`. So what
+differs between them is the compiler and the core, nothing of ours.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from pathlib import Path
 
 import numpy as np
 
-from isobit.codegen.network import Network, c_name
+from isobit.codegen.interface import c_name, record
+from isobit.codegen.network import Network
 from isobit.codegen.project import project_files, sources
-from isobit.core.errors import ChildDied
+from isobit.core.errors import BadArgument, ChildDied
 from isobit.core.files import write_atomic
 from isobit.core.types import AnyArray
 from isobit.run.child import run_child
+from isobit.run.codes import Codes, check_inputs, cut, sample_count
 from isobit.run.compilers import Compiled, Compiler, Kind, Optimize, cache_dir, find
 from isobit.run.emulate import emulate
 from isobit.run.execution import Execution, Span
-from isobit.run.golden import check_input
 from isobit.run.qemu import run_qemu
 from isobit.targets import Isa, Target
 
@@ -47,17 +48,30 @@ class Build:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """Outputs [N, ...] of a run, every traced value, and what was measured (empty where it was
-    not).
+    """Outputs [N, ...] of a run by name, every traced value, and what was measured (empty where it
+    was not).
     """
 
-    output: AnyArray
+    outputs: Mapping[str, AnyArray]
     trace: Mapping[str, AnyArray]
     emulator: str
     instructions: tuple[int, ...] = ()
     cycles: tuple[int, ...] = ()
     spans: tuple[tuple[Span, ...], ...] = ()
     stack_bytes: int | None = None
+
+    @property
+    def output(self) -> AnyArray:
+        """The only output. Raises `BadArgument` where there are several."""
+        if len(self.outputs) > 1:
+            raise BadArgument(
+                where="output",
+                what="outputs of the network",
+                want="one",
+                got=", ".join(self.outputs),
+                fix="Read `outputs`, a mapping by name.",
+            )
+        return next(iter(self.outputs.values()))
 
 
 def build(
@@ -136,22 +150,23 @@ def _compile(
 def execute(
     network: Network,
     built: Build,
-    x: AnyArray,
+    x: Codes,
     *,
     count: bool = False,
     use_qemu: bool = False,
     timeout_s: float = 600.0,
 ) -> Result:
-    """Run input codes `x` [N, *NHWC]; `count` measures instructions, cycles and stack (Unicorn
-    only).
+    """Run input codes `x` [N, *NHWC], of several inputs a mapping by name; `count` measures
+    instructions, cycles and stack (Unicorn only).
 
     A traced build also returns every value of the network.
     """
-    x = check_input(network.plan.graph, x)
+    arrays = check_inputs(network.plan.graph, x)
     parts = []
-    chunk = CHUNK if built.traced else len(x)
-    for start in range(0, len(x), chunk):
-        part = x[start : start + chunk]
+    samples = sample_count(arrays)
+    chunk = CHUNK if built.traced else samples
+    for start in range(0, samples, chunk):
+        part = cut(arrays, start, start + chunk)
         ran = _run(network, built, part, count=count, use_qemu=use_qemu, timeout_s=timeout_s)
         if ran.exit_code != 0:
             raise ChildDied(
@@ -161,14 +176,23 @@ def execute(
                 got=str(ran.exit_code),
                 fix="From 240 on they are board/main.c's: input missing, output not writable.",
             )
-        parts.append((ran, len(part)))
+        parts.append((ran, sample_count(part)))
     return _collect(network, parts)
 
 
 def _run(
-    network: Network, built: Build, x: AnyArray, *, count: bool, use_qemu: bool, timeout_s: float
+    network: Network,
+    built: Build,
+    arrays: Mapping[str, AnyArray],
+    *,
+    count: bool,
+    use_qemu: bool,
+    timeout_s: float,
 ) -> Execution:
-    inputs = {"input.bin": x.astype(x.dtype.newbyteorder("<")).tobytes()}
+    table = np.zeros(sample_count(arrays), dtype=record(network.inputs))
+    for name, array in arrays.items():
+        table[name] = array
+    inputs = {"input.bin": table.tobytes()}
     if built.target.isa is Isa.HOST:
         return _run_host(built, inputs, timeout_s)
     if use_qemu or not built.target.unicorn_model:
@@ -204,12 +228,8 @@ def _run_host(built: Build, inputs: Mapping[str, bytes], timeout_s: float) -> Ex
 
 
 def _collect(network: Network, parts: Sequence[tuple[Execution, int]]) -> Result:
-    graph = network.plan.graph
-    kind = graph.type_map()[graph.outputs[0]]
-    outputs = [
-        np.frombuffer(ran.files["output.bin"], dtype=kind.dtype.numpy).reshape(
-            count, *kind.shape[1:]
-        )
+    tables = [
+        np.frombuffer(ran.files["output.bin"], dtype=record(network.outputs), count=count)
         for ran, count in parts
     ]
     traces = [
@@ -220,7 +240,12 @@ def _collect(network: Network, parts: Sequence[tuple[Execution, int]]) -> Result
     runs = [ran for ran, _ in parts]
     stacks = [ran.stack_bytes for ran in runs if ran.stack_bytes is not None]
     return Result(
-        output=np.concatenate(outputs),
+        outputs={
+            port.name: np.concatenate([table[port.name] for table in tables]).astype(
+                port.type.dtype.numpy, copy=False
+            )
+            for port in network.outputs
+        },
         trace={
             name: np.concatenate([t[name] for t in traces])
             for name in (traces[0] if traces else {})

@@ -9,49 +9,29 @@ from typing import Any
 
 import numpy as np
 
-from isobit.core.errors import BadRunInput
 from isobit.core.types import AnyArray
 from isobit.ir.graph import Graph, Node, Stage, map_inputs
-from isobit.ops.check import node_types
+from isobit.ops.check import activations, node_types
 from isobit.ops.registry import load_ops
+from isobit.run.codes import Codes, check_inputs, cut, sample_count
 
 BATCH = 256
 """Samples interpreted at once: bounds memory, changes nothing."""
 
 
-def run_golden(graph: Graph, x: AnyArray) -> dict[str, AnyArray]:
-    """Return every value of the graph by name for input codes `x` [N, *shape without batch].
+def run_golden(graph: Graph, x: Codes) -> dict[str, AnyArray]:
+    """Return every value of the graph by name for input codes `x` [N, *shape without batch], of
+    several inputs a mapping from name to array.
 
     Integer graphs give codes in the values' carriers, float graphs float64. Raises `BadRunInput`.
     """
-    x = check_input(graph, x)
-    parts = [_run(graph, x[i : i + BATCH]) for i in range(0, len(x), BATCH)]
+    arrays = check_inputs(graph, x)
+    starts = range(0, sample_count(arrays), BATCH)
+    parts = [_run(graph, cut(arrays, start, start + BATCH)) for start in starts]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def check_input(graph: Graph, x: AnyArray) -> AnyArray:
-    """Return `x` if it is a non-empty batch of the graph's (only) input type, else raise
-    `BadRunInput`.
-    """
-    (source,) = graph.inputs
-    want = source.type
-    array = np.asarray(x)
-    wanted = np.dtype(np.float64) if graph.stage is Stage.FLOAT else want.dtype.numpy
-    shape_fits = (
-        array.ndim == len(want.shape) and array.shape[1:] == want.shape[1:] and len(array) > 0
-    )
-    if not shape_fits or not np.can_cast(array.dtype, wanted, casting="safe"):
-        raise BadRunInput(
-            where=f"input %{source.name} of {graph.name}",
-            what="input array",
-            want=f"{wanted}[N, {', '.join(map(str, want.shape[1:]))}] (NHWC)",
-            got=f"{array.dtype}{list(array.shape)}",
-            fix="Integer networks take the codes of their input; Model.quantize_input makes them.",
-        )
-    return np.ascontiguousarray(array, dtype=wanted)
-
-
-def _run(graph: Graph, x: AnyArray) -> dict[str, AnyArray]:
+def _run(graph: Graph, arrays: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
     registry = load_ops()
     working = np.float64 if graph.stage is Stage.FLOAT else np.int64
 
@@ -61,10 +41,10 @@ def _run(graph: Graph, x: AnyArray) -> dict[str, AnyArray]:
         keep = graph.stage is Stage.INT and array.dtype.kind == "f"
         return array if keep else array.astype(working)
 
-    values: dict[str, AnyArray] = {graph.inputs[0].name: widened(x)}
+    values: dict[str, AnyArray] = {name: widened(x) for name, x in arrays.items()}
     consts = {const.name: widened(const.data) for const in graph.consts}
     for node in graph.nodes:
-        results = _evaluate(graph, node, registry.op(node.op), {**consts, **values})
+        results = _evaluate(graph, node, registry.op(node.op), values, consts)
         for value, array in zip(node.outputs, results, strict=True):
             values[value.name] = array
     types = graph.type_map()
@@ -74,9 +54,23 @@ def _run(graph: Graph, x: AnyArray) -> dict[str, AnyArray]:
 
 
 def _evaluate(
-    graph: Graph, node: Node, op: Any, values: Mapping[str, AnyArray]
+    graph: Graph,
+    node: Node,
+    op: Any,
+    values: Mapping[str, AnyArray],
+    consts: Mapping[str, AnyArray],
 ) -> tuple[AnyArray, ...]:
-    inputs = map_inputs(node.inputs, lambda name: values[name])
+    samples, flowing = len(next(iter(values.values()))), activations(op, node)
+
+    def operand(name: str) -> AnyArray:
+        if name in values:
+            return values[name]
+        stored = consts[name]
+        # A stored tensor in an activation's place is the same for every sample.
+        shape = (samples, *stored.shape[1:]) if name in flowing else stored.shape
+        return np.broadcast_to(stored, shape)
+
+    inputs = map_inputs(node.inputs, operand)
     if graph.stage is Stage.FLOAT:
         result = op.real(node.attrs, inputs)
     else:

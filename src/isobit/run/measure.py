@@ -15,7 +15,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
 from isobit.codegen.network import Network
-from isobit.core.types import AnyArray
+from isobit.run.codes import Codes
 from isobit.run.execute import Build, Result, execute
 from isobit.targets import Isa
 
@@ -213,7 +213,7 @@ def static_stack(network: Network, built: Build, sizes: Sizes) -> int | None:
     return entry + max(instances, default=0) + helpers
 
 
-def run_counted(network: Network, built: Build, x: AnyArray) -> Result | None:
+def run_counted(network: Network, built: Build, x: Codes) -> Result | None:
     """Run with counting where Unicorn has the core, else return `None`."""
     if built.target.isa is Isa.HOST or not built.target.unicorn_model:
         return None

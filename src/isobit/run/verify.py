@@ -20,8 +20,8 @@ class Difference:
 
     value: str
     index: tuple[int, ...]
-    golden: int
-    other: int
+    golden: int | float
+    other: int | float
     location: str
     count: int
 
@@ -72,7 +72,7 @@ def compare(
         if want.shape != got.shape:
             differing += want.size
             continue
-        unequal = want.astype(np.int64) != got.astype(np.int64)
+        unequal = _bits(want) != _bits(got)
         count = int(unequal.sum())
         differing += count
         if count and first is None:
@@ -80,8 +80,8 @@ def compare(
             first = Difference(
                 value=value,
                 index=index,
-                golden=int(want[index]),
-                other=int(got[index]),
+                golden=want[index].item(),
+                other=got[index].item(),
                 location=locations.get(value, ""),
                 count=count,
             )
@@ -97,6 +97,13 @@ def compare(
         first=first,
         content_hash=content_hash,
     )
+
+
+def _bits(array: AnyArray) -> AnyArray:
+    """Return integers that are equal where the values are the same bits."""
+    if array.dtype.kind == "f":  # as numbers, NaN would differ from itself and -0.0 equal 0.0
+        return np.ascontiguousarray(array).view(f"i{array.dtype.itemsize}")
+    return array.astype(np.int64)
 
 
 def differs(comparison: Comparison) -> ValuesDiffer:
