@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache
 from importlib.metadata import entry_points
@@ -43,6 +43,8 @@ class Step:
     """The value that the node computes or computed."""
     text: str
     """Done: "dropped: pads by nothing". Not done: the reason."""
+    data: Mapping[str, object] = field(default_factory=dict)
+    """Plain data that proves the step, where there is something to prove."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
