@@ -103,7 +103,6 @@ def train_one(kind: str, seed: int, rate: float, epochs: int) -> dict[str, Any]:
         learning_rate=rate,
     )
     if kind != "fp32":
-        model.freeze()
         model.save(RESULTS / "fashion" / f"{kind}-seed{seed}.isobit")
     last = history.epochs[-1]
     print(f"{kind} seed {seed} rate {rate}: {last.val_accuracy:.4f}", flush=True)

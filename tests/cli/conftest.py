@@ -62,6 +62,13 @@ class Outcome:
 Run = Callable[..., Outcome]
 
 
+def files_below(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, by its path in there."""
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+    }
+
+
 @pytest.fixture(autouse=True, scope="package")
 def one_thread() -> Iterator[None]:
     """The networks are tiny: more threads only wait for each other."""

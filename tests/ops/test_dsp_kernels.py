@@ -180,9 +180,14 @@ def test_project_has_the_header_they_include(core: str) -> None:
     assert "isobit_smlad" in files["src/isobit_dsp.h"]
 
 
-def test_planner_takes_no_scratch_where_ram_counts() -> None:
-    network = planned(trained(Scheme.POW2)[0], "cortex-m4", Optimize.RAM)
-    assert stems(network) == {"conv2d": {"reference"}, "linear": {"dual_dsp"}}
+def test_planner_takes_no_scratch_at_the_peak_where_ram_counts() -> None:
+    graph = trained(Scheme.POW2)[0]
+    network = planned(graph, "cortex-m4", Optimize.RAM)
+    assert stems(network) == {"conv2d": {"reference", "im2col_dsp"}, "linear": {"dual_dsp"}}
+    fast = planned(graph, "cortex-m4").plan
+    assert network.plan.nodes[fast.peak_index].scratch is None
+    assert fast.nodes[fast.peak_index].scratch is not None
+    assert network.plan.arena_bytes < fast.arena_bytes
 
 
 def test_planner_leaves_tiny_layers_to_the_reference() -> None:

@@ -35,8 +35,13 @@ def test_adaptive_pool_to_one_means_torch(size: object) -> None:
     assert_float_equal(nn.AdaptiveAvgPool2d(size), (3, 1, 6))
 
 
-@pytest.mark.parametrize("size", [2, (1, 2), (None, None), (None, 1)], ids=str)
-def test_other_adaptive_sizes_are_refused(size: object) -> None:
+@pytest.mark.parametrize("size", [2, (1, 2), (None, None), (None, 1), (4, 3)], ids=str)
+def test_adaptive_pool_to_a_divisor_means_torch(size: object) -> None:
+    assert_float_equal(nn.AdaptiveAvgPool2d(size), (3, 4, 6))
+
+
+@pytest.mark.parametrize("size", [3, (1, 4), (None, 5), 0], ids=str)
+def test_adaptive_pool_with_unequal_windows_is_refused(size: object) -> None:
     with pytest.raises(NotTraceable, match="output size"):
         float_graph(nn.AdaptiveAvgPool2d(size), (3, 4, 6))
 

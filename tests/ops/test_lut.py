@@ -53,6 +53,10 @@ class Every(nn.Module):
                 nn.ELU(0.5),
                 nn.LeakyReLU(0.2),
                 nn.Softplus(2.0),
+                nn.CELU(0.5),
+                nn.SELU(),
+                nn.Mish(),
+                nn.Softsign(),
             ]
         )
 
@@ -97,6 +101,11 @@ def test_every_function_has_the_same_bits(scheme: str) -> None:
         functional.elu,
         functional.leaky_relu,
         functional.softplus,
+        functional.celu,
+        torch.selu,
+        functional.mish,
+        functional.softsign,
+        lambda x: functional.celu(x, alpha=2.0),
         lambda x: functional.gelu(x, approximate="tanh"),
         lambda x: functional.elu(x, 0.25),
         lambda x: functional.leaky_relu(x, negative_slope=0.25),
@@ -195,3 +204,7 @@ def test_what_is_no_table_is_refused() -> None:
     with pytest.raises(SeveralProblems, match="table"):
         wrong = TensorType((255,), DType.S8, Real())
         Lut.infer(LutAttrs("softplus", beta=0.0), LutInputs(x, table=wrong))
+    with pytest.raises(BadAttribute, match="alpha: want > 0"):
+        Lut.infer(LutAttrs("celu", alpha=-1.0), LutInputs(x))
+    with pytest.raises(BadAttribute, match="negative_slope: want a finite number"):
+        Lut.infer(LutAttrs("leaky_relu", negative_slope=math.nan), LutInputs(x))

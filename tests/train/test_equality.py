@@ -133,7 +133,7 @@ def test_sums_beyond_float32_stay_exact(scheme: Scheme, features: int) -> None:
     x = torch.rand(64, features, generator=generator) * 3.97
     x[0] = 3.97  # every product at its limit
     constants = twin.operands(
-        step, twin.numbers, {"input": twin._carriers(x, twin.numbers.types["input"])}
+        step, twin.numbers, {"input": twin.carriers(x, twin.numbers.types["input"])}
     )
     kinds = twin.numbers.around(step)
     types = fixed_torch.SumTypes(kinds.inputs.x, kinds.output)

@@ -50,6 +50,21 @@ def test_every_public_layer_of_an_operator_is_in_nn() -> None:
         _ = nn.LSTM
 
 
+def test_page_lists_every_layer() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "layers.md"
+    rows = [line for line in page.read_text(encoding="utf-8").splitlines() if line[:3] == "| `"]
+    rows += [line for line in page.read_text(encoding="utf-8").splitlines() if line[:6] == "| none"]
+    listed = set(re.findall(r"`(\w+)`", " ".join(row.split("|")[2] for row in rows)))
+    assert listed == {layer.public_name for layer in load_ops().layers.values()} - {""}
+    functions = " ".join(row.split("|")[3] for row in rows)
+    own = {
+        f for layer in load_ops().layers.values() if not layer.public_name for f in layer.functions
+    }
+    names = {f.rpartition(".")[2].rstrip("_") for f in own if not f.startswith("operator.")}
+    missing = {name for name in names if not re.search(rf"\b{name}\b", functions)}
+    assert missing == {"concat", "concatenate", "multiply", "subtract"}, "synonyms"
+
+
 def test_stub_is_fresh() -> None:
     tool = Path(__file__).resolve().parents[2] / "tools" / "write_nn_stub.py"
     spec = importlib.util.spec_from_file_location("write_nn_stub", tool)

@@ -5,7 +5,11 @@ agree.
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import socket
+import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -152,10 +156,22 @@ def test_a_plain_loop_learns() -> None:
     assert losses[-1] < losses[0] / 2
 
 
+def loopback() -> str:
+    """The interface that a host talks to itself over: lo, lo0."""
+    return next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
+
+
 def _train_on_rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
+    # Else gloo binds to what the host's name resolves to: a network that may be slow or filtered.
+    if sys.platform != "win32":
+        os.environ["GLOO_SOCKET_IFNAME"] = loopback()
     dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
+        "gloo",
+        init_method=f"file://{folder}/rendezvous",
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(minutes=5),
     )
     try:
         for scheme in SCHEMES:

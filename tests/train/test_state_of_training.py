@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -138,14 +139,18 @@ class Two(nn.Module):  # type: ignore[misc]  # isobit.nn is made at run time
         return self.a(x), self.b(x)
 
 
-def test_several_outputs_train_but_do_not_deploy(tmp_path: Path) -> None:
+def test_several_outputs_train_and_deploy(tmp_path: Path) -> None:
     one = isobit.Model(Two(), input=(4,))
     x = torch.rand(8, 4)
     one.calibrate(x)
     assert [y.shape[1] for y in one(x)] == [2, 3]
-    with pytest.raises(BadArgument, match="one output buffer"):
-        one.deploy(tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    bundle = one.deploy(tmp_path / "out", samples=x)
+    found = bundle.verify(on=["host", "cortex-m4"])
+    assert [c.differing for c in found] == [0, 0, 0]
+    ran = bundle.run(one.quantize_input(x), "host")
+    traced = one.trace(x)
+    assert [y.shape for y in ran.outputs.values()] == [(8, 2), (8, 3)]
+    assert all(np.array_equal(y, traced[name]) for name, y in ran.outputs.items())
 
 
 def test_one_epoch_trains_the_statistics_of_batch_norms() -> None:

@@ -12,9 +12,10 @@ import torch
 from isobit import data, nn
 from isobit.api.bundle import Bundle
 from isobit.api.model import Model
+from isobit.core.arguments import Arguments, shown
 from isobit.run.estimate import Estimate
 from isobit.run.verify import Comparison
-from isobit.train.fit import Epoch, fit, predict
+from isobit.train.fit import LARGEST_SEED, Epoch, fit, predict, seed_weights
 
 EPOCHS = 15
 CORES = ("host", "cortex-m4", "cortex-m0plus", "rv32imc")
@@ -49,7 +50,7 @@ class DemoResult:
 
 def build_model(seed: int = 0) -> Model:
     """Return the demo's network for a Cortex-M4: two convolutions on 8x8 digits."""
-    torch.manual_seed(seed)
+    seed_weights(seed)
     net = nn.Sequential(
         nn.Standardize(),
         nn.Conv2d(1, 16, 3, padding=1),
@@ -71,7 +72,16 @@ def run_demo(
     estimated: Callable[[Estimate], None] = lambda _: None,
     progress: Callable[[int, int, int, int, float], None] | None = None,
 ) -> DemoResult:
-    """Compose, size, train, deploy and verify; write everything below `out`."""
+    """Compose, size, train, deploy and verify; write everything below `out`.
+
+    seed: 0..2^31-1. Raises `BadArgument` before anything is computed.
+    """
+    given = Arguments("run_demo")
+    out = given.path("out", out)
+    seed = given.integer("seed", seed, at_least=0, at_most=LARGEST_SEED)
+    for what, function in (("say", say), ("estimated", estimated), ("progress", progress)):
+        given.function(what, function)
+    given.check()
     train, test = data.load("digits")
     say("composing the network and running it, untrained, on an emulated Cortex-M4")
     model = build_model(seed)
@@ -107,7 +117,15 @@ def confusion_matrix(
     predicted: np.ndarray[tuple[int], np.dtype[np.int64]],
     count: int,
 ) -> tuple[tuple[int, ...], ...]:
-    """Rows: true class, columns: predicted class."""
+    """Rows: true class, columns: predicted class, both of 0..count-1."""
+    given = Arguments("confusion_matrix")
+    count = given.integer("count", count, at_least=1)
+    for what, found in (("labels", labels), ("predicted", predicted)):
+        array = np.asarray(found)
+        fits = array.dtype.kind in "iu" and array.ndim == 1 and array.shape == np.shape(labels)
+        if not fits or (array.size and not 0 <= array.min() <= array.max() < count):
+            given.refuse(what, f"integers [N] in 0..{count - 1}, as many of both", shown(found))
+    given.check()
     table = np.zeros((count, count), dtype=np.int64)
     np.add.at(table, (labels, predicted), 1)
     return tuple(tuple(int(v) for v in row) for row in table)

@@ -7,11 +7,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from isobit.api.bundle import Absorbed
+from isobit.core.arguments import Arguments
 from isobit.core.errors import UnknownName
 from isobit.ir.graph import Graph
 from isobit.ops.base import Kernel
 from isobit.ops.check import check
 from isobit.ops.registry import load_ops
+from isobit.plan.choice import allowance_bytes, extra_bytes
 from isobit.plan.plan import NodePlan, Optimize, make_plan
 from isobit.targets import Target
 from isobit.train.steps import group
@@ -51,6 +53,12 @@ def explain(
     """Return the story of every node, or of the one called `name`. Raises `UnknownName`,
     `NoKernel`.
     """
+    given = Arguments("explain")
+    given.instance("graph", graph, Graph, "an integer graph, as Bundle.graph")
+    given.instance("target", target, Target, "a target, as isobit.targets.load returns")
+    given.instance("name", name, str, "the name of a node, or an empty string for all")
+    optimize = given.member("optimize", optimize, Optimize)
+    given.check()
     plan = make_plan(graph, target, optimize)
     names = [step.name for step in plan.nodes]
     if name and name not in names:
@@ -97,10 +105,15 @@ def _reason(
     illegal = other.when(attrs, q)
     if illegal:
         return illegal
-    scratch = other.scratch_bytes(attrs, q), taken.scratch_bytes(attrs, q)
-    if optimize is Optimize.RAM and scratch[0] > scratch[1]:
-        return f"scratch of {scratch[0]:,} bytes, {taken.stem} needs {scratch[1]:,}"
+    flash = other.flash_bytes(attrs, q), taken.flash_bytes(attrs, q)
+    if optimize is Optimize.FLASH and flash[0] > flash[1]:
+        return f"modelled at {flash[0]:,} bytes of flash, {taken.stem} at {flash[1]:,}"
     cycles = other.cycles(attrs, q), taken.cycles(attrs, q)
     if cycles[0] > cycles[1]:
         return f"modelled at {cycles[0]:,.0f} cycles, {taken.stem} at {cycles[1]:,.0f}"
+    if optimize is Optimize.RAM and cycles[0] < cycles[1]:
+        return f"faster than {taken.stem}, but the arena would grow"
+    if optimize is Optimize.BALANCED and cycles[0] < cycles[1]:
+        extra, most = extra_bytes(other, attrs, q), allowance_bytes(q)
+        return f"{extra:,} bytes of scratch and flash, more than {most:,} above the smallest kernel"
     return f"modelled as fast as {taken.stem}, which is preferred"

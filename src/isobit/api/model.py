@@ -15,17 +15,20 @@ from torch import Tensor, nn
 from isobit import targets
 from isobit.api.bundle import Bundle, write_bundle
 from isobit.api.explain import absorbed_values
+from isobit.core.arguments import Arguments, shown
 from isobit.core.errors import BadArgument, BadCheckpoint, raise_all
 from isobit.core.types import AnyArray, Shape
 from isobit.ir.graph import Graph
 from isobit.ir.store import Stored, read_store, write_store
 from isobit.ops.registry import load_ops
 from isobit.ops.schemes import Scheme
-from isobit.plan.plan import Optimize
+from isobit.run.codes import check_inputs
 from isobit.run.compilers import Kind
-from isobit.run.estimate import Estimate, estimate
+from isobit.run.estimate import Estimate, check_options, estimate
 from isobit.train.ranges import RangeOptions
 from isobit.train.twin import Twin
+
+NET = "a module, e.g. isobit.nn.Sequential(...)"
 
 
 class Model(Twin):
@@ -50,43 +53,29 @@ class Model(Twin):
         name: str = "model",
         ranges: RangeOptions | None = None,
     ) -> None:
-        if not isinstance(scheme, str) or scheme not in {s.value for s in Scheme}:
-            raise BadArgument(
-                where=f"Model {name!r}",
-                what="scheme",
-                want=" or ".join(s.value for s in Scheme),
-                got=repr(scheme),
-                fix="docs/numerics.md describes both.",
-            )
-        if not isinstance(net, nn.Module):
-            raise BadArgument(
-                where=f"Model {name!r}",
-                what="net",
-                want="a module, e.g. isobit.nn.Sequential(...)",
-                got=type(net).__name__,
-                fix="Pass an instance.",
-            )
+        given = Arguments(f"Model {name!r}" if isinstance(name, str) else "Model")
+        given.instance("net", net, nn.Module, NET, fix="Pass an instance.")
+        chosen = given.member("scheme", scheme, Scheme, fix="docs/numerics.md describes both.")
         sizes = tuple(input) if isinstance(input, tuple | list) else ()
         if len(sizes) not in (1, 3) or any(type(n) is not int or n < 1 for n in sizes):
-            raise BadArgument(
-                where=f"Model {name!r}",
-                what="input",
-                want="(channels, height, width) or (features,), positive integers",
-                got=repr(input),
-                fix="Give torch's shape without the batch, e.g. input=(1, 28, 28).",
+            given.refuse(
+                "input",
+                "(channels, height, width) or (features,), positive integers",
+                shown(input),
+                "Give torch's shape without the batch, e.g. input=(1, 28, 28).",
             )
         if not (isinstance(name, str) and name.isidentifier() and name.isascii()):
-            raise BadArgument(
-                where=f"Model {name!r}",
-                what="name",
-                want="a C identifier",
-                got=repr(name),
-                fix="Use ASCII letters, digits and underscores; the first is no digit.",
+            given.refuse(
+                "name",
+                "a C identifier",
+                shown(name),
+                "Use ASCII letters, digits and underscores; the first is no digit.",
             )
-        self.target = targets.load(target)
-        super().__init__(
-            net, input=sizes, target=target, scheme=Scheme(scheme), name=name, ranges=ranges
-        )
+        given.instance("ranges", ranges, RangeOptions | None, "RangeOptions or None")
+        chip = _target(given, target)
+        given.check()
+        self.target = chip
+        super().__init__(net, input=sizes, target=target, scheme=chosen, name=name, ranges=ranges)
         if not self.steps:
             raise BadArgument(
                 where=f"Model {name!r}",
@@ -110,14 +99,20 @@ class Model(Twin):
         """Return what the network needs, trained or not: bytes, instructions, modelled time.
 
         With `compile=False` only the plan is made (arena and constant bytes, exact, in
-        milliseconds).
+        milliseconds). ram_limit, flash_limit: bytes, 0 for what the target has. Raises
+        `BadArgument`, `UnknownName`, `ToolMissing`, `CompileFailed`.
         """
+        given = Arguments(f"Model {self.name!r}.estimate")
+        given.flag("compile", compile)
+        chosen = check_options(given, compiler, optimize, ram_limit, flash_limit)
+        chip = self.target if target is None else _target(given, target)
+        given.check()
         return estimate(
             self.export(untrained=True),
-            targets.load(target) if target else self.target,
+            chip,
             compile=compile,
             compiler=compiler,
-            optimize=Optimize(optimize),
+            optimize=chosen,
             ram_limit=ram_limit,
             flash_limit=flash_limit,
         )
@@ -136,17 +131,24 @@ class Model(Twin):
 
         samples: raw values [N, *input] for the golden vectors; seeded random codes where absent.
         Their trace through torch is stored too, so that verification can compare it without torch.
+        ram_limit, flash_limit: bytes, 0 for what the target has. Raises `BadArgument`,
+        `BadRunInput`, `NoRange`, `DoesNotFit`; then nothing was written.
         """
+        given = Arguments(f"Model {self.name!r}.deploy")
+        folder = given.path("out", out)
+        chosen = check_options(given, compiler, optimize, ram_limit, flash_limit)
+        given.check()
         graph = self.export()
         codes = None
         if samples is not None:
-            codes = self.quantize_input(torch.as_tensor(np.asarray(samples)))
+            values = samples.to(self.device) if isinstance(samples, Tensor) else samples
+            codes = self.quantize_input(values)
         return write_bundle(
             graph,
             self.target,
-            Path(out),
+            folder,
             compiler=compiler,
-            optimize=Optimize(optimize),
+            optimize=chosen,
             inputs=codes,
             torch_trace=self.trace_codes,
             ram_limit=ram_limit,
@@ -155,10 +157,14 @@ class Model(Twin):
         )
 
     def trace_codes(self, codes: AnyArray) -> dict[str, AnyArray]:
-        """Return every value for input codes [N, *NHWC], computed by torch."""
+        """Return every value for input codes [N, *NHWC], computed by torch.
+
+        Raises `BadRunInput` for codes that the chip's input buffer cannot take.
+        """
         (source,) = self.traced.graph.inputs
         kind = self.numbers.types[source.name]
-        centred = torch.as_tensor(codes.astype(np.int64) - kind.zero).float()
+        array = check_inputs(self.export(untrained=True), codes)[source.name]
+        centred = torch.as_tensor(array.astype(np.int64) - kind.zero, device=self.device).float()
         with torch.no_grad():
             values = self._run_carriers(source.name, centred)
         return self._codes(values)
@@ -177,7 +183,13 @@ class Model(Twin):
         return replace(graph, consts=consts)
 
     def save(self, path: str | Path) -> None:
-        """Write a `.isobit` file: the integer graph, the float graph, parameters and ranges."""
+        """Write a `.isobit` file: the integer graph, the float graph, parameters and ranges.
+
+        Raises `BadArgument` for anything but a path, `FileUnwritable`.
+        """
+        given = Arguments(f"Model {self.name!r}.save")
+        place = given.path("path", path)
+        given.check()
         extra = {
             f"state/{key}": value.detach().cpu().numpy() for key, value in self.state_dict().items()
         }
@@ -187,14 +199,17 @@ class Model(Twin):
             "input": ",".join(map(str, self.input_shape)),
             "trained": str(not self.missing_ranges()).lower(),
         }
-        write_store(Path(path), Stored(graphs, extra, notes))
+        write_store(place, Stored(graphs, extra, notes))
 
     def restore(self, path: str | Path) -> None:
         """Load parameters and ranges that `save` wrote for the same network.
 
         Raises `BadCheckpoint` for another network's file; then nothing was changed.
         """
-        stored = read_store(Path(path), load_ops().signature)
+        given = Arguments(f"Model {self.name!r}.restore")
+        place = given.path("path", path)
+        given.check()
+        stored = read_store(place, load_ops().signature)
         state = {
             key.removeprefix("state/"): torch.from_numpy(value.copy())
             for key, value in stored.extra.items()
@@ -223,6 +238,15 @@ class Model(Twin):
                 fix="Build the model with the same layers and scheme as the one that was saved.",
             )
         self.load_state_dict(state)
+
+
+def _target(given: Arguments, name: object) -> targets.Target:
+    """Return the target called `name`; the host, and a problem of `given`, where there is none."""
+    known = given.text("target", name, fix="`isobit targets` lists the names.")
+    if known:
+        with given.collect():
+            return targets.load(known)
+    return targets.load("host")
 
 
 def _shape(state: Mapping[str, Tensor], key: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from isobit.api.bundle import Bundle
+from isobit.core.arguments import Arguments, shown
 from isobit.core.files import write_atomic
 from isobit.report.report import Report, make_report
 from isobit.run.estimate import Estimate
@@ -29,7 +30,20 @@ def record_training(
     accuracy_on: str,
     notes: Sequence[str] = (),
 ) -> None:
-    """Keep in the bundle what its report shows of the training."""
+    """Keep in the bundle what its report shows of the training.
+
+    confusion: a row per true class of counts per predicted class; accuracy: a fraction in 0..1.
+    Raises `BadArgument`.
+    """
+    given = Arguments("record_training")
+    given.instance("bundle", bundle, Bundle, "a Bundle, as isobit.load(folder) returns")
+    accuracy = given.number("accuracy", accuracy, at_least=0, at_most=1)
+    given.instance("accuracy_on", accuracy_on, str, "a string")
+    table = np.asarray(confusion) if isinstance(confusion, Sequence) else np.zeros(0)
+    if table.shape != (len(classes), len(classes)) or table.dtype.kind != "i":
+        want = f"integers [{len(classes)}, {len(classes)}], a row and a column per class"
+        given.refuse("confusion", want, shown(confusion))
+    given.check()
     content = {
         "schema": 1,
         "accuracy": accuracy,
@@ -46,6 +60,9 @@ def bundle_report(bundle: Bundle) -> Report:
     """Return the report of a bundle: sizes and verification from its manifest, training where it
     was recorded.
     """
+    given = Arguments("bundle_report")
+    given.instance("bundle", bundle, Bundle, "a Bundle, as isobit.load(folder) returns")
+    given.check()
     manifest = bundle.manifest
     layers = tuple(LayerCost(**layer) for layer in manifest["layers"])
     estimate = Estimate(layers=layers, **manifest["sizes"])

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from isobit import targets
+from isobit.cli.common.optimize import optimize_option
 from isobit.cli.common.output import json_option, out, print_json
 from isobit.cli.common.progress import stage
 from isobit.cli.common.sizes import BYTES
@@ -21,7 +22,7 @@ from isobit.run.estimate import estimate
 @click.command("check")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--target", help="A name of `isobit targets`; the model's own by default.")
-@click.option("--optimize", type=click.Choice([o.value for o in Optimize]), default="speed")
+@optimize_option
 @click.option("--compiler", type=click.Choice(["zig", "gcc"]), default="zig", show_default=True)
 @click.option("--ram-limit", type=BYTES, default=0, help="Bytes; K = 1024.")
 @click.option("--flash-limit", type=BYTES, default=0, help="Bytes; K = 1024.")

@@ -8,6 +8,7 @@ import click
 
 from isobit import targets
 from isobit.api.bundle import write_bundle
+from isobit.cli.common.optimize import optimize_option
 from isobit.cli.common.output import json_option, out, print_json
 from isobit.cli.common.progress import stage
 from isobit.cli.common.sizes import BYTES
@@ -23,7 +24,7 @@ from isobit.run.compilers import Kind
 @click.option("--out", "folder", type=click.Path(path_type=Path), required=True)
 @click.option("--name", default="", help="C prefix; the model's name by default.")
 @click.option("--compiler", type=click.Choice(["zig", "gcc"]), default="zig", show_default=True)
-@click.option("--optimize", type=click.Choice([o.value for o in Optimize]), default="speed")
+@optimize_option
 @click.option("--ram-limit", type=BYTES, default=0, help="Bytes; K = 1024.")
 @click.option("--flash-limit", type=BYTES, default=0, help="Bytes; K = 1024.")
 @json_option

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from isobit import targets
 from isobit.api.explain import Story, explain
+from isobit.cli.common.optimize import optimize_option
 from isobit.cli.common.output import json_option, out, print_json
 from isobit.cli.common.subject import read_absorbed, read_graph
 from isobit.plan.plan import Optimize
@@ -19,7 +20,7 @@ from isobit.plan.plan import Optimize
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("node", default="")
 @click.option("--target", help="A name of `isobit targets`; the model's own by default.")
-@click.option("--optimize", type=click.Choice([o.value for o in Optimize]), default="speed")
+@optimize_option
 @json_option
 def command(model: Path, node: str, target: str | None, optimize: str, as_json: bool) -> None:
     """Say for every NODE of MODEL (SPEC.py, M.isobit or a deployed folder) what runs it and why."""

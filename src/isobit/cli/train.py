@@ -38,9 +38,13 @@ if TYPE_CHECKING:
     "--out",
     "model_out",
     type=click.Path(path_type=Path),
-    help="M.isobit; checkpoints go to M.run/.",
+    help="M.isobit; checkpoints and metrics.jsonl go to the folder M.run beside it.",
 )
-@click.option("--resume", type=click.Path(path_type=Path), help="A run folder to continue.")
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    help="The folder M.run of a training, to continue it.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what it would do and cost, then stop.")
 @json_option
 def command(

@@ -21,6 +21,7 @@ from isobit.core.features import Feature
 from isobit.core.types import AnyArray, Encoding, FloatArray, IntArray, Real, Shape, TensorType
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import schemes
+from isobit.ops.channels import ChannelRule
 from isobit.ops.schemes import Scheme
 
 if TYPE_CHECKING:
@@ -128,6 +129,8 @@ class Op(Generic[A, I]):
     """Whether every activation input must have the output's encoding (training makes it so,
     `train/ties`).
     """
+    channels: ClassVar[ChannelRule | None] = None
+    """What it does to channels; without a rule they all stay."""
     elementwise: ClassVar[bool] = False
     """Whether output element i depends on element i of the inputs alone (up to broadcasting)."""
 
@@ -260,6 +263,8 @@ class Layer:
     """Functions and tensor methods with the same meaning, as dotted names: `torch.relu`,
     `Tensor.relu`.
     """
+    takes_several: ClassVar[bool] = False
+    """Whether the first argument of those may be several values, as in `torch.cat`."""
 
     def __init_subclass__(
         cls, name: str = "", functions: tuple[str, ...] = (), **kwargs: Any

@@ -1,8 +1,8 @@
-"""What avg_pool2d and global_avg_pool share: means of codes."""
+"""What the pools share: means of codes, and torch's adaptive output sizes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -66,3 +66,25 @@ def overflow_problems(where: str, terms: int) -> list[IsobitError]:
             fix="Pool in two steps.",
         )
     ]
+
+
+def adaptive_kernel(build: Any, size: Any, x: Any) -> tuple[int, int]:
+    """Return kernel = stride of an adaptive pool of the image `x` to torch's output `size`.
+
+    torch's windows are all equal, and do not overlap, exactly where the size divides the input's.
+    """
+    shape = x.type.shape
+    if len(shape) != 4:
+        raise build.refuse(
+            "input", "an image", f"shape {list(shape)}", "Pool before the image is flattened."
+        )
+    wanted = tuple(size) if isinstance(size, tuple | list) else (size, size)
+    sizes = [own if w is None else w for w, own in zip(wanted, shape[1:3], strict=False)]
+    if len(sizes) != 2 or any(w < 1 or own % w for w, own in zip(sizes, shape[1:3], strict=True)):
+        raise build.refuse(
+            "output size",
+            f"1, or divisors of the image's {shape[1]}x{shape[2]}",
+            str(size),
+            "Use AvgPool2d or MaxPool2d with a kernel and stride that give about this size.",
+        )
+    return shape[1] // sizes[0], shape[2] // sizes[1]

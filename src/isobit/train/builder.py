@@ -15,6 +15,8 @@ from isobit.core.errors import IsobitError, NotTraceable
 from isobit.core.types import Real, Shape, TensorType
 from isobit.ir.graph import Attrs, Graph, Inputs, Location, Node, Value, map_inputs, operands
 from isobit.ops.base import Op
+from isobit.ops.reshape.op import ReshapeAttrs, ReshapeInputs
+from isobit.ops.transpose.op import TransposeAttrs, TransposeInputs
 
 if TYPE_CHECKING:
     from isobit.train.trace import Lowering
@@ -40,13 +42,14 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """A float graph, where its constants live in the module, and which modules watch a node's
-    input.
+    """A float graph, where its constants live in the module, which modules watch a node's input,
+    and which dropout modules act on a value in training.
     """
 
     graph: Graph
     bindings: Mapping[str, Binding]
     observers: Mapping[str, str]
+    dropouts: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +58,13 @@ class Symbol:
 
     `torch_order`: the (C, H, W) of the image that was flattened to it, where its features still lie
     in NHWC order but the user's torch program has them in (C, H, W) order; () where the two orders
-    are the same.
+    are the same. `dropouts`: paths of the modules that act on it in training, first one first.
     """
 
     name: str
     type: TensorType
     torch_order: Shape = ()
+    dropouts: tuple[str, ...] = ()
 
 
 class Builder:
@@ -175,6 +179,24 @@ class Builder:
         _, h, w, c = image.type.shape
         order = (c, h, w) if c > 1 and h * w > 1 else ()  # else both orders are the same
         return self._lowering.declare(Symbol(flat.name, flat.type, order))
+
+    def unflattened(self, flat: Symbol, image: Shape) -> Symbol:
+        """Return the NHWC image whose (C, H, W) = `image` torch sees in the features `flat`."""
+        c, h, w = image
+        if flat.torch_order == image:
+            self._permuted.add(flat.name)  # its features lie as in the image that was flattened
+        elif c > 1 and h * w > 1:
+            moved = self.node("reshape", ReshapeInputs(flat.name), ReshapeAttrs(image))
+            settled: Symbol = self.node(
+                "transpose", TransposeInputs(moved.name), TransposeAttrs((0, 2, 3, 1))
+            )
+            return settled
+        same: Symbol = self.node("reshape", ReshapeInputs(flat.name), ReshapeAttrs((h, w, c)))
+        return same
+
+    def dropped(self, x: Symbol) -> Symbol:
+        """Return `x` as it is after this module, a dropout: the same value outside training."""
+        return replace(x, dropouts=(*x.dropouts, self._path))
 
     def observe_with(self, module: nn.Module) -> None:
         """Have `module.observe(x)` called with this node's input during training."""

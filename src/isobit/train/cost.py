@@ -8,6 +8,7 @@ import time
 import torch
 import torch.nn.functional as F  # torch's own convention
 
+from isobit.core.arguments import Arguments
 from isobit.data import Dataset
 from isobit.train.twin import Twin
 
@@ -18,6 +19,11 @@ def step_seconds(model: Twin, train: Dataset, batch_size: int) -> float:
     """Return seconds per training step, the mean of a few steps of a deep copy; the model is
     untouched.
     """
+    given = Arguments("step_seconds")
+    given.instance("model", model, Twin, "an isobit.Model")
+    given.instance("train", train, Dataset, "a Dataset")
+    batch_size = given.integer("batch_size", batch_size, at_least=1)
+    given.check()
     state = torch.random.get_rng_state()
     probe = copy.deepcopy(model)
     probe.train()

@@ -115,12 +115,43 @@ def update_running(module: Any, statistics: Statistics, count: int, momentum: fl
     module.num_batches_tracked += 1
 
 
-class _NormRequantize(torch.autograd.Function):
-    """clamp(floor(M * (acc + bias) + 1/2)); the gradient is batch norm's, masked where clamped.
+def _norm_gradients(
+    inside: Tensor,
+    acc: Tensor,
+    gamma: Tensor,
+    slope: Tensor,
+    mean: Tensor,
+    inverse: Tensor,
+    y_step: float,
+    *,
+    moving: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return a batch norm's gradients: to acc, gamma, beta and the layer's own bias, for
+    `y = slope * (acc - mean) * inverse`.
 
-    The layer's own bias, which the norm subtracts again, gets a gradient of zeros rather than none:
-    data-parallel training waits for every parameter.
+    inside: the gradient of y [N,...,C], zero where y was clamped. `moving`: mean and inverse
+    deviation are this batch's own. The bias, which the norm subtracts again, gets zeros rather than
+    nothing: data-parallel training waits for every parameter.
     """
+    to_acc, to_weight, to_bias = torch.ops.aten.native_batch_norm_backward(
+        _channels_second(inside.to(acc.dtype)),
+        _channels_second(acc),
+        slope,
+        None if moving else mean,
+        None if moving else inverse.square().reciprocal(),
+        mean,
+        inverse,
+        moving,
+        0.0,
+        [True, True, True],
+    )
+    to_gamma = (to_weight * sign_of(gamma) / y_step).to(gamma.dtype)
+    to_beta = (to_bias / y_step).to(gamma.dtype)
+    return _channels_last(to_acc), to_gamma, to_beta, torch.zeros_like(to_beta)
+
+
+class _NormRequantize(torch.autograd.Function):
+    """clamp(floor(M * (acc + bias) + 1/2)); the gradient is batch norm's, masked where clamped."""
 
     @staticmethod
     def forward(
@@ -158,22 +189,9 @@ class _NormRequantize(torch.autograd.Function):
         acc, y, gamma, mean, inverse = ctx.saved_tensors
         y_step, (low, high), moving = ctx.numbers
         inside = torch.ops.aten.hardtanh_backward(grads[0], y, low, high)
-        weight = gamma.abs().to(acc.dtype) / y_step
-        to_acc, to_weight, to_bias = torch.ops.aten.native_batch_norm_backward(
-            _channels_second(inside.to(acc.dtype)),
-            _channels_second(acc),
-            weight,
-            None if moving else mean,
-            None if moving else inverse.square().reciprocal(),
-            mean,
-            inverse,
-            moving,
-            0.0,
-            [True, True, True],
-        )
-        to_gamma = (to_weight * sign_of(gamma) / y_step).to(gamma.dtype)
-        to_beta, nothing = (to_bias / y_step).to(gamma.dtype), (None,) * 8
-        return _channels_last(to_acc), to_gamma, to_beta, torch.zeros_like(to_beta), *nothing
+        slope = gamma.abs().to(acc.dtype) / y_step
+        found = _norm_gradients(inside, acc, gamma, slope, mean, inverse, y_step, moving=moving)
+        return *found, *(None,) * 8
 
 
 def norm_requantize(
@@ -249,21 +267,9 @@ class _ShiftRequantize(torch.autograd.Function):
         acc, y, gamma, mean, inverse, real = ctx.saved_tensors
         y_step, (low, high) = ctx.numbers
         inside = torch.ops.aten.hardtanh_backward(grads[0], y, low, high)
-        to_acc, to_weight, to_bias = torch.ops.aten.native_batch_norm_backward(
-            _channels_second(inside.to(acc.dtype)),
-            _channels_second(acc),
-            real.expand_as(inverse) / inverse,
-            None,
-            None,
-            mean,
-            inverse,
-            True,
-            0.0,
-            [True, True, True],
-        )
-        to_gamma = (to_weight * sign_of(gamma) / y_step).to(gamma.dtype)
-        to_beta, nothing = (to_bias / y_step).to(gamma.dtype), (None,) * 5
-        return _channels_last(to_acc), to_gamma, to_beta, torch.zeros_like(to_beta), *nothing
+        slope = real.expand_as(inverse) / inverse
+        found = _norm_gradients(inside, acc, gamma, slope, mean, inverse, y_step, moving=True)
+        return *found, *(None,) * 5
 
 
 def shift_requantize(

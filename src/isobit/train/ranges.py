@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from isobit.core.arguments import Arguments
+
 
 class RangeMethod(Enum):
     """How a range follows from what was observed."""
@@ -27,15 +29,32 @@ class RangeMethod(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RangeOptions:
-    """`momentum`: weight of a new batch in the moving range. `update_every`: training steps a range
-    stays frozen.
+    """When and how ranges follow what is observed.
+
+    method: a `RangeMethod` or its name. momentum: weight of a new batch in the moving range, above
+    0 and at most 1. update_every: training steps a range stays frozen, observe_every: training
+    steps from one observed batch to the next, both at least 1. tail: fraction of the values that
+    `PERCENTILE` cuts on each side, above 0 and below 0.5. Raises `BadArgument` for every wrong one.
     """
 
-    method: RangeMethod = RangeMethod.MINMAX
+    method: RangeMethod | str = RangeMethod.MINMAX
     momentum: float = 0.1
     update_every: int = 10
     observe_every: int = 10
     tail: float = 1e-4
+
+    def __post_init__(self) -> None:
+        given = Arguments("RangeOptions")
+        found = {
+            "method": given.member("method", self.method, RangeMethod),
+            "momentum": given.number("momentum", self.momentum, above=0, at_most=1),
+            "update_every": given.integer("update_every", self.update_every, at_least=1),
+            "observe_every": given.integer("observe_every", self.observe_every, at_least=1),
+            "tail": given.number("tail", self.tail, above=0, below=0.5),
+        }
+        given.check()
+        for name, value in found.items():
+            object.__setattr__(self, name, value)  # frozen for everyone else
 
 
 class RangeObserver(nn.Module):

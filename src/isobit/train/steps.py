@@ -60,6 +60,17 @@ class Step:
         return tuple(name for name in operands(self.inputs) if name not in consts)
 
 
+def _what_is_before(step: Step | None, *, alone: bool) -> str:
+    """Say why a batch norm cannot fold into the step that computes its input."""
+    if step is None:
+        return "at the network input"
+    if not issubclass(step.op, WeightedOp):
+        return f"after {step.op.name}"
+    if step.absorbed:
+        return f"after {step.op.name} and {' and '.join(step.absorbed)}, already folded into it"
+    return f"after {step.op.name}" if alone else f"after {step.op.name}, whose output has readers"
+
+
 def _names(value: Any) -> tuple[str, ...]:
     if value is None:
         return ()
@@ -118,7 +129,7 @@ class _Grouping:
                 where=f'batch_norm "{node.output.name}" ({node.location})',
                 what="place of the batch norm",
                 want="directly after a convolution or linear layer that only it reads",
-                got=f"after {step.op.name}" if step else "at the network input",
+                got=_what_is_before(step, alone=alone),
                 fix="Move it behind a convolution: on the chip it folds into that layer.",
             )
         norm = Norm(

@@ -37,7 +37,10 @@ from isobit.ir.graph import (
 from isobit.ops.registry import Registry, load_ops
 from isobit.ops.reshape.op import ReshapeAttrs, ReshapeInputs
 from isobit.ops.transpose.op import TransposeAttrs, TransposeInputs
+from isobit.train import calls
 from isobit.train.builder import Binding, Builder, Symbol, Traced
+from isobit.train.dropout import dropouts_of
+from isobit.train.hints import function_hint, module_hint
 from isobit.train.modules import is_users, location_of
 
 
@@ -53,11 +56,40 @@ def trace(net: nn.Module, shape: Shape, name: str, target: str) -> Traced:
             got=f"a single {bare}",
             fix=f"Write nn.Sequential(nn.{bare}(...)).",
         )
+    calls.require_forward(net)
     try:
-        program = tracer.trace(net)
-    except torch.fx.proxy.TraceError as error:
+        program = tracer.trace(net, concrete_args=calls.fixed_arguments(net) or None)
+    except (torch.fx.proxy.TraceError, RuntimeError, TypeError) as error:
+        own = isinstance(error, torch.fx.proxy.TraceError) or _says_traced(str(error))
+        if not own:  # a mistake in the user's forward: theirs to read
+            raise
         raise _untraceable(str(error).splitlines()[0], Location()) from error
+    calls.drop_fixed_arguments(program, net)
     return Lowering(net, shape, name, target).run(program)
+
+
+def _says_traced(message: str) -> bool:
+    """Whether torch.fx made a message: it calls the tensors of a tracing by these names."""
+    return "symbolic trac" in message or "Proxy" in message
+
+
+class _Proxy(torch.fx.Proxy):
+    """torch.fx records `a += b` as `a + b`, which loses that other readers of `a` see the sum."""
+
+    def __iadd__(self, other: Any) -> Any:
+        return self._in_place(operator.iadd, other, "add")
+
+    def __isub__(self, other: Any) -> Any:
+        return self._in_place(operator.isub, other, "sub")
+
+    def __imul__(self, other: Any) -> Any:
+        return self._in_place(operator.imul, other, "mul")
+
+    def __itruediv__(self, other: Any) -> Any:
+        return self._in_place(operator.itruediv, other, "truediv")
+
+    def _in_place(self, function: Any, other: Any, name: str) -> Any:
+        return self.tracer.create_proxy("call_function", function, (self, other), {}, name=name)
 
 
 class _Tracer(torch.fx.Tracer):
@@ -66,6 +98,9 @@ class _Tracer(torch.fx.Tracer):
         self.record_stack_traces = True
         self.registry = registry
 
+    def proxy(self, node: torch.fx.Node) -> torch.fx.Proxy:
+        return _Proxy(node, self)
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return layer_name(m, self.registry) != "" or super().is_leaf_module(
             m, module_qualified_name
@@ -73,11 +108,16 @@ class _Tracer(torch.fx.Tracer):
 
 
 def layer_name(module: nn.Module, registry: Registry) -> str:
-    """Return the public layer name of a module, "" where it is a container of the user's."""
+    """Return the public layer name of a module, "" where it is a container of the user's.
+
+    A subclass with a forward of its own means something else than the layer.
+    """
+    forward = getattr(type(module), "forward", None)
     for cls in type(module).__mro__:
         if (
             cls.__module__.startswith(("torch.nn.modules", "isobit."))
             and cls.__name__ in registry.layers
+            and getattr(cls, "forward", None) is forward
         ):
             return cls.__name__
     return ""
@@ -111,10 +151,16 @@ class Lowering:
     """`Symbol.torch_order` by value name, where there is one."""
     reordered: dict[str, str] = field(default_factory=dict)
     """The copy in torch's order of a value in `orders`, once it was needed."""
+    readers: dict[str, set[tuple[str, ...]]] = field(default_factory=dict)
+    """The dropout modules that the readers of a value see it through, by value name."""
+    seen: frozenset[torch.fx.Node] = frozenset()
+    """In-place calls that something else would notice."""
 
     def run(self, program: torch.fx.Graph) -> Traced:
         """Lower a whole program. Raises every problem at once."""
         modules = dict(self.net.named_modules())
+        calls.one_input(program)
+        self.seen = calls.seen_in_place(program, modules)
         values: dict[torch.fx.Node, Any] = {}
         errors: list[IsobitError] = []
         inputs: list[Value] = []
@@ -132,13 +178,20 @@ class Lowering:
                 elif node.op == "call_module":
                     values[node] = self._module(node, modules[str(node.target)], values)
                 elif node.op == "get_attr":
-                    raise self._refuse_function(node, f"the tensor {node.target}")
+                    raise self._refuse_function(
+                        node,
+                        f"the tensor {node.target}",
+                        "Only layers read parameters: use nn.Conv2d, nn.Linear and the others "
+                        "as they are, without a forward of your own.",
+                    )
                 else:
                     values[node] = self._function(node, functions, values)
+                self._note_readers(node, values)
             except GraphProblem as error:
                 errors.append(error)
         raise_all(errors)
         nodes, used = _live(self.nodes, outputs)
+        dropouts = dropouts_of(self.net, self.readers, nodes, used)
         graph = Graph(
             name=self.name,
             stage=Stage.FLOAT,
@@ -150,7 +203,18 @@ class Lowering:
         )
         bindings = {name: binding for name, binding in self.bindings.items() if name in used}
         observers = {name: path for name, path in self.observers.items() if name in used}
-        return Traced(graph, bindings, observers)
+        return Traced(graph, bindings, observers, dropouts)
+
+    def _note_readers(self, node: torch.fx.Node, values: Mapping[torch.fx.Node, Any]) -> None:
+        """Remember through which dropout a call reads its operands; one that passes a value on does
+        not read it.
+        """
+        results = {symbol.name for symbol in calls.symbols(values.get(node))}
+        if results or node.op == "output":
+            for source in node.all_input_nodes:
+                for symbol in calls.symbols(values.get(source)):
+                    if symbol.name not in results:
+                        self.readers.setdefault(symbol.name, set()).add(symbol.dropouts)
 
     def declare(self, symbol: Symbol) -> Symbol:
         """Remember a value's type and feature order; return it."""
@@ -221,6 +285,8 @@ class Lowering:
         for node in argument:
             value = values.get(node, ())  # absent: refused already
             found.extend(value if isinstance(value, tuple | list) else (value,))
+        if not all(isinstance(value, Symbol) for value in found):
+            raise _untraceable("a forward that returns sizes or numbers", Location())
         return tuple(self.in_torch_order(symbol.name) for symbol in found)
 
     def _module(self, node: torch.fx.Node, module: nn.Module, values: Mapping[Any, Any]) -> Any:
@@ -236,36 +302,67 @@ class Lowering:
                     sorted(n for n, cls in self.registry.layers.items() if cls.public_name)
                 ),
                 got=type(module).__name__,
-                fix="Use a layer the chip has, or compose it from those.",
+                fix=module_hint(module) or "Use a layer the chip has, or compose it from those.",
             )
         name = self._unique(_value_name(path, known))
         build = Builder(self, path, name, module, location)
-        _refuse_aliasing(build, node, bool(getattr(module, "inplace", False)))
-        arguments = [values[a] if isinstance(a, torch.fx.Node) else a for a in node.args]
-        return self.registry.layers[known].lower(build, module, arguments[0])
+        self._refuse_aliasing(build, node)
+        x = calls.only_argument(build, node, module, values)
+        calls.require_initialised(build, module, known, x, self.shape)
+        return self.registry.layers[known].lower(build, module, x)
 
     def _function(self, node: torch.fx.Node, functions: Mapping[Any, str], values: Any) -> Any:
         key = f"Tensor.{node.target}" if node.op == "call_method" else node.target
         location = _stack_location(node)
+        args = torch.fx.map_arg(node.args, lambda n: values[n])
+        kwargs = dict(torch.fx.map_arg(node.kwargs, lambda n: values[n]))
+        build = Builder(self, "", self._unique(node.name), None, location)
+        try:
+            known = calls.evaluate(node, args, kwargs)
+        except (TypeError, ValueError, IndexError, ArithmeticError) as error:
+            raise build.refuse(
+                "arithmetic on sizes",
+                "numbers that do not depend on the batch",
+                str(error),
+                "Pass x.size(0) on as it is, as the first size of x.view(...).",
+            ) from None
+        if known is not None:
+            return known
         if key not in functions:
             shown = key if isinstance(key, str) else getattr(key, "__name__", str(key))
+            if key is getattr:
+                shown = f"Tensor.{args[1]}"
             raise self._refuse_function(node, str(shown))
-        args = torch.fx.map_arg(node.args, lambda n: values[n])
-        kwargs = torch.fx.map_arg(node.kwargs, lambda n: values[n])
-        build = Builder(self, "", self._unique(node.name), None, location)
-        _refuse_aliasing(build, node, bool(kwargs.get("inplace", False)))
-        return self.registry.layers[functions[key]].lower_function(build, args, kwargs)
+        self._refuse_aliasing(build, node)
+        if not args and "input" in kwargs:
+            args = (kwargs.pop("input"),)
+        layer = self.registry.layers[functions[key]]
+        if args and not layer.takes_several and calls.is_no_operand(args):
+            raise calls.not_one(build, args[0])
+        return layer.lower_function(build, args, kwargs)
 
-    def _refuse_function(self, node: torch.fx.Node, shown: str) -> NotTraceable:
+    def _refuse_aliasing(self, build: Builder, node: torch.fx.Node) -> None:
+        """Refuse an in-place call whose operand is read later: torch changes it for that reader."""
+        if node in self.seen:
+            raise build.refuse(
+                "in-place call on a value that is read later",
+                "inplace=False",
+                "inplace=True" if node.op == "call_module" else str(node.name),
+                "In torch the later reader sees the changed value, which is rarely what is meant. "
+                "Use the form that returns a new tensor.",
+            )
+
+    def _refuse_function(self, node: torch.fx.Node, shown: str, fix: str = "") -> NotTraceable:
+        fix = fix or function_hint(shown)
+        known = {f for layer in self.registry.layers.values() for f in layer.functions}
         return NotTraceable(
             where=str(_stack_location(node)) or "forward",
             what="function",
-            want="a layer of isobit.nn or one of "
-            + ", ".join(
-                sorted({f for layer in self.registry.layers.values() for f in layer.functions})
-            ),
+            want="a layer of isobit.nn or a function of `isobit ops`"
+            if fix
+            else f"a layer of isobit.nn or one of {', '.join(sorted(known))}",
             got=shown,
-            fix="Compose it from those; `isobit ops` lists what each operator accepts.",
+            fix=fix or "Compose it from those; `isobit ops` lists what each operator accepts.",
         )
 
     def _functions(self) -> dict[Any, str]:
@@ -321,17 +418,6 @@ def _live(nodes: list[Node], outputs: tuple[str, ...]) -> tuple[tuple[Node, ...]
             kept.append(node)
             used.update(operands(node.inputs), (value.name for value in node.outputs))
     return tuple(reversed(kept)), used
-
-
-def _refuse_aliasing(build: Builder, node: torch.fx.Node, inplace: bool) -> None:
-    """Refuse an in-place call whose input is read elsewhere: torch changes it under the reader."""
-    if inplace and any(len(source.users) > 1 for source in node.all_input_nodes):
-        raise build.refuse(
-            "in-place call on a value that is read elsewhere",
-            "inplace=False",
-            "inplace=True",
-            "In torch the other reader sees the changed value, which is rarely what is meant.",
-        )
 
 
 def _lookup(net: nn.Module, path: str) -> Tensor:

@@ -29,6 +29,7 @@ from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
 from isobit.ops.base import Cost, EncodingRule, Inferred, Layer, NodeTypes, Op, Sample
 from isobit.ops.broadcast import broadcast_shape, lower_pair
+from isobit.ops.channels import Coupled
 from isobit.ops.clamps import clamp_problems
 from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import CODES, overflow_problems
@@ -84,6 +85,7 @@ class Add(Op[AddAttrs, AddInputs[Any]], name="add"):
     encoding_rule = EncodingRule.FREE
     absorbs_clamp = True
     elementwise = True
+    channels = Coupled()
 
     @staticmethod
     def infer(attrs: AddAttrs, types: AddInputs[TensorType]) -> Inferred:

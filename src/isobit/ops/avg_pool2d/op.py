@@ -14,9 +14,16 @@ from isobit.core.types import Affine, Encoding, FloatArray, IntArray, Pow2, Shap
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
 from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Op, Sample
+from isobit.ops.channels import Coupled
 from isobit.ops.clamps import clamp_problems
 from isobit.ops.global_avg_pool.op import GlobalAvgPoolAttrs, GlobalAvgPoolInputs
-from isobit.ops.pooling import mean_carriers, mean_codes, overflow_problems, sum_carrier
+from isobit.ops.pooling import (
+    adaptive_kernel,
+    mean_carriers,
+    mean_codes,
+    overflow_problems,
+    sum_carrier,
+)
 from isobit.ops.window import Pair, Quad, Window, ceil_extension, pair, symmetric
 
 if TYPE_CHECKING:
@@ -86,6 +93,7 @@ class AvgPool2d(Op[AvgPool2dAttrs, AvgPool2dInputs[Any]], name="avg_pool2d"):
     """
 
     absorbs_clamp = True
+    channels = Coupled()
 
     @staticmethod
     def infer(attrs: AvgPool2dAttrs, types: AvgPool2dInputs[TensorType]) -> Inferred:
@@ -220,4 +228,20 @@ class AvgPool2dLayer(Layer, name="AvgPool2d", functions=("torch.nn.functional.av
             extension = (extended[2] - window.pad[2], extended[3] - window.pad[3])
         include = bool(module.count_include_pad)
         attrs = AvgPool2dAttrs(kernel, stride, window.pad, include, extension)
+        return build.node("avg_pool2d", AvgPool2dInputs(x.name), attrs)
+
+
+class AdaptiveAvgPool2dLayer(
+    Layer, name="AdaptiveAvgPool2d", functions=("torch.nn.functional.adaptive_avg_pool2d",)
+):
+    """`isobit.nn.AdaptiveAvgPool2d` of an output size that divides the input's."""
+
+    @staticmethod
+    def lower(build: Any, module: Any, x: Any) -> Any:
+        kernel = adaptive_kernel(build, module.output_size, x)
+        if kernel == x.type.shape[1:3]:
+            return build.node("global_avg_pool", GlobalAvgPoolInputs(x.name), GlobalAvgPoolAttrs())
+        if kernel == (1, 1):
+            return x
+        attrs = AvgPool2dAttrs(kernel, kernel, (0, 0, 0, 0), True, (0, 0))
         return build.node("avg_pool2d", AvgPool2dInputs(x.name), attrs)

@@ -85,7 +85,14 @@ class BatchNorm(Op[BatchNormAttrs, BatchNormInputs[Any]], name="batch_norm"):
         yield from ()
 
 
-def _lower(build: Any, module: Any, x: Any) -> Any:
+def _lower(build: Any, module: Any, x: Any, rank: int) -> Any:
+    if len(x.type.shape) != rank:
+        raise build.refuse(
+            "input",
+            "an image [N, C, H, W]" if rank == 4 else "features [N, C]",
+            f"shape {list(x.type.shape)}",
+            "Use nn.BatchNorm2d for images and nn.BatchNorm1d for features.",
+        )
     if not module.track_running_stats:
         raise build.refuse(
             "track_running_stats",
@@ -110,7 +117,7 @@ class BatchNorm2dLayer(Layer, name="BatchNorm2d"):
 
     @staticmethod
     def lower(build: Any, module: Any, x: Any) -> Any:
-        return _lower(build, module, x)
+        return _lower(build, module, x, 4)
 
 
 class BatchNorm1dLayer(Layer, name="BatchNorm1d"):
@@ -118,4 +125,4 @@ class BatchNorm1dLayer(Layer, name="BatchNorm1d"):
 
     @staticmethod
     def lower(build: Any, module: Any, x: Any) -> Any:
-        return _lower(build, module, x)
+        return _lower(build, module, x, 2)

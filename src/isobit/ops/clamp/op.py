@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +14,7 @@ from isobit.core.types import Affine, AnyArray, FloatArray, IntArray, Pow2, Tens
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
 from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Op, Sample, is_float
+from isobit.ops.channels import Coupled
 from isobit.ops.schemes import Scheme
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Clamp(Op[ClampAttrs, ClampInputs[Any]], name="clamp"):
     """x, y: s8, the same shape and encoding. Commutes with max_pool2d and with requantisation."""
 
     elementwise = True
+    channels = Coupled()
 
     @staticmethod
     def infer(attrs: ClampAttrs, types: ClampInputs[TensorType]) -> Inferred:
@@ -136,8 +138,13 @@ def _lower(build: Any, x: Any, low: float, high: float) -> Any:
     return build.node("clamp", ClampInputs(x.name), ClampAttrs(float(low), float(high)))
 
 
+_F = "torch.nn.functional"
+
+
 class ReLULayer(
-    Layer, name="ReLU", functions=("torch.relu", "torch.nn.functional.relu", "Tensor.relu")
+    Layer,
+    name="ReLU",
+    functions=("torch.relu", "torch.relu_", f"{_F}.relu", "Tensor.relu", "Tensor.relu_"),
 ):
     """`isobit.nn.ReLU`."""
 
@@ -146,7 +153,7 @@ class ReLULayer(
         return _lower(build, x, 0.0, math.inf)
 
 
-class ReLU6Layer(Layer, name="ReLU6", functions=("torch.nn.functional.relu6",)):
+class ReLU6Layer(Layer, name="ReLU6", functions=(f"{_F}.relu6",)):
     """`isobit.nn.ReLU6`."""
 
     @staticmethod
@@ -154,9 +161,54 @@ class ReLU6Layer(Layer, name="ReLU6", functions=("torch.nn.functional.relu6",)):
         return _lower(build, x, 0.0, 6.0)
 
 
-class HardtanhLayer(Layer, name="Hardtanh", functions=("torch.nn.functional.hardtanh",)):
+class HardtanhLayer(Layer, name="Hardtanh", functions=(f"{_F}.hardtanh", f"{_F}.hardtanh_")):
     """`isobit.nn.Hardtanh`."""
 
     @staticmethod
     def lower(build: Any, module: Any, x: Any) -> Any:
         return _lower(build, x, module.min_val, module.max_val)
+
+
+class ClampFunction(
+    Layer,
+    functions=tuple(
+        f"{holder}.{name}{end}"
+        for holder in ("torch", "Tensor")
+        for name in ("clamp", "clip")
+        for end in ("", "_")
+    ),
+):
+    """`x.clamp(min, max)` with numbers or None; no module has both bounds optional."""
+
+    @classmethod
+    def lower_function(cls, build: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        given = {**dict(zip(("input", "min", "max"), args, strict=False)), **kwargs}
+        low, high = given.get("min"), given.get("max")
+        if (low is None and high is None) or not all(
+            bound is None or isinstance(bound, int | float) for bound in (low, high)
+        ):
+            raise build.refuse(
+                "bounds of a clamp",
+                "a number for min, max or both",
+                f"min={_shown(low)}, max={_shown(high)}",
+                "Write the bounds as numbers.",
+            )
+        return _lower(
+            build,
+            given["input"],
+            -math.inf if low is None else low,
+            math.inf if high is None else high,
+        )
+
+
+class OneSidedClampFunction(Layer, functions=("torch.clamp_min", "Tensor.clamp_min")):
+    """`x.clamp_min(min)`."""
+
+    @classmethod
+    def lower_function(cls, build: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        bound = args[1] if len(args) > 1 else kwargs.get("min")
+        return ClampFunction.lower_function(build, (args[0], bound), {})
+
+
+def _shown(bound: Any) -> str:
+    return "a tensor" if hasattr(bound, "type") else str(bound)

@@ -14,6 +14,7 @@ from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
 from isobit.ops.axes import require_axis
 from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Op, Sample, is_float
+from isobit.ops.channels import Joined
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,6 +45,7 @@ class Concat(Op[ConcatAttrs, ConcatInputs[Any]], name="concat"):
     """
 
     same_encoding = True
+    channels = Joined()
 
     @staticmethod
     def infer(attrs: ConcatAttrs, types: ConcatInputs[TensorType]) -> Inferred:
@@ -139,6 +141,8 @@ def _mismatches(axis: int, kinds: tuple[TensorType, ...]) -> Iterator[IsobitErro
 
 class ConcatFunction(Layer, functions=("torch.cat", "torch.concat", "torch.concatenate")):
     """`torch.cat(tensors, dim)`; no module has this meaning."""
+
+    takes_several = True
 
     @classmethod
     def lower_function(cls, build: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

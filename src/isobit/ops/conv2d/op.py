@@ -14,6 +14,7 @@ from isobit.core.types import AnyArray, FloatArray, IntArray, TensorType
 from isobit.ir.graph import Attrs
 from isobit.ops import sampling
 from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Sample
+from isobit.ops.channels import Mixing
 from isobit.ops.depthwise_conv2d.op import DepthwiseConv2dAttrs
 from isobit.ops.weighted import (
     WeightedInputs,
@@ -52,6 +53,7 @@ class Conv2d(WeightedOp[Conv2dAttrs], name="conv2d"):
     """
 
     absorbs_pad = True
+    channels = Mixing()
 
     @staticmethod
     def infer(attrs: Conv2dAttrs, types: WeightedInputs[TensorType]) -> Inferred:

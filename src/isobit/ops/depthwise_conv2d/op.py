@@ -14,6 +14,7 @@ from isobit.core.types import AnyArray, FloatArray, IntArray, TensorType
 from isobit.ir.graph import Attrs
 from isobit.ops import sampling
 from isobit.ops.base import Cost, Inferred, NodeTypes, Sample
+from isobit.ops.channels import Depthwise
 from isobit.ops.weighted import WeightedInputs, WeightedOp, finish, weight_problems
 from isobit.ops.window import Pair, Quad, Window
 
@@ -45,6 +46,7 @@ class DepthwiseConv2d(WeightedOp[DepthwiseConv2dAttrs], name="depthwise_conv2d")
 
     channel_axis = 2
     absorbs_pad = True
+    channels = Depthwise()
 
     @staticmethod
     def infer(attrs: DepthwiseConv2dAttrs, types: WeightedInputs[TensorType]) -> Inferred:

@@ -14,6 +14,7 @@ from isobit.core.types import Affine, Encoding, FloatArray, IntArray, Pow2, Tens
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
 from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Op, Sample
+from isobit.ops.channels import Coupled
 from isobit.ops.clamps import clamp_problems
 from isobit.ops.pooling import mean_carriers, mean_codes, overflow_problems, sum_carrier
 from isobit.ops.reshape.op import ReshapeAttrs, ReshapeInputs
@@ -46,6 +47,7 @@ class GlobalAvgPool(Op[GlobalAvgPoolAttrs, GlobalAvgPoolInputs[Any]], name="glob
     """
 
     absorbs_clamp = True
+    channels = Coupled()
 
     @staticmethod
     def infer(attrs: GlobalAvgPoolAttrs, types: GlobalAvgPoolInputs[TensorType]) -> Inferred:
@@ -125,26 +127,6 @@ class GlobalAvgPool(Op[GlobalAvgPoolAttrs, GlobalAvgPoolInputs[Any]], name="glob
 
 def _count(x: TensorType) -> IntArray:
     return np.asarray(x.shape[1] * x.shape[2], dtype=np.int64)
-
-
-class AdaptiveAvgPool2dLayer(
-    Layer, name="AdaptiveAvgPool2d", functions=("torch.nn.functional.adaptive_avg_pool2d",)
-):
-    """`isobit.nn.AdaptiveAvgPool2d` of output size 1."""
-
-    @staticmethod
-    def lower(build: Any, module: Any, x: Any) -> Any:
-        size = module.output_size
-        wanted = tuple(size) if isinstance(size, tuple | list) else (size, size)
-        own = (*x.type.shape[1:3], 0, 0)  # None keeps the input's size
-        if tuple(o if w is None else w for w, o in zip(wanted, own, strict=False)) != (1, 1):
-            raise build.refuse(
-                "output size",
-                "1",
-                str(size),
-                "Use AvgPool2d with the kernel and stride that give this size.",
-            )
-        return build.node("global_avg_pool", GlobalAvgPoolInputs(x.name), GlobalAvgPoolAttrs())
 
 
 class MeanFunction(Layer, functions=("torch.mean", "Tensor.mean")):

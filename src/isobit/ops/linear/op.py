@@ -14,6 +14,7 @@ from isobit.core.types import FloatArray, IntArray, TensorType
 from isobit.ir.graph import Attrs
 from isobit.ops import sampling
 from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Sample
+from isobit.ops.channels import Mixing
 from isobit.ops.weighted import (
     WeightedInputs,
     WeightedOp,
@@ -38,6 +39,8 @@ class Linear(WeightedOp[LinearAttrs], name="linear"):
     """x: s8 [N,I]; w: s8 [O,I]; b: s32 [O]; y: s8 [N,O]. Source: docs/numerics.md; TFLite
     `FULLY_CONNECTED`.
     """
+
+    channels = Mixing()
 
     @staticmethod
     def infer(attrs: LinearAttrs, types: WeightedInputs[TensorType]) -> Inferred:

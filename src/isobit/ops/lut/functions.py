@@ -23,7 +23,9 @@ ERF_ONE = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameters:
-    """What torch's layers are built with: LeakyReLU, ELU, Softplus (`beta`, `threshold`)."""
+    """What torch's layers are built with: LeakyReLU, ELU and CELU (`alpha`), Softplus (`beta`,
+    `threshold`).
+    """
 
     negative_slope: float = 0.01
     alpha: float = 1.0
@@ -113,6 +115,33 @@ def _elu(x: Fraction, p: Parameters) -> Fraction:
     return x if x > 0 else Fraction(p.alpha) * (_exp(x) - 1)
 
 
+def _celu(x: Fraction, p: Parameters) -> Fraction:
+    alpha = Fraction(p.alpha)
+    return x if x > 0 else alpha * (_exp(x / alpha) - 1)
+
+
+SELU_SCALE = Fraction("1.0507009873554804934193349852946")
+SELU_ALPHA = Fraction("1.6732632423543772848170429916717")
+"""Of Klambauer et al. 2017, with the digits that torch gives; mean 0 and variance 1 stay."""
+
+
+def _selu(x: Fraction, p: Parameters) -> Fraction:
+    return SELU_SCALE * (x if x > 0 else SELU_ALPHA * (_exp(x) - 1))
+
+
+def _mish(x: Fraction, p: Parameters) -> Fraction:
+    """`x * tanh(ln(1 + e^x))` = `x * n / (n + 2)` with `n = e^x (e^x + 2)`."""
+    if x > SATURATED:
+        return x
+    e = _exp(x)
+    n = e * (e + 2)
+    return x * _over(n, n + 2)
+
+
+def _softsign(x: Fraction, p: Parameters) -> Fraction:
+    return x / (1 + abs(x))
+
+
 def _leaky_relu(x: Fraction, p: Parameters) -> Fraction:
     return x if x >= 0 else Fraction(p.negative_slope) * x
 
@@ -130,6 +159,7 @@ def _exp_of(x: Fraction, p: Parameters) -> Fraction:
 
 
 EXACT: dict[str, Exact] = {
+    "celu": _celu,
     "elu": _elu,
     "exp": _exp_of,
     "gelu": _gelu,
@@ -137,9 +167,12 @@ EXACT: dict[str, Exact] = {
     "hardsigmoid": _hardsigmoid,
     "hardswish": _hardswish,
     "leaky_relu": _leaky_relu,
+    "mish": _mish,
+    "selu": _selu,
     "sigmoid": _sigmoid,
     "silu": _silu,
     "softplus": _softplus,
+    "softsign": _softsign,
     "tanh": _tanh,
 }
 """Every function by its name, which is torch's in `torch.nn.functional`; parameters as there."""

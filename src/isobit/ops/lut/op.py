@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -35,7 +35,8 @@ from isobit.ops.base import (
     Sample,
     is_float,
 )
-from isobit.ops.lut.functions import EXACT, Parameters, table
+from isobit.ops.channels import Table
+from isobit.ops.lut.functions import EXACT, SELU_ALPHA, SELU_SCALE, Parameters, table
 from isobit.ops.schemes import Scheme
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class Lut(Op[LutAttrs, LutInputs[Any]], name="lut"):
     takes_any_encoding = True
     encoding_rule = EncodingRule.FREE
     elementwise = True
+    channels = Table()
 
     @classmethod
     def rule(cls, attrs: LutAttrs) -> EncodingRule:
@@ -110,6 +112,29 @@ class Lut(Op[LutAttrs, LutInputs[Any]], name="lut"):
                     want=", ".join(EXACT),
                     got=repr(attrs.function),
                     fix="Use one of these; an integer graph may hold a table without a name.",
+                )
+            )
+        numbers = attrs.parameters()
+        for field_ in fields(numbers):
+            value = getattr(numbers, field_.name)
+            if not math.isfinite(value):
+                errors.append(
+                    BadAttribute(
+                        where="lut",
+                        what=field_.name,
+                        want="a finite number",
+                        got=str(value),
+                        fix="A table needs a value of the function everywhere.",
+                    )
+                )
+        if attrs.function == "celu" and attrs.alpha <= 0:
+            errors.append(
+                BadAttribute(
+                    where="lut",
+                    what="alpha",
+                    want="> 0",
+                    got=str(attrs.alpha),
+                    fix="CELU divides by it.",
                 )
             )
         if attrs.beta <= 0:
@@ -194,6 +219,10 @@ class Lut(Op[LutAttrs, LutInputs[Any]], name="lut"):
             ((2, 40), LutAttrs("leaky_relu", negative_slope=0.125), wide, Affine((0.03,), -91)),
             ((2, 40), LutAttrs("softplus", beta=2.0), wide, Affine((0.03,), -120)),
             ((2, 40), LutAttrs("exp"), Affine((0.02,), 60), Affine((0.016,), -128)),
+            ((2, 40), LutAttrs("celu", alpha=2.0), wide, Affine((0.04,), -70)),
+            ((2, 40), LutAttrs("selu"), wide, free),
+            ((2, 40), LutAttrs("mish"), Pow2((4,)), Pow2((4,))),
+            ((2, 40), LutAttrs("softsign"), wide, Affine((1 / 128,), 0)),
         )
         for shape, attrs, ex, ey in cases:
             x = sampling.kind((1, *shape[1:]), ex)
@@ -238,6 +267,16 @@ def float64(attrs: LutAttrs, x: FloatArray) -> FloatArray:
             result = 0.5 * x * (1.0 + np.tanh(inner))
         case "elu":
             result = np.where(x > 0, x, attrs.alpha * np.expm1(np.minimum(x, 0.0)))
+        case "celu":
+            below = attrs.alpha * np.expm1(np.minimum(x, 0.0) / attrs.alpha)
+            result = np.where(x > 0, x, below)
+        case "selu":
+            below = float(SELU_ALPHA) * np.expm1(np.minimum(x, 0.0))
+            result = float(SELU_SCALE) * np.where(x > 0, x, below)
+        case "mish":
+            result = x * np.tanh(np.logaddexp(0.0, x))
+        case "softsign":
+            result = x / (1.0 + np.abs(x))
         case "leaky_relu":
             result = np.where(x >= 0, x, attrs.negative_slope * x)
         case "softplus":
@@ -258,6 +297,8 @@ def smooth(attrs: LutAttrs, x: Tensor) -> Tensor:
             return functional.leaky_relu(x, attrs.negative_slope)
         case "elu":
             return functional.elu(x, attrs.alpha)
+        case "celu":
+            return functional.celu(x, attrs.alpha)
         case "softplus":
             return functional.softplus(x, attrs.beta, attrs.threshold)
         case "gelu_tanh":
@@ -281,7 +322,15 @@ _F = "torch.nn.functional"
 
 
 class SigmoidLayer(
-    Layer, name="Sigmoid", functions=("torch.sigmoid", f"{_F}.sigmoid", "Tensor.sigmoid")
+    Layer,
+    name="Sigmoid",
+    functions=(
+        "torch.sigmoid",
+        "torch.sigmoid_",
+        f"{_F}.sigmoid",
+        "Tensor.sigmoid",
+        "Tensor.sigmoid_",
+    ),
 ):
     """`isobit.nn.Sigmoid`."""
 
@@ -290,7 +339,11 @@ class SigmoidLayer(
         return _lower(build, x, LutAttrs("sigmoid"))
 
 
-class TanhLayer(Layer, name="Tanh", functions=("torch.tanh", f"{_F}.tanh", "Tensor.tanh")):
+class TanhLayer(
+    Layer,
+    name="Tanh",
+    functions=("torch.tanh", "torch.tanh_", f"{_F}.tanh", "Tensor.tanh", "Tensor.tanh_"),
+):
     """`isobit.nn.Tanh`."""
 
     @staticmethod
@@ -331,7 +384,7 @@ class GELULayer(Layer, name="GELU", functions=(f"{_F}.gelu",)):
         return _lower(build, x, LutAttrs("gelu" if exact else "gelu_tanh"))
 
 
-class ELULayer(Layer, name="ELU", functions=(f"{_F}.elu",)):
+class ELULayer(Layer, name="ELU", functions=(f"{_F}.elu", f"{_F}.elu_")):
     """`isobit.nn.ELU`."""
 
     @staticmethod
@@ -339,7 +392,39 @@ class ELULayer(Layer, name="ELU", functions=(f"{_F}.elu",)):
         return _lower(build, x, LutAttrs("elu", alpha=float(module.alpha)))
 
 
-class LeakyReLULayer(Layer, name="LeakyReLU", functions=(f"{_F}.leaky_relu",)):
+class CELULayer(Layer, name="CELU", functions=("torch.celu", f"{_F}.celu")):
+    """`isobit.nn.CELU`."""
+
+    @staticmethod
+    def lower(build: Any, module: Any, x: Any) -> Any:
+        return _lower(build, x, LutAttrs("celu", alpha=float(module.alpha)))
+
+
+class SELULayer(Layer, name="SELU", functions=("torch.selu", f"{_F}.selu")):
+    """`isobit.nn.SELU`."""
+
+    @staticmethod
+    def lower(build: Any, module: Any, x: Any) -> Any:
+        return _lower(build, x, LutAttrs("selu"))
+
+
+class MishLayer(Layer, name="Mish", functions=(f"{_F}.mish",)):
+    """`isobit.nn.Mish`."""
+
+    @staticmethod
+    def lower(build: Any, module: Any, x: Any) -> Any:
+        return _lower(build, x, LutAttrs("mish"))
+
+
+class SoftsignLayer(Layer, name="Softsign", functions=(f"{_F}.softsign",)):
+    """`isobit.nn.Softsign`."""
+
+    @staticmethod
+    def lower(build: Any, module: Any, x: Any) -> Any:
+        return _lower(build, x, LutAttrs("softsign"))
+
+
+class LeakyReLULayer(Layer, name="LeakyReLU", functions=(f"{_F}.leaky_relu", f"{_F}.leaky_relu_")):
     """`isobit.nn.LeakyReLU`."""
 
     @staticmethod

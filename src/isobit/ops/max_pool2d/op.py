@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +13,8 @@ from isobit.core.types import Affine, FloatArray, IntArray, TensorType
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
 from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Op, Sample
+from isobit.ops.channels import Coupled
+from isobit.ops.pooling import adaptive_kernel
 from isobit.ops.window import Pair, Quad, Window, ceil_extension, pair, symmetric
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ class MaxPool2d(Op[MaxPool2dAttrs, MaxPool2dInputs[Any]], name="max_pool2d"):
     """x, y: s8 [N,H,W,C], the same encoding. Commutes with requantisation. Source: TFLite
     `MAX_POOL_2D`.
     """
+
+    channels = Coupled()
 
     @staticmethod
     def infer(attrs: MaxPool2dAttrs, types: MaxPool2dInputs[TensorType]) -> Inferred:
@@ -114,6 +118,11 @@ class MaxPool2d(Op[MaxPool2dAttrs, MaxPool2dInputs[Any]], name="max_pool2d"):
             ("3x2", (2, 7, 6, 3), MaxPool2dAttrs((3, 2), (2, 1), (1, 0, 0, 1))),
             ("2x3", (2, 6, 7, 3), MaxPool2dAttrs((2, 3), (1, 2), (0, 2, 1, 0))),
             ("lowest codes", (2, 5, 4, 3), MaxPool2dAttrs((2, 2), (1, 2), (0, 1, 1, 0))),
+            (
+                "2x4, 2 columns at the edge",
+                (2, 6, 7, 3),
+                MaxPool2dAttrs((2, 4), (1, 2), (0, 1, 1, 2)),
+            ),
         )
         for label, shape, attrs in cases:
             x = sampling.kind((1, *shape[1:]), Affine((0.1,), 3))
@@ -134,6 +143,10 @@ class MaxPool2dLayer(Layer, name="MaxPool2d", functions=("torch.nn.functional.ma
             raise build.refuse(
                 "dilation of a max pool", "1", str(module.dilation), "Use dilation=1."
             )
+        if module.return_indices:
+            raise build.refuse(
+                "return_indices", "False", "True", "The chip keeps the largest values only."
+            )
         kernel = pair(module.kernel_size)
         stride = pair(kernel if module.stride is None else module.stride)
         window = Window(kernel=kernel, stride=stride, pad=symmetric(pair(module.padding)))
@@ -141,3 +154,28 @@ class MaxPool2dLayer(Layer, name="MaxPool2d", functions=("torch.nn.functional.ma
         return build.node(
             "max_pool2d", MaxPool2dInputs(x.name), MaxPool2dAttrs(kernel, stride, pads)
         )
+
+    @classmethod
+    def lower_function(cls, build: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        # The function takes ceil_mode before return_indices, the module the other way round.
+        names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
+        settings = {**dict(zip(names, args[1:], strict=False)), **kwargs}
+        return cls.lower(build, cls.module_class()(**settings), args[0])
+
+
+class AdaptiveMaxPool2dLayer(
+    Layer, name="AdaptiveMaxPool2d", functions=("torch.nn.functional.adaptive_max_pool2d",)
+):
+    """`isobit.nn.AdaptiveMaxPool2d` of an output size that divides the input's."""
+
+    @staticmethod
+    def lower(build: Any, module: Any, x: Any) -> Any:
+        if module.return_indices:
+            raise build.refuse(
+                "return_indices", "False", "True", "The chip keeps the largest values only."
+            )
+        kernel = adaptive_kernel(build, module.output_size, x)
+        if kernel == (1, 1):
+            return x
+        attrs = MaxPool2dAttrs(kernel, kernel, (0, 0, 0, 0))
+        return build.node("max_pool2d", MaxPool2dInputs(x.name), attrs)

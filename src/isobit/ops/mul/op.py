@@ -25,6 +25,7 @@ from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
 from isobit.ops.base import Cost, EncodingRule, Inferred, Layer, NodeTypes, Op, Sample
 from isobit.ops.broadcast import broadcast_shape, lower_pair
+from isobit.ops.channels import Coupled
 from isobit.ops.clamps import clamp_problems
 from isobit.ops.requantize.op import factor_problems, rescale, rescale_carriers, right_shift
 from isobit.ops.requantize.op import multiplier as nearest_multiplier
@@ -68,6 +69,7 @@ class Mul(Op[MulAttrs, MulInputs[Any]], name="mul"):
     encoding_rule = EncodingRule.FREE
     absorbs_clamp = True
     elementwise = True
+    channels = Coupled()
 
     @staticmethod
     def infer(attrs: MulAttrs, types: MulInputs[TensorType]) -> Inferred:
@@ -175,8 +177,19 @@ def _sample(
     return Sample(label, attrs, NodeTypes(types, (y,)), arrays)
 
 
-class MulFunction(Layer, functions=("operator.mul", "torch.mul", "Tensor.mul")):
-    """`a * b` of two values of the network."""
+class MulFunction(
+    Layer,
+    functions=(
+        "operator.mul",
+        "operator.imul",
+        "torch.mul",
+        "torch.multiply",
+        "Tensor.mul",
+        "Tensor.mul_",
+        "Tensor.multiply",
+    ),
+):
+    """`a * b` and `a *= b` of two values of the network."""
 
     @classmethod
     def lower_function(cls, build: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

@@ -28,6 +28,7 @@ from isobit.core.types import (
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
 from isobit.ops.base import Cost, EncodingRule, Inferred, NodeTypes, Op, Packed, Sample
+from isobit.ops.channels import Coupled
 from isobit.ops.clamps import clamp_problems
 from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import SATURATING, defined_factors, multipliers, overflow_problems
@@ -65,6 +66,7 @@ class Requantize(Op[RequantizeAttrs, RequantizeInputs[Any]], name="requantize"):
     encoding_rule = EncodingRule.FREE
     absorbs_clamp = True
     elementwise = True
+    channels = Coupled()
 
     @staticmethod
     def infer(attrs: RequantizeAttrs, types: RequantizeInputs[TensorType]) -> Inferred:

@@ -172,6 +172,8 @@ class ChunkFunction(Layer, functions=("torch.chunk", "Tensor.chunk")):
 class GetItemFunction(Layer, functions=("operator.getitem",)):
     """`parts[k]`: one of the several results of an operator."""
 
+    takes_several = True
+
     @classmethod
     def lower_function(cls, build: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         values, index = args

@@ -1,0 +1,174 @@
+"""How a twin's ranges come about: which values are observed, when, and through which integers.
+
+Free functions over a `Twin`, as `normalised` and `export` are: the twin owns parameters and ranges,
+this module the order in which a batch sets them. A batch goes through layer by layer: each step
+sees the integers that its input will have under the ranges before it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from isobit.core.types import AnyArray, scale_of
+from isobit.ops.base import EncodingRule
+from isobit.ops.weighted import WeightedOp
+from isobit.train import norm, normalised
+from isobit.train.guards import raw_values
+from isobit.train.numbers import NumberBuilder
+from isobit.train.ranges import RangeObserver
+from isobit.train.steps import Step
+
+if TYPE_CHECKING:
+    from isobit.train.twin import Twin
+
+
+class WeightRange(nn.Module):
+    """The frozen largest magnitude per output channel."""
+
+    largest: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("largest", torch.ones(channels, dtype=torch.float64))
+
+
+def key_of(name: str) -> str:
+    """Return the module name under which the range of a value or of a step's weights is kept."""
+    return name.replace(".", "_")
+
+
+def place(twin: Twin) -> None:
+    """Give the input (unless it is pixels) and every step with a free range an observer, and every
+    weight its range.
+    """
+    (source,) = twin.traced.graph.inputs
+    if not twin.takes_pixels:
+        twin.observers[key_of(source.name)] = RangeObserver(twin.options)
+    types = twin.traced.graph.type_map()
+    for step in twin.steps:
+        if step.op.rule(step.attrs) is EncodingRule.FREE:
+            twin.observers[key_of(step.name)] = RangeObserver(twin.options)
+        if issubclass(step.op, WeightedOp):
+            w: Any = step.inputs
+            channels = types[w.w].shape[step.op.channel_axis]
+            twin.weight_ranges[key_of(step.name)] = WeightRange(channels)
+            _freeze_weights(twin, step)
+
+
+@torch.no_grad()
+def freeze_ranges(twin: Twin) -> None:
+    """Make what was observed so far the ranges in force, and let weight ranges follow the
+    weights.
+    """
+    for observer in twin.observers.values():
+        assert isinstance(observer, RangeObserver)
+        observer.freeze()
+    for step in twin.steps:
+        _freeze_weights(twin, step)
+        _watcher(twin, step, "freeze")
+
+
+@torch.no_grad()
+def calibrate(twin: Twin, x: Tensor | AnyArray) -> None:
+    """Set every range from one batch; see `Twin.calibrate`."""
+    unset = [name for name in twin.ties if not twin.has_range(name)]
+    norms = [normalised.module(twin, step) for step in twin.steps if step.norm is not None]
+    fresh = [module for module in norms if int(module.num_batches_tracked) == 0]
+    with torch.autocast(twin.device.type, enabled=False):
+        observe(twin, x)
+        twin.update_ranges()
+        if unset:
+            # Steps that share an encoding did not know each other's ranges yet; what came after
+            # saw wrong codes.
+            for observer in twin.observers.values():
+                assert isinstance(observer, RangeObserver)
+                observer.forget()
+            for module in fresh:
+                module.num_batches_tracked.zero_()
+            observe(twin, x, again=True)
+            twin.update_ranges()
+
+
+def advance(twin: Twin, x: Tensor | AnyArray) -> None:
+    """Observe and update on schedule, before a training step; the first batch sets everything."""
+    count = int(twin.steps_seen)
+    if count == 0:
+        calibrate(twin, x)
+    else:
+        if count % twin.options.observe_every == 0:
+            observe(twin, x)
+        if count % twin.options.update_every == 0:
+            twin.update_ranges()
+    twin.steps_seen += 1
+
+
+@torch.no_grad()
+def observe(twin: Twin, x: Tensor | AnyArray, *, again: bool = False) -> None:
+    """Take one batch of raw values [N, *input] into the moving ranges.
+
+    Ranges that were never set are set on the way, so one call from nothing leaves a usable network.
+    `again`: the batch was seen before, by the modules that watch inputs.
+    """
+    build = NumberBuilder(twin, twin.numbers.finest if twin.ties else None)
+    (source,) = twin.traced.graph.inputs
+    raw = raw_values(twin, x)
+    observer = twin.observer(source.name)
+    if observer is not None:
+        observer.observe(raw, 1.0, freeze=True)
+    build.input()
+    values = {source.name: twin.carriers(raw, build.numbers.types[source.name])}
+    for step in twin.steps:
+        if not again:
+            _watcher(twin, step, "observe", values[step.activations[0]])
+        if int(twin.steps_seen) == 0:
+            _watcher(twin, step, "freeze")
+        observer = twin.observer(step.name)
+        if observer is not None:
+            real = _real_output(twin, step, build, values)
+            observer.observe(real.clamp(step.low, step.high), 1.0, freeze=True)
+        build.decide(step)
+        twin.run_step(step, build.numbers, values, training=False)
+
+
+@torch.no_grad()
+def _freeze_weights(twin: Twin, step: Step) -> None:
+    key = key_of(step.name)
+    if key in twin.weight_ranges:
+        assert issubclass(step.op, WeightedOp)
+        w = twin.effective_weight(step).movedim(step.op.channel_axis, 0)
+        holder = twin.weight_ranges[key]
+        assert isinstance(holder, WeightRange)
+        holder.largest.copy_(w.abs().flatten(1).amax(1))
+
+
+def _watcher(twin: Twin, step: Step, method: str, *arguments: Tensor) -> None:
+    """Call `observe(x)` or `freeze()` of the module that watches a step's input, if one does."""
+    path = twin.traced.observers.get(step.name)
+    if path is not None:
+        getattr(twin.net.get_submodule(path), method)(*arguments)
+
+
+def _real_output(twin: Twin, step: Step, build: NumberBuilder, values: dict[str, Tensor]) -> Tensor:
+    """Return a step's output before rounding, real units."""
+    if step.norm is None:
+        types = build.prepare(step)
+        operands = twin.operands(step, build.numbers, values)
+        return step.op.estimate(step.attrs, types, operands)
+    assert issubclass(step.op, WeightedOp)
+    inputs: Any = step.inputs
+    scale = float(scale_of(build.numbers.types[inputs.x].encoding)[0])
+    c = step.op.combine(step.attrs, values[inputs.x] * scale, twin.parameter(inputs.w), None)
+    learned = normalised.learned(twin, step)
+    c = c + learned.bias
+    module = normalised.module(twin, step)
+    if int(module.num_batches_tracked) == 0 and not twin.frozen:
+        ones, none = torch.ones_like(learned.gamma), torch.zeros_like(learned.bias)
+        plain = norm.Affine(ones, learned.beta, none, learned.eps)
+        found = norm.batch_statistics(c, plain, ones.double())
+        norm.update_running(module, found, c.numel() // c.shape[-1], 1.0)
+        _freeze_weights(twin, step)
+    running = normalised.running(twin, step)
+    return (c - running.mean) / (running.var + learned.eps).sqrt() * learned.gamma + learned.beta

@@ -1,0 +1,123 @@
+"""What `fit` trains on: a `Dataset` or a pair of arrays, checked before the first step."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from isobit.core.arguments import Arguments, shown
+from isobit.core.types import AnyArray
+from isobit.data import Dataset
+from isobit.train.guards import as_reals
+from isobit.train.twin import Twin
+
+Examples = Dataset | tuple[Tensor | AnyArray, Tensor | AnyArray]
+"""x [N, *input] raw values and y [N] class numbers from 0, tensors or NumPy arrays."""
+
+
+def read_examples(
+    given: Arguments, what: str, examples: object, model: nn.Module
+) -> tuple[Tensor, Tensor]:
+    """Return x float32 and y int64 on the model's device; what is wrong with them goes to `given`.
+
+    Then a pair without examples comes back.
+    """
+    if isinstance(examples, Dataset):
+        x: object = torch.from_numpy(examples.nchw())
+        y: object = torch.from_numpy(examples.labels)
+    elif isinstance(examples, tuple | list) and len(examples) == 2:
+        x, y = examples
+    else:
+        given.refuse(what, "a Dataset, or a pair (x, y)", shown(examples))
+        return _nothing()
+    device = device_of(model)
+    values, labels = as_reals(x, device), _as_labels(y, device)
+    if values is None or values.dim() == 0:
+        want = "x a tensor or NumPy array [N, *input] of real numbers"
+        given.refuse(what, want, shown(x), "Pass raw values, e.g. train.nchw().")
+        values = None
+    elif len(values) == 0:
+        given.refuse(what, "at least 1 example", "none")
+        values = None
+    elif isinstance(model, Twin) and tuple(values.shape[1:]) != model.input_shape:
+        sizes = ", ".join(map(str, model.input_shape))
+        fix = "Images are (channels, height, width)."
+        given.refuse(what, f"x [N, {sizes}]", str(list(values.shape)), fix)
+    elif not bool(torch.isfinite(values).all()):
+        bad = int((~torch.isfinite(values)).sum())
+        given.refuse(what, "x of finite numbers", f"{bad} that are NaN or infinite")
+    if labels is None:
+        want = "y a tensor or NumPy array [N] of class numbers, integers from 0"
+        given.refuse(what, want, shown(y), "Pass classes as int64, not as floats or one-hot rows.")
+    elif values is not None and len(labels) != len(values):
+        got = f"{len(values)} examples, {len(labels)} labels"
+        given.refuse(what, "one label for every example", got)
+    elif len(labels) and int(labels.min()) < 0:
+        given.refuse(what, "labels from 0", f"{int(labels.min())}..{int(labels.max())}")
+    elif values is not None:
+        return values, labels
+    return _nothing()
+
+
+def check_classes(
+    given: Arguments, model: nn.Module, examples: dict[str, tuple[Tensor, Tensor]]
+) -> None:
+    """Add to `given` an output that is no row of classes, and labels that are none of them.
+
+    examples: pairs by argument name. Another module than a `Model` is asked with one example, in
+    eval mode.
+    """
+    found = next((x for x, _ in examples.values() if len(x)), None)
+    if found is None:
+        return
+    shapes = _output_shapes(model, found[:1])
+    if len(shapes) != 1 or len(shapes[0]) != 1:
+        got = ", ".join(f"[N, {', '.join(map(str, shape))}]" for shape in shapes) or "no tensor"
+        fix = "End the network with a linear layer, or write your own loop (docs/training.md)."
+        given.refuse("output of model", "one of [N, classes], for cross entropy", got, fix)
+        return
+    (classes,) = shapes[0]
+    for what, (_, y) in examples.items():
+        if len(y) and int(y.max()) >= classes:
+            want = f"labels in 0..{classes - 1}: the model has {classes} outputs"
+            fix = "Number the classes from 0, or give the last layer as many outputs as classes."
+            given.refuse(what, want, f"{int(y.min())}..{int(y.max())}", fix)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device that a model takes its examples on."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def _as_labels(y: object, device: torch.device) -> Tensor | None:
+    if isinstance(y, np.ndarray):
+        if y.dtype.kind not in "iu":
+            return None
+        y = torch.from_numpy(np.array(y, dtype=np.int64, order="C"))
+    if not isinstance(y, Tensor) or y.dim() != 1 or y.layout is not torch.strided:
+        return None
+    if y.dtype is torch.bool or y.is_floating_point() or y.is_complex() or y.is_quantized:
+        return None
+    return y.to(device, torch.int64)
+
+
+def _output_shapes(model: nn.Module, x: Tensor) -> list[tuple[int, ...]]:
+    """Return the shapes of the outputs without the batch."""
+    if isinstance(model, Twin):
+        types = model.traced.graph.type_map()
+        return [types[name].shape[1:] for name in model.traced.graph.outputs]
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            outputs = model(x)
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    several = outputs if isinstance(outputs, tuple | list) else (outputs,)
+    return [tuple(o.shape[1:]) for o in several if isinstance(o, Tensor)]
+
+
+def _nothing() -> tuple[Tensor, Tensor]:
+    return torch.zeros(0), torch.zeros(0, dtype=torch.int64)

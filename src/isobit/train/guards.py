@@ -1,0 +1,154 @@
+"""What a twin refuses before it computes: values, dtypes and hooks that its integers cannot take.
+
+Activations, weights and biases are integers in float32 tensors (docs/training.md). Half precision
+holds integers to 2^11 only, so a cast network would train other numbers than the chip's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from isobit.core.arguments import shown
+from isobit.core.errors import BadArgument, BadRunInput, NotTraceable, raise_all
+
+if TYPE_CHECKING:
+    from isobit.train.twin import Twin
+
+HOOKS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+"""Where torch keeps what `register_forward_hook` and its like were given."""
+
+
+def as_reals(values: object, device: torch.device | None = None) -> Tensor | None:
+    """Return a tensor or NumPy array of real numbers as float32, or None for anything else.
+
+    A tensor keeps its gradient, and its device unless one is given; an array is copied.
+    """
+    if isinstance(values, np.ndarray):
+        if values.dtype.kind not in "biuf":
+            return None
+        with np.errstate(over="ignore"):  # infinities are refused where finite values are needed
+            values = torch.from_numpy(np.array(values, dtype=np.float32, order="C"))
+    if not isinstance(values, Tensor) or values.layout is not torch.strided:
+        return None
+    if values.is_complex() or values.is_quantized:
+        return None
+    return values.to(torch.float32) if device is None else values.to(device, torch.float32)
+
+
+def raw_values(twin: Twin, x: object) -> Tensor:
+    """Check a batch of raw values [N, *input] and return it float32, channels last.
+
+    Raises `BadRunInput` for anything but a tensor (on the twin's device) or NumPy array of at least
+    one example of finite numbers.
+    """
+    found = as_reals(x, twin.device if isinstance(x, np.ndarray) else None)
+    sizes = ", ".join(map(str, twin.input_shape))
+    if found is None:
+        raise _bad_input(
+            twin,
+            "input",
+            f"a tensor or NumPy array of real numbers [N, {sizes}]",
+            shown(x),
+            "Pass raw values, e.g. torch.from_numpy(train.nchw()).",
+        )
+    if tuple(found.shape[1:]) != twin.input_shape or found.dim() == 0:
+        raise _bad_input(
+            twin,
+            "input shape",
+            f"[N, {sizes}]",
+            str(list(found.shape)),
+            "Images are (channels, height, width).",
+        )
+    if len(found) == 0:
+        raise _bad_input(
+            twin, "input", "at least 1 example", "none", "Leave empty batches out of the loop."
+        )
+    if found.device != twin.device:
+        raise _bad_input(
+            twin,
+            "input device",
+            str(twin.device),
+            str(found.device),
+            "Move the values, or the model, with .to(device).",
+        )
+    if not bool(torch.isfinite(found).all()):
+        raise _bad_input(
+            twin,
+            "input values",
+            "finite numbers",
+            f"{int((~torch.isfinite(found)).sum())} that are NaN or infinite",
+            "Clean the data; nothing was learned from this batch.",
+        )
+    return found.permute(0, 2, 3, 1) if found.dim() == 4 else found
+
+
+def _bad_input(twin: Twin, what: str, want: str, got: str, fix: str) -> BadRunInput:
+    return BadRunInput(where=twin.name, what=what, want=want, got=got, fix=fix)
+
+
+def require_unhooked(twin: Twin) -> None:
+    """Refuse hooks on modules of the network, which the twin's forward would never call.
+
+    A hook that only watches could be left out, but `torch.nn.utils.prune` and the old `weight_norm`
+    compute the weight in one: without it the twin would train stale weights.
+    """
+    raise_all(
+        [
+            NotTraceable(
+                where=f'"{path}" of {twin.name}' if path else twin.name,
+                what="hooks on a layer",
+                want="none: the layer's own forward never runs, its integer operator does",
+                got=kind.strip("_").replace("_", " "),
+                fix="Remove them (prune.remove, handle.remove()), or hook the Model itself.",
+            )
+            for path, module in twin.net.named_modules()
+            for kind in HOOKS
+            if getattr(module, kind)
+        ]
+    )
+
+
+def require_carrier(twin: Twin, path: str, value: Tensor) -> Tensor:
+    """Return a parameter if it is float32, what integers travel in."""
+    if value.dtype is not torch.float32:
+        raise _bad_dtype(twin, f'"{path}"', value.dtype)
+    return value
+
+
+def _bad_dtype(twin: Twin, what: str, got: torch.dtype) -> BadArgument:
+    return BadArgument(
+        where=f"Model {twin.name!r}",
+        what=f"dtype of {what}",
+        want="torch.float32: it carries the chip's integers exactly",
+        got=str(got),
+        fix="Leave the dtype alone, or undo the cast with .float().",
+    )
+
+
+def keeping_dtypes(twin: Twin, change: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return what `Module._apply` may do to every tensor of a twin: move it, not cast it.
+
+    Raises `BadArgument` before anything is changed where `change` would cast float32. `.float()`
+    leaves float32 as it is, and here also the ranges, which are float64.
+    """
+    cast = change(torch.zeros(())).dtype
+    if cast is not torch.float32:
+        raise _bad_dtype(twin, "parameters", cast)
+
+    def moved(value: Tensor) -> Tensor:
+        changed = change(value)
+        if changed.dtype is value.dtype or value.dtype is not torch.float64:
+            return changed
+        return value.to(changed.device)
+
+    return moved
