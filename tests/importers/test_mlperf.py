@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -11,11 +12,13 @@ import pytest
 
 from isobit.api.bundle import write_bundle
 from isobit.api.importing import ImportedModel, import_model, total_cost
+from isobit.cli import main
 from isobit.core.types import AnyArray
 from isobit.importers.tflite import read
 from isobit.run.golden import run_golden
 from isobit.targets import load as load_target
 
+from .channel_proof import check
 from .tflm import Wheel, models
 
 pytestmark = [
@@ -129,6 +132,11 @@ def test_what_passes_leave_is_the_same(name: str, scale: str) -> None:
     assert after.outputs == before.outputs
     for value in one.keys() & two.keys():
         assert np.array_equal(one[value], two[value]), value
+    left = removed_channels(imported(name).story().passes)
+    smaller = {origin: kept for origin, (kept, _) in left.items()}
+    assert set(two) - set(one) == {f"{origin}_kept" for origin in smaller}
+    for origin, kept in smaller.items():
+        assert np.array_equal(one[origin][..., kept], two[f"{origin}_kept"]), origin
 
 
 CORES = {
@@ -157,15 +165,69 @@ def test_ic_predicts_as_the_wheel_on_cifar10() -> None:
     from isobit import data
 
     _, test = data.load("cifar10")
-    x = (np.asarray(test.x).astype(np.int64) - 128).astype(np.int8)
-    if x.shape[1] == 3:
-        x = x.transpose(0, 2, 3, 1)
+    x = (test.images.astype(np.int64) - 128).astype(np.int8)
     graph = imported("ic").graph
-    ours = run_golden(graph, np.ascontiguousarray(x))[graph.outputs[0]].argmax(axis=1)
+    ours = run_golden(graph, x)[graph.outputs[0]].argmax(axis=1)
     wheel = Wheel((models() / MLPERF["ic"]).read_bytes())
     theirs = []
     for sample in x:
         wheel.run(sample)
         theirs.append(int(wheel.output().argmax()))
     assert np.array_equal(ours, np.asarray(theirs))
-    assert round(100 * float(np.mean(ours == np.asarray(test.y))), 2) == 86.97
+    assert round(100 * float(np.mean(ours == test.labels)), 2) == 86.97
+
+
+def removed_channels(
+    passes: list[dict[str, object]],
+) -> dict[str, tuple[list[int], dict[int, int]]]:
+    """Return value -> (kept channels, constants of the others) of a manifest's proofs.
+
+    A later round works on what an earlier one left, so indices are followed back to the file's.
+    """
+    found: dict[str, tuple[list[int], dict[int, int]]] = {}
+    origin: dict[str, str] = {}
+    for entry in passes:
+        if entry["name"] != "drop_channels":
+            continue
+        for step in entry["done"]:
+            value, data = origin.get(step["node"], step["node"]), step["data"]
+            before, constants = found.get(value, (None, {}))
+            index = (lambda c, b=before: c) if before is None else (lambda c, b=before: b[c])
+            constants = constants | {index(int(c)): code for c, code in data["constant"].items()}
+            found[value] = ([index(c) for c in data["kept"]], constants)
+            origin[data["value"]] = value
+    return found
+
+
+def test_removed_channels_of_vww_are_proven(tmp_path: Path) -> None:
+    """The proof in the manifest holds for code that shares nothing with the pass."""
+    model = imported("vww")
+    assert total_cost(model.graph).macs <= 3_800_000
+    model.save(tmp_path / "vww.isobit")
+    command = ["deploy", str(tmp_path / "vww.isobit"), "--out", str(tmp_path / "b")]
+    with pytest.raises(SystemExit) as done:
+        main(command)
+    assert done.value.code in (0, None)
+    story = json.loads((tmp_path / "b" / "manifest.json").read_text())["import"]
+    removed = removed_channels(story["passes"])
+    proof = {story["names"][value]: entry for value, entry in removed.items()}
+    blob = (models() / MLPERF["vww"]).read_bytes()
+    assert sum(len(constants) for _, constants in proof.values()) > 1500
+    assert check(blob, proof) == []
+    # The check can fail: another constant, and a channel that lives.
+    name, (kept, constants) = next(iter(proof.items()))
+    channel = next(iter(constants))
+    assert check(blob, {**proof, name: (kept, {**constants, channel: constants[channel] + 1})})
+    assert check(blob, {**proof, name: (kept[1:], constants)})
+
+
+@pytest.mark.parametrize("samples", [pytest.param(1000, marks=pytest.mark.slow), 60])
+def test_vww_without_dead_channels_gives_the_same(samples: int) -> None:
+    before = read(models() / MLPERF["vww"], name="vww").graph
+    after = imported("vww").graph
+    rng = np.random.default_rng(11)
+    x = rng.integers(-128, 128, size=(samples, 96, 96, 3)).astype(np.int8)
+    for start in range(0, samples, 50):
+        part = x[start : start + 50]
+        out = before.outputs[0]
+        assert np.array_equal(run_golden(before, part)[out], run_golden(after, part)[out])

@@ -242,12 +242,15 @@ def write_bundle(
     flash_limit: int = 0,
     name: str = "",
     absorbed: Absorbed | None = None,
+    provenance: Mapping[str, Any] | None = None,
 ) -> Bundle:
     """Plan, generate, compile, measure and write a bundle; the folder appears complete or not at
     all.
 
     inputs: codes for the golden vectors as `Bundle.run` takes them, seeded random ones where
-    absent. torch_trace: takes an array for each input and returns every value by name.
+    absent. provenance: of an imported network its source, the names of its tensors and what passes
+    did, with their proofs; it becomes manifest["import"]. torch_trace: takes an array for each
+    input and returns every value by name.
 
     Raises `DoesNotFit` with every excess, `BadArgument` for a folder that holds something else,
     `FileUnwritable`.
@@ -288,7 +291,8 @@ def write_bundle(
     files["golden/golden.npz"] = npz_bytes(golden)
     if torch_trace is not None:
         files["golden/torch.npz"] = npz_bytes(torch_trace(*codes.values()))
-    files["names.json"] = json_text(_names(graph, absorbed or {})).encode()
+    origin = dict(provenance or {})
+    files["names.json"] = json_text(_names(graph, absorbed or {}, origin.get("names", {}))).encode()
     manifest = {
         "schema": 1,
         "isobit": __version__,
@@ -308,6 +312,8 @@ def write_bundle(
         "layers": [asdict(layer) for layer in estimate.layers],
         "verified": [],
     }
+    if origin.get("source"):
+        manifest["import"] = origin
     files["manifest.json"] = json_text(manifest).encode()
     write_folder(out, files)
     return Bundle(out)
@@ -371,7 +377,7 @@ def _hash_files(files: Mapping[str, str]) -> str:
     return digest.hexdigest()
 
 
-def _names(graph: Graph, absorbed: Absorbed) -> dict[str, Any]:
+def _names(graph: Graph, absorbed: Absorbed, tensors: Mapping[str, str]) -> dict[str, Any]:
     """Where every traced value comes from in the user's source, and which float values it also
     stands for.
     """
@@ -382,6 +388,7 @@ def _names(graph: Graph, absorbed: Absorbed) -> dict[str, Any]:
                 "op": node.op,
                 "source": str(node.location),
                 "absorbed": list(absorbed.get(value.name, ())),
+                **({"tensor": tensors[value.name]} if value.name in tensors else {}),
             }
             for node in graph.nodes
             for value in node.outputs

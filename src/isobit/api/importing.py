@@ -25,6 +25,15 @@ from isobit.passes.base import PassRun, chosen, run_passes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """What an imported file remembers of its import."""
+
+    names: Mapping[str, str]
+    source: Mapping[str, str]
+    passes: Sequence[Mapping[str, object]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImportedModel:
     """An imported network after its passes."""
 
@@ -35,13 +44,18 @@ class ImportedModel:
     """Format, file name, SHA-256, runtime."""
     passes: tuple[PassRun, ...]
 
+    def story(self) -> Story:
+        """Return the history as plain data."""
+        return Story(
+            names=dict(self.names),
+            source=dict(self.source),
+            passes=[history(run) for run in self.passes],
+        )
+
     def save(self, path: str | Path) -> None:
         """Write a `.isobit` file with the history that `isobit explain` prints."""
-        notes = {
-            "source": json.dumps(dict(self.source), sort_keys=True),
-            "names": json.dumps(dict(self.names), sort_keys=True),
-            "passes": json.dumps([history(run) for run in self.passes]),
-        }
+        story = asdict(self.story())
+        notes = {key: json.dumps(value, sort_keys=True) for key, value in story.items()}
         role = "int" if self.graph.stage is Stage.INT else "float"
         write_store(Path(path), Stored({role: self.graph}, notes=notes))
 
@@ -111,15 +125,6 @@ def survey_file(path: str | Path, *, runtime: str = "tflm") -> Survey:
     given.check()
     found: Survey = importer.survey(place, runtime=Runtime(chosen_runtime))
     return found
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Story:
-    """What an imported file remembers of its import."""
-
-    names: Mapping[str, str]
-    source: Mapping[str, str]
-    passes: Sequence[Mapping[str, object]]
 
 
 def read_story(path: Path) -> Story:

@@ -12,7 +12,7 @@ from isobit.cli.common.optimize import optimize_option
 from isobit.cli.common.output import json_option, out, print_json
 from isobit.cli.common.progress import stage
 from isobit.cli.common.sizes import BYTES
-from isobit.cli.common.subject import read_absorbed, read_graph
+from isobit.cli.common.subject import read_absorbed, read_graph, read_provenance
 from isobit.core.errors import BadArgument
 from isobit.plan.plan import Optimize
 from isobit.run.compilers import Kind
@@ -61,6 +61,7 @@ def command(
             flash_limit=flash_limit,
             name=name,
             absorbed=read_absorbed(model),
+            provenance=read_provenance(model),
         )
     manifest = bundle.manifest
     if as_json:

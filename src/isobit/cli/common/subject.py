@@ -7,11 +7,14 @@ import importlib.util
 import runpy
 import sys
 import traceback
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from isobit.api.bundle import Absorbed, Bundle, open_bundle
 from isobit.api.explain import absorbed_values
+from isobit.api.importing import read_story
 from isobit.core.errors import BadArgument, BadSpec, FileMissing, IsobitError, ToolMissing
 from isobit.ir.graph import Graph
 from isobit.ir.store import read_store
@@ -106,6 +109,16 @@ def read_absorbed(path: Path) -> Absorbed:
         return open_bundle(path).absorbed
     floats = read_store(path, load_ops().signature).graphs.get("float")
     return absorbed_values(floats) if floats is not None else {}
+
+
+def read_provenance(path: Path) -> Mapping[str, Any]:
+    """Return where an imported network came from and what passes did; nothing for others."""
+    if path.suffix == ".py":
+        return {}
+    if path.is_dir():
+        found: Mapping[str, Any] = open_bundle(path).manifest.get("import", {})
+        return found
+    return asdict(read_story(path))
 
 
 def read_bundle(path: Path) -> Bundle:
