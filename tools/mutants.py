@@ -6,9 +6,10 @@
     python tools/mutants.py --list           what would be planted
 
 A fault is killed when a targeted part of the battery fails, crashes or runs out of time
-(`mutation/checks.py`); one that does not compile is not counted. Every survivor must be in
-`tools/mutants_equivalent.toml` with the reason why no test can see it. Exit code 1: a survivor is
-not listed there, one that is listed was killed, or fewer than 95 % of the others are killed.
+(`mutation/checks_c.py`, `mutation/checks_python.py`); one that does not compile is not counted.
+Every survivor must be in `tools/mutants_equivalent.toml` with the reason why no test can see it.
+Exit code 1: a survivor is not listed there, one that is listed was killed, or fewer than 95 % of
+the others are killed.
 Results so far are kept in `build/mutants.jsonl`, so that an interrupted run continues.
 """
 
@@ -33,21 +34,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from mutation import checks, faults
-from mutation.checks import INVALID, KILLED, SURVIVED, Verdict
+from mutation import checks_c, checks_python, faults
 from mutation.faults import Fault
+from mutation.verdicts import INVALID, KILLED, ROOT, SURVIVED, Verdict
 
 PER_FILE = 48
 WORKERS = 2
 WANTED = 0.95
-JOURNAL = checks.ROOT / "build" / "mutants.jsonl"
-RESULTS = checks.ROOT / "results" / "mutants.json"
-EQUIVALENT = checks.ROOT / "tools" / "mutants_equivalent.toml"
+JOURNAL = ROOT / "build" / "mutants.jsonl"
+RESULTS = ROOT / "results" / "mutants.json"
+EQUIVALENT = ROOT / "tools" / "mutants_equivalent.toml"
 
 
 def main() -> int:
     arguments = _arguments()
-    os.chdir(checks.ROOT)
+    os.chdir(ROOT)
     chosen = _chosen(arguments)
     if arguments.list:
         for fault in chosen:
@@ -134,7 +135,7 @@ def _run(chosen: list[Fault], known: dict[tuple[str, str], Verdict]) -> dict[str
 
 def _run_c(waiting: list[Fault], done: Callable[[Fault, Verdict], None]) -> None:
     with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(checks.check_c, fault): fault for fault in waiting}
+        futures = {pool.submit(checks_c.check_c, fault): fault for fault in waiting}
         for future in as_completed(futures):
             done(futures[future], future.result())
 
@@ -143,26 +144,26 @@ def _run_python(waiting: list[Fault], done: Callable[[Fault, Verdict], None]) ->
     if not waiting:
         return
     with ProcessPoolExecutor(
-        WORKERS, mp_context=get_context("spawn"), initializer=checks.warm_up
+        WORKERS, mp_context=get_context("spawn"), initializer=checks_python.warm_up
     ) as pool:
         for file in ("src/isobit/plan/plan.py", "src/isobit/ops/window.py"):
-            sound = pool.submit(checks.check_python, None, file).result()
+            sound = pool.submit(checks_python.check_python, None, file).result()
             if sound.status != SURVIVED:
                 raise SystemExit(f"the battery fails without a fault ({file}): {sound.by}")
-        futures = {pool.submit(checks.check_python, f, f.file): f for f in waiting}
+        futures = {pool.submit(checks_python.check_python, f, f.file): f for f in waiting}
         for future in as_completed(futures):
             done(futures[future], future.result())
 
 
 def _state(file: str) -> str:
     """What a verdict depends on: the file, its operator and the tests."""
-    own, tests = checks.ROOT / file, checks.ROOT / "tests"
+    own, tests = ROOT / file, ROOT / "tests"
     kernel = "/ops/" in file and own.parent.name != "ops"
     parts = [own, *(tests / "contract").glob("*.*"), *(tests / "mutants").glob("parts.*")]
     if kernel:
         parts += own.parent.glob("*.*")
     if own.suffix != ".c":
-        parts += [*(tests / "property").glob("*.*"), *(tests / "mutants").glob("*.*")]
+        parts += [p for name in ("property", "mutants", "plan") for p in (tests / name).glob("*.*")]
     digest = hashlib.sha256()
     for part in sorted(part for part in parts if part.is_file()):
         digest.update(part.read_bytes())
@@ -234,7 +235,7 @@ def _equivalent() -> list[dict[str, str]]:
 
 
 def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(checks.ROOT), *arguments]
+    command = ["git", "-C", str(ROOT), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 

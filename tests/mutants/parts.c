@@ -4,6 +4,8 @@
 #include "softmax_reference.c"
 #elif defined(PARTS_QUANTIZE)
 #include "quantize_reference.c"
+#elif defined(PARTS_DSP)
+#include "isobit_dsp.h"
 #endif
 
 #include <stdint.h>
@@ -18,6 +20,32 @@ static int64_t call(int64_t function, int64_t a, int64_t b) {
         return softmax_s8_exp((int32_t)a);
     default:
         return softmax_s8_reciprocal((uint32_t)a);
+    }
+#elif defined(PARTS_DSP)
+    const int32_t low = (int32_t)(uint32_t)a, high = (int32_t)(a >> 32), word = (int32_t)b;
+    int32_t stored[3] = {-1, -1, -1};
+    switch (function) {
+    case 0: /* from an address that is no multiple of 4 */
+        return isobit_load32((const int8_t *)&a + 1);
+    case 1:
+        return isobit_load32_aligned(&b);
+    case 2:
+        isobit_store32((int8_t *)stored + 3, word);
+        return isobit_load32((const int8_t *)stored + 2) ^ stored[0] ^ stored[2];
+    case 3:
+        return isobit_pkhbt(low, high);
+    case 4:
+        return isobit_pkhtb(low, high);
+    case 5:
+        return isobit_sxtab16(low, high);
+    case 6:
+        return isobit_sxtab16_ror8(low, high);
+    case 7:
+        return isobit_sxtb16(low);
+    case 8:
+        return isobit_sxtb16_ror8(low);
+    default:
+        return isobit_smlad(low, high, word);
     }
 #else
     (void)function;

@@ -49,9 +49,48 @@ def quantize_cases() -> tuple[np.ndarray, np.ndarray]:
     return _split(rows)
 
 
+def dsp_cases() -> tuple[np.ndarray, np.ndarray]:
+    """Words for every function of `isobit_dsp.h`, random and with bytes at their ends; results."""
+    rng = np.random.default_rng(73)
+    ends = np.array([0, 1, 0x7F, 0x80, 0xFF], dtype=np.uint8)
+    rows = []
+    for number in range(400):
+        random = rng.integers(0, 256, size=12, dtype=np.uint8)
+        data = rng.choice(ends, size=12) if number % 2 else random
+        low, high, word = (int(v) for v in data.view("<i4"))
+        a, size = int(data[:8].view("<i8")[0]), int(data[1:5].copy().view("<i4")[0])
+        rows.append((0, a, word, size))
+        rows.append((1, a, word, word))
+        # Bytes 3..6 hold the word: from 2 on there are one old byte and three of it.
+        stored = np.full(12, 0xFF, dtype=np.uint8)
+        stored[3:7] = data[8:12]
+        first, _, last = (int(v) for v in stored.view("<i4"))
+        rows.append((2, a, word, int(stored[2:6].copy().view("<i4")[0]) ^ first ^ last))
+        rows.append((3, a, word, _halves(low, high)))
+        rows.append((4, a, word, _halves(low >> 16, high >> 16)))
+        byte = [int(v) for v in data[4:8].view(np.int8)]
+        rows.append((5, a, word, _halves(low + byte[0], (low >> 16) + byte[2])))
+        rows.append((6, a, word, _halves(low + byte[1], (low >> 16) + byte[3])))
+        byte = [int(v) for v in data[:4].view(np.int8)]
+        rows.append((7, a, word, _halves(byte[0], byte[2])))
+        rows.append((8, a, word, _halves(byte[1], byte[3])))
+        half = [int(v) for v in data[:8].view("<i2")]
+        rows.append((9, a, word, _wrapped(word + half[0] * half[2] + half[1] * half[3])))
+    return _split(rows)
+
+
+def _halves(low: int, high: int) -> int:
+    return _wrapped((low & 0xFFFF) + ((high & 0xFFFF) << 16))
+
+
+def _wrapped(value: int) -> int:
+    return (value + 2**31) % 2**32 - 2**31
+
+
 CASES: dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]] = {
     "softmax": softmax_cases,
     "quantize": quantize_cases,
+    "dsp": dsp_cases,
 }
 
 
@@ -61,7 +100,7 @@ def _split(rows: list[tuple[int, int, int, int]]) -> tuple[np.ndarray, np.ndarra
 
 
 def compile_parts(op: str, output: Path, include: list[Path], flags: tuple[str, ...] = ()) -> str:
-    """Compile `parts.c` with the first kernel in `include`; return the compiler's complaint."""
+    """Compile `parts.c` with the first source in `include`; return the compiler's complaint."""
     command = ["gcc", "-std=c11", "-O1", *flags, f"-DPARTS_{op.upper()}"]
     command += [*(f"-I{path}" for path in include), str(Path(__file__).with_name("parts.c"))]
     done = subprocess.run(

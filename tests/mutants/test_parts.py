@@ -1,4 +1,4 @@
-"""Inner functions of kernels equal the scalar oracles."""
+"""Inner functions of kernels and of the run time equal the scalar oracles."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from . import parts
 def test_inner_functions_equal_oracle(op: str, tmp_path: Path) -> None:
     if shutil.which("gcc") is None:
         pytest.skip("gcc is not installed")
-    kernel = load_ops().kernels[op][0]
-    shutil.copyfile(kernel.source(), tmp_path / f"{op}_reference.c")
+    if op in load_ops().kernels:
+        shutil.copyfile(load_ops().kernels[op][0].source(), tmp_path / f"{op}_reference.c")
     runtime = Path(str(package_files("isobit.codegen"))) / "runtime"
     flags = ("-Wall", "-Wextra", "-Wno-unused-function")
     assert not parts.compile_parts(op, tmp_path / "parts", [tmp_path, runtime], flags)

@@ -201,8 +201,18 @@ def _matching(code: str, start: int) -> int:
 KERNEL = ("geometry", "pack", "overlap_bytes", "scratch_bytes")
 FUNCTIONS: dict[str, tuple[str, ...]] = {
     "src/isobit/plan/arena.py": ("place", "_orders", "_lowest", "_align", "live_bound", "end"),
+    "src/isobit/plan/checker.py": ("verify_plan", "_check_sharing", "_check_places"),
+    "src/isobit/plan/choice.py": (
+        "choose",
+        "is_small",
+        "working_bytes",
+        "extra_bytes",
+        "allowance_bytes",
+        "longest_prefix",
+    ),
     "src/isobit/plan/plan.py": (
         "make_plan",
+        "_faster_in_the_same_arena",
         "_alias_groups",
         "_activations",
         "_buffers",
@@ -312,9 +322,9 @@ def files() -> list[str]:
     packers = [k.with_suffix(".py") for k in kernels if k.with_suffix(".py").is_file()]
     for path in packers:
         FUNCTIONS[path.as_posix()] = KERNEL
-    runtime = SOURCE / "codegen" / "runtime" / "isobit_rt.h"
+    runtime = sorted((SOURCE / "codegen" / "runtime").glob("*.h"))
     shared = [name for name in FUNCTIONS if not name.endswith("/reference.py")]
-    listed = [*(k.as_posix() for k in kernels), runtime.as_posix()]
+    listed = [*(k.as_posix() for k in kernels), *(h.as_posix() for h in runtime)]
     return [
         *listed,
         *(p.as_posix() for p in packers),

@@ -59,7 +59,7 @@ def choose(
     return min(legal, key=figure)
 
 
-def is_small(kernel: type[Kernel], fastest: type[Kernel], optimize: Optimize) -> bool:
+def is_small(kernel: type[Kernel], fastest: type[Kernel] | None, optimize: Optimize) -> bool:
     """Whether a node's code is compiled for size rather than for speed."""
     passed_over = optimize is Optimize.BALANCED and kernel is not fastest
     return optimize is Optimize.FLASH or passed_over
@@ -69,10 +69,12 @@ def working_bytes(kernel: type[Kernel], attrs: Any, q: NodeTypes[Any]) -> int:
     """Return what of the arena a node occupies if its first input dies there: input and output,
     overlapping as far as the kernel allows, and scratch, in bytes.
     """
-    source, result = next(operands(q.inputs)), sum(t.size_bytes for t in q.outputs)
-    apart = source.size_bytes + result
+    source: int = next(operands(q.inputs)).size_bytes
+    result = sum(t.size_bytes for t in q.outputs)
     lead = kernel.overlap_bytes(attrs, q) if len(q.outputs) == 1 else None
-    together = apart if lead is None else min(apart, max(result, source.size_bytes + lead))
+    together = source + result
+    if lead is not None:
+        together = min(together, max(result, source + lead))
     return together + kernel.scratch_bytes(attrs, q)
 
 

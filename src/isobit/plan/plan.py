@@ -143,8 +143,8 @@ def _faster_in_the_same_arena(
     """Return the kernels of least memory, replaced by the fastest where the arena does not grow.
 
     Only the nodes at the peak decide about the arena. One node at a time is tried alone, then those
-    that fit are taken together, the ones that save the most cycles first, as many as still fit. Not
-    optimal: a set that fits need not begin with the largest saving. O(nodes) placements.
+    that fit are taken together, in the graph's order as many as still fit: scratch of different
+    nodes never lives at once, so that is nearly always all of them. O(nodes) placements.
     """
     nodes = range(len(chosen))
     open_ = [i for i in nodes if chosen[i][2] is not fastest[i][2]]
@@ -152,18 +152,11 @@ def _faster_in_the_same_arena(
     def arena(taken: Collection[int]) -> int:
         return _placed(graph, [(fastest if i in taken else chosen)[i] for i in nodes], groups)[1]
 
-    def saved(index: int) -> float:
-        node, q, kernel = chosen[index]
-        quick = fastest[index][2]
-        assert kernel is not None and quick is not None
-        return kernel.cycles(node.attrs, q) - quick.cycles(node.attrs, q)
-
     if not open_ or arena(open_) <= (least := arena(())):
         return fastest
     fit = [i for i in open_ if arena((i,)) <= least]
-    order = sorted(fit, key=lambda i: (-saved(i), i))
-    count = longest_prefix(len(order), lambda k: arena(order[:k]) <= least)
-    return [(fastest if i in order[:count] else chosen)[i] for i in nodes]
+    count = longest_prefix(len(fit), lambda k: arena(fit[:k]) <= least)
+    return [(fastest if i in fit[:count] else chosen)[i] for i in nodes]
 
 
 def _alias_groups(graph: Graph, registry: Registry) -> dict[str, str]:

@@ -16,6 +16,8 @@ from isobit.ops.weighted import QUANT
 class Reference(Kernel, op="clamp", function="clamp_s8"):
     """Element by element, in place."""
 
+    code_bytes = 40
+
     @staticmethod
     def when(attrs: ClampAttrs, q: NodeTypes[Any]) -> str:
         return "" if q.inputs.x.dtype is DType.S8 else f"want s8, got {q.inputs.x.dtype.value}"

@@ -16,6 +16,7 @@ MAX_INPUTS = 16
 class Reference(Kernel, op="concat", function="concat_bytes"):
     """Copies one run of each input after the other."""
 
+    code_bytes = 110
     gathers = True
 
     @staticmethod

@@ -25,6 +25,7 @@ class Im2colDsp(Kernel, op="conv2d", function="conv2d_s8_im2col_dsp"):
 
     features = frozenset({Feature.DSP})
     headers = ("isobit_dsp.h",)
+    code_bytes = 820
 
     @staticmethod
     def when(attrs: Conv2dAttrs, q: NodeTypes[Any]) -> str:
@@ -71,6 +72,12 @@ class Im2colDsp(Kernel, op="conv2d", function="conv2d_s8_im2col_dsp"):
         row, pixels = _row(w), _pixels(q)
         computed = _computed(pixels) * _computed(w[0])
         return computed * (39.0 + 1.4 * row) + pixels * (5.0 * row + 4.0 * w[1] * w[2])
+
+    @classmethod
+    def flash_bytes(cls, attrs: Conv2dAttrs, q: NodeTypes[Any]) -> int:
+        w: Shape = q.inputs.w.shape
+        padding = w[0] * (_row(w) - w[1] * w[2] * w[3])
+        return cls.code_bytes + padding
 
 
 def _computed(count: int) -> int:

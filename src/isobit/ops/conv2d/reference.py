@@ -17,6 +17,8 @@ class Reference(Kernel, op="conv2d", function="conv2d_s8"):
     allows.
     """
 
+    code_bytes = 250
+
     @staticmethod
     def when(attrs: Conv2dAttrs, q: NodeTypes[Any]) -> str:
         dtypes = (q.inputs.x.dtype, q.inputs.w.dtype, q.output.dtype)

@@ -15,6 +15,8 @@ from isobit.ops.weighted import WeightedInputs, pack_weighted, rule_fields
 class Reference(Kernel, op="depthwise_conv2d", function="depthwise_conv2d_s8"):
     """One output pixel and channel at a time; in place where the window allows."""
 
+    code_bytes = 250
+
     @staticmethod
     def when(attrs: DepthwiseConv2dAttrs, q: NodeTypes[Any]) -> str:
         dtypes = (q.inputs.x.dtype, q.inputs.w.dtype, q.output.dtype)

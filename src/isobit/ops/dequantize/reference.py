@@ -16,6 +16,7 @@ from isobit.ops.dequantize.op import DequantizeAttrs, DequantizeInputs
 class Reference(Kernel, op="dequantize", function="dequantize_f32"):
     """One load per element."""
 
+    code_bytes = 20
     alignment_bytes = 4
 
     @staticmethod

@@ -17,6 +17,8 @@ from isobit.ops.weighted import QUANT
 class Reference(Kernel, op="global_avg_pool", function="global_avg_pool_s8"):
     """One channel at a time, divided by a reciprocal; in place."""
 
+    code_bytes = 90
+
     @staticmethod
     def when(attrs: GlobalAvgPoolAttrs, q: NodeTypes[Any]) -> str:
         x = q.inputs.x

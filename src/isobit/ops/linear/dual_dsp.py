@@ -21,6 +21,7 @@ class DualDsp(Kernel, op="linear", function="linear_s8_dual_dsp"):
 
     features = frozenset({Feature.DSP})
     headers = ("isobit_dsp.h",)
+    code_bytes = 460
 
     @staticmethod
     def when(attrs: LinearAttrs, q: NodeTypes[Any]) -> str:
@@ -59,6 +60,13 @@ class DualDsp(Kernel, op="linear", function="linear_s8_dual_dsp"):
     def cycles(attrs: LinearAttrs, q: NodeTypes[Any]) -> float:
         """Fitted to the cycle model of cortex-m4, zig's code: within 10 %, 1 -> 1 to 256 -> 64."""
         return 24.0 + 41.0 * q.output.elements + 2.05 * Linear.cost(attrs, q).macs
+
+    @classmethod
+    def flash_bytes(cls, attrs: LinearAttrs, q: NodeTypes[Any]) -> int:
+        out, size = q.inputs.w.shape
+        fields = rule_fields(q.inputs, attrs.round, out)
+        bias = 4 * out if fields["x_has_zero"] and not fields["has_bias"] else 0
+        return int(cls.code_bytes + out * (-size % 4) + bias)
 
 
 def _words(w: AnyArray) -> AnyArray:

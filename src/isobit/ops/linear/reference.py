@@ -15,6 +15,8 @@ from isobit.ops.weighted import WeightedInputs, pack_weighted, rule_fields
 class Reference(Kernel, op="linear", function="linear_s8"):
     """One dot product per output."""
 
+    code_bytes = 140
+
     @staticmethod
     def when(attrs: LinearAttrs, q: NodeTypes[Any]) -> str:
         dtypes = (q.inputs.x.dtype, q.inputs.w.dtype, q.output.dtype)

@@ -16,6 +16,8 @@ from isobit.ops.lut.op import LutAttrs, LutInputs
 class Reference(Kernel, op="lut", function="lut_s8"):
     """One load per element, in place."""
 
+    code_bytes = 20
+
     @staticmethod
     def when(attrs: LutAttrs, q: NodeTypes[Any]) -> str:
         dtypes = (q.inputs.x.dtype, q.output.dtype)

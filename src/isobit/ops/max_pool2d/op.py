@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from isobit.core.errors import BadAttribute, raise_all
-from isobit.core.types import Affine, FloatArray, IntArray, TensorType
+from isobit.core.types import Affine, FloatArray, IntArray, Shape, TensorType
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
+from isobit.ops.axes import ROWS_FOR_COLUMNS
 from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Op, Sample
 from isobit.ops.channels import Coupled
 from isobit.ops.pooling import adaptive_kernel
@@ -75,6 +76,16 @@ class MaxPool2d(Op[MaxPool2dAttrs, MaxPool2dInputs[Any]], name="max_pool2d"):
     ) -> IntArray:
         result: IntArray = attrs.window().gather(inputs.x, np.iinfo(np.int64).min).max(axis=(3, 4))
         return result
+
+    @classmethod
+    def permuted(
+        cls, attrs: MaxPool2dAttrs, q: NodeTypes[Any], perm: Shape
+    ) -> MaxPool2dAttrs | None:
+        if perm != ROWS_FOR_COLUMNS:
+            return None
+        top, left, bottom, right = attrs.pad
+        pad = (left, top, right, bottom)
+        return replace(attrs, kernel=attrs.kernel[::-1], stride=attrs.stride[::-1], pad=pad)
 
     @staticmethod
     def real(attrs: MaxPool2dAttrs, inputs: MaxPool2dInputs[FloatArray]) -> FloatArray:

@@ -13,6 +13,8 @@ from isobit.ops.max_pool2d.op import MaxPool2dAttrs
 class Reference(Kernel, op="max_pool2d", function="max_pool2d_s8"):
     """One output at a time; in place where the window allows."""
 
+    code_bytes = 270
+
     @staticmethod
     def when(attrs: MaxPool2dAttrs, q: NodeTypes[Any]) -> str:
         return "" if q.inputs.x.dtype is DType.S8 else f"want s8, got {q.inputs.x.dtype.value}"

@@ -19,6 +19,7 @@ from isobit.ops.weighted import RULES
 class Reference(Kernel, op="mul", function="mul_s8"):
     """Element by element; in place over either operand where both have the output's shape."""
 
+    code_bytes = 180
     overlaps_all = True
 
     @staticmethod

@@ -16,14 +16,15 @@ from isobit.ops.quantize.op import QuantizeAttrs, QuantizeInputs
 class Reference(Kernel, op="quantize", function="quantize_f32"):
     """Element by element, in place."""
 
+    code_bytes = 240
     alignment_bytes = 4
 
     @staticmethod
     def when(attrs: QuantizeAttrs, q: NodeTypes[Any]) -> str:
         dtypes = (q.inputs.x.dtype, q.output.dtype)
-        if dtypes == (DType.F32, DType.S8):
-            return ""
-        return f"want f32 in, s8 out, got {dtypes[0].value}, {dtypes[1].value}"
+        if dtypes != (DType.F32, DType.S8):
+            return f"want f32 in, s8 out, got {dtypes[0].value}, {dtypes[1].value}"
+        return "want mult and shift, got thresholds" if q.inputs.mult is None else ""
 
     @staticmethod
     def geometry(attrs: QuantizeAttrs, q: NodeTypes[Any]) -> Mapping[str, int]:

@@ -17,6 +17,8 @@ from isobit.ops.weighted import QUANT, RULES
 class Reference(Kernel, op="requantize", function="requantize_s8"):
     """Element by element, in place."""
 
+    code_bytes = 110
+
     @staticmethod
     def when(attrs: RequantizeAttrs, q: NodeTypes[Any]) -> str:
         dtypes = (q.inputs.x.dtype, q.output.dtype)

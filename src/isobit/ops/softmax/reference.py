@@ -15,6 +15,7 @@ from isobit.ops.softmax.op import SoftmaxAttrs
 class Reference(Kernel, op="softmax", function="softmax_s8"):
     """Row by row, in place; exponentials are computed twice instead of kept."""
 
+    code_bytes = 370
     data_independent = False
 
     @staticmethod

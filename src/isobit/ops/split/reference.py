@@ -16,6 +16,7 @@ MAX_OUTPUTS = 16
 class Reference(Kernel, op="split", function="split_bytes"):
     """Copies runs of bytes to one output after the other."""
 
+    code_bytes = 110
     gathers = True
 
     @staticmethod

@@ -16,6 +16,8 @@ from isobit.ops.standardize.op import StandardizeAttrs, StandardizeInputs
 class Reference(Kernel, op="standardize", function="standardize_u8"):
     """Element by element, in place."""
 
+    code_bytes = 90
+
     @staticmethod
     def when(attrs: StandardizeAttrs, q: NodeTypes[Any]) -> str:
         dtypes = (q.inputs.x.dtype, q.output.dtype)
