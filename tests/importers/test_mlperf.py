@@ -174,7 +174,8 @@ def test_ic_predicts_as_the_wheel_on_cifar10() -> None:
         wheel.run(sample)
         theirs.append(int(wheel.output().argmax()))
     assert np.array_equal(ours, np.asarray(theirs))
-    assert round(100 * float(np.mean(ours == test.labels)), 2) == 86.97
+    # 86.97 %, often quoted, is LiteRT with XNNPACK, whose convolutions round otherwise.
+    assert round(100 * float(np.mean(ours == test.labels)), 2) == 87.07
 
 
 def removed_channels(
