@@ -80,6 +80,8 @@ def why_absent(name: str) -> str:
         return ""
     if name == "tflite-micro":
         return "" if find_spec("tflite_micro") else "the package tflite-micro is not installed"
+    if name == "litert":
+        return "" if find_spec("ai_edge_litert") else "the package ai-edge-litert is not installed"
     if name == "q7":
         return _why_folder("ISOBIT_BASELINES", ("q7_vectors.npz", "q7_index.json"))
     if name == "models":
@@ -88,7 +90,7 @@ def why_absent(name: str) -> str:
         return _why_folder("ISOBIT_DATA", DATA_FILES[name])
     raise ValueError(
         f"no such data: {name!r}; there is {', '.join(sorted(DATA_FILES))}, "
-        "digits, models, q7, tflite-micro"
+        "digits, litert, models, q7, tflite-micro"
     )
 
 
