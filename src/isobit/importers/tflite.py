@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from isobit.core.dtypes import DType
-from isobit.core.errors import IsobitError, Problem, Unsupported, raise_all
+from isobit.core.errors import BadGraph, IsobitError, Problem, Unsupported, raise_all
 from isobit.core.types import Affine, AnyArray, Encoding, Raw, Real, TensorType
 from isobit.importers.base import Imported, Survey
 from isobit.importers.flatbuffer import FlatModel, FlatOperator, FlatTensor, parse, read_file
+from isobit.importers.folding import evaluate
+from isobit.importers.recoding import Recoding
 from isobit.ir.builder import GraphBuilder, clean_name
 from isobit.ir.graph import Graph, Stage
 from isobit.ops.check import check
@@ -30,13 +32,15 @@ CARRIERS = {
     "INT64": DType.S64,
 }
 FLOATS = ("FLOAT32", "FLOAT16", "FLOAT64")
+MOST_ELEMENTS = 1 << 24
+"""Of one tensor; no microcontroller has room for more."""
 
 
 def read(path: Path, *, runtime: Runtime = Runtime.TFLM, name: str = "") -> Imported:
     """Return a TFLite file as a graph, nothing rewritten yet.
 
-    name: of the network; the file's stem by default. Raises `FileMissing`, `FileDamaged`, and every
-    `Unsupported` of the model at once.
+    name: of the network; the file's stem by default. uint8 models mean LiteRT's arithmetic whatever
+    the `runtime`. Raises `FileMissing`, `FileDamaged`, and every `Unsupported` of the model at once.
     """
     blob = read_file(path)
     model = parse(blob, str(path))
@@ -47,7 +51,7 @@ def read(path: Path, *, runtime: Runtime = Runtime.TFLM, name: str = "") -> Impo
         "format": FORMAT,
         "file": path.name,
         "sha256": hashlib.sha256(blob).hexdigest(),
-        "runtime": runtime.value,
+        "runtime": (Runtime.LITERT if reader.recoding.tensors else runtime).value,
     }
     return Imported(graph=graph, names=reader.names, source=source)
 
@@ -77,11 +81,18 @@ class _Importer:
             for i in activations | set(model.inputs)
         )
         self.build = GraphBuilder(name, Stage.INT if quantised else Stage.FLOAT)
+        self.recoding = Recoding(model)
         self.names: dict[str, str] = {}
         self.operands: dict[int, Operand] = {}
         self.data: dict[int, AnyArray] = {}
-        """Constants computed here from constants: weights that the file keeps as float16."""
+        self.borders: dict[int, str] = {}
+        """Inputs of the network in the file's own codes, where those inside are others."""
+        """Constants computed here from constants: by operators without another input, and weights
+        that the file keeps as float16.
+        """
         self.known: dict[str, str] = {}
+        self.written = set(model.inputs)
+        """Tensors that have a value by the operator that is being read."""
 
     def graph(self) -> Graph:
         """Return the graph, or raise every refusal."""
@@ -89,24 +100,51 @@ class _Importer:
         for index in self.model.inputs:
             try:
                 operand = self.operand(index)
-                self.build.input(operand.value, operand.type)
+                if operand.is_const:
+                    raise _broken(f'input "{operand.label}"', "no data", "a stored tensor")
+                self.input(index, operand)
             except IsobitError as error:
                 problems.append(error)
+        for index in self.model.inputs:
+            if index in self.recoding.tensors and not problems:
+                self.recoding.enter(self.build, self.borders[index], self.operand(index))
         for position, operator in enumerate(self.model.operators):
             try:
                 self.operator(position, operator)
             except IsobitError as error:
                 problems.append(error)
-        raise_all(problems)
+        # A tensor that cannot be read is refused by every operator around it.
+        raise_all({error.problems: error for error in problems}.values())
         for index in self.model.outputs:
-            self.build.output(self.operand(index).value)
+            self.build.output(self.output(index))
         return self.build.graph()
+
+    def input(self, index: int, operand: Operand) -> None:
+        """Add an input of the network, in the file's own codes."""
+        if index not in self.recoding.tensors:
+            self.build.input(operand.value, operand.type)
+            return
+        border = self.build.fresh(operand.label or f"tensor_{index}")
+        self.names[border] = operand.label
+        self.borders[index] = border
+        self.build.input(border, self.recoding.border(operand.type))
+
+    def output(self, index: int) -> str:
+        """Return the value of an output of the network, in the file's own codes."""
+        operand = self.operand(index)
+        if index not in self.recoding.tensors or operand.is_const:
+            return operand.value
+        border = self.build.fresh(operand.label or f"tensor_{index}")
+        self.names[border] = operand.label
+        self.recoding.leave(self.build, operand, border)
+        return border
 
     def operator(self, position: int, operator: FlatOperator) -> None:
         """Let the operator's rule emit its nodes."""
+        where = self.where(position, operator)
+        self.require_order(where, operator)
         if self.is_widened(operator):
             return
-        where = self.where(position, operator)
         rule = load_ops().rules.get((FORMAT, operator.code))
         if rule is None:
             raise Unsupported(
@@ -116,25 +154,56 @@ class _Importer:
                 got=operator.code,
                 fix=NEAREST.get(operator.code, "Rewrite it with supported operators."),
             )
-        rule(
-            Call(
-                code=operator.code,
-                where=where,
-                inputs=tuple(None if i < 0 else self.operand(i) for i in operator.inputs),
-                outputs=tuple(self.operand(i) for i in operator.outputs),
-                options=operator.options,
-                runtime=self.runtime,
-                build=self.build,
-                known=self.known,
-            )
+        inputs = tuple(None if i < 0 else self.operand(i) for i in operator.inputs)
+        touched = {*operator.inputs, *operator.outputs}
+        recoded = not touched.isdisjoint(self.recoding.tensors)
+        folds = any(inputs) and all(each is None or each.is_const for each in inputs)
+        call = Call(
+            code=operator.code,
+            where=where,
+            inputs=inputs,
+            outputs=tuple(self.operand(i) for i in operator.outputs),
+            options=operator.options,
+            runtime=Runtime.LITERT if recoded else self.runtime,
+            build=GraphBuilder("stored", self.build.stage) if folds else self.build,
+            known={} if folds else self.known,
+            is_uint8=recoded,
         )
+        rule(call)
+        if folds:
+            self.store(operator, evaluate(call.build))
+
+    def require_order(self, where: str, operator: FlatOperator) -> None:
+        """Refuse operators that read what is not there yet, or write what already has a value."""
+        problems: list[IsobitError] = []
+        if not operator.outputs:
+            problems.append(_broken(where, "at least one output", "none"))
+        for index in operator.inputs:
+            tensor = self.model.tensors[index]
+            stored = tensor.data is not None or tensor.is_variable
+            if index >= 0 and not stored and index not in self.written:
+                problems.append(_broken(where, "inputs that have a value", f'"{tensor.name}"'))
+        for index in operator.outputs:
+            tensor = self.model.tensors[index]
+            if index < 0 or tensor.data is not None or index in self.written:
+                problems.append(_broken(where, "outputs without a value", f'"{tensor.name}"'))
+            self.written.add(index)
+        raise_all(problems)
+
+    def store(self, operator: FlatOperator, values: dict[str, AnyArray]) -> None:
+        """Make an operator's outputs, which were computed here, stored tensors of the file."""
+        for index in operator.outputs:
+            operand = self.operands.pop(index)
+            self.names.pop(operand.value)
+            self.data[index] = values[operand.value].reshape(operand.shape)
 
     def is_widened(self, operator: FlatOperator) -> bool:
         """Whether the operator only turns a stored float16 tensor into float32; then do it now."""
         if operator.code != "DEQUANTIZE" or len(operator.inputs) != 1 or len(operator.outputs) != 1:
             return False
         source = self.model.tensors[operator.inputs[0]]
-        if source.dtype != "FLOAT16" or source.data is None:
+        result = self.model.tensors[operator.outputs[0]]
+        if source.dtype != "FLOAT16" or source.data is None or source.shape != result.shape:
             return False
         self.data[operator.outputs[0]] = source.data.astype(np.float32)
         return True
@@ -150,17 +219,30 @@ class _Importer:
             tensor = self.model.tensors[index]
             kind = self.type(tensor, self.data.get(index, tensor.data) is not None)
             data = self.data.get(index, tensor.data)
+            if data is not None and self.build.stage is Stage.FLOAT:
+                kind, data = _as_reals(kind, data)
             wanted = tensor.name or f"tensor_{index}"
             # A constant reserves its name when a rule stores it, so that activations come first.
             value = clean_name(wanted) if data is not None else self.build.fresh(wanted)
             if data is None:
-                self.names[value] = tensor.name
+                if not inside:  # else the value at the border of the network has the codes
+                    self.names[value] = tensor.name
+                self.build.declare(value, kind)
             self.operands[index] = Operand(tensor.name, tensor.shape, kind, value, data)
         return self.operands[index]
 
     def type(self, tensor: FlatTensor, is_const: bool) -> TensorType:
         """Return our type of a tensor, in the canonical shape."""
         shape = canonical(tensor.shape)
+        empty = min(tensor.shape, default=1) < 1 and not (is_const and len(tensor.shape) == 1)
+        if empty or math.prod(shape) > MOST_ELEMENTS:
+            raise Unsupported(
+                where=f'tensor "{tensor.name}"',
+                what="elements",
+                want=f"1..{MOST_ELEMENTS:,}",
+                got=f"{math.prod(shape):,} in {list(tensor.shape)}",
+                fix="Convert the model for a smaller input.",
+            )
         if tensor.dtype in FLOATS:
             carrier = DType.F64 if self.build.stage is Stage.FLOAT else DType.F32
             return TensorType(shape, carrier, Real())
@@ -173,7 +255,16 @@ class _Importer:
                 fix="Convert the model to int8.",
             )
         carrier = CARRIERS.get(tensor.dtype, DType.U8)
-        return TensorType(shape, carrier, self.encoding(tensor, carrier))
+        encoding = self.encoding(tensor, carrier)
+        if isinstance(encoding, Affine) and encoding.axis is not None and not is_const:
+            raise Unsupported(
+                where=f'tensor "{tensor.name}"',
+                what="quantisation",
+                want="one scale for a tensor computed at run time",
+                got=f"{len(encoding.scale)} scales",
+                fix="The file is damaged, or its converter is; convert the model again.",
+            )
+        return TensorType(shape, carrier, encoding)
 
     def encoding(self, tensor: FlatTensor, carrier: DType) -> Encoding:
         """Return the encoding; integers without a scale are raw."""
@@ -202,6 +293,16 @@ class _Importer:
         return Affine(q.scale, min(zeros) if len(zeros) == 1 else 0, axis)
 
 
+def _broken(where: str, want: str, got: str) -> BadGraph:
+    return BadGraph(
+        where=where,
+        what="tensors",
+        want=want,
+        got=got,
+        fix="The file is damaged; convert it again.",
+    )
+
+
 def _short(values: tuple[float, ...]) -> str:
     return f"{list(values[:3])}{'...' if len(values) > 3 else ''}"
 
@@ -218,3 +319,18 @@ NEAREST: dict[str, str] = {
     "SHAPE": "Convert the model with a fixed input shape; shapes then fold into constants.",
 }
 """The closest thing that can be imported."""
+
+
+def _as_reals(kind: TensorType, codes: AnyArray) -> tuple[TensorType, AnyArray]:
+    """Return a stored tensor of a float network as reals.
+
+    Converters may keep its weights as int8 with scales, to make the file smaller ("dynamic range");
+    each code stands for the real `scale * (code - zero)`.
+    """
+    encoding = kind.encoding
+    if not isinstance(encoding, Affine):
+        return kind, codes
+    along = [-1 if axis == encoding.axis else 1 for axis in range(codes.ndim)]
+    scale = np.asarray(encoding.scale)
+    scale = scale if encoding.axis is None else scale.reshape(along)
+    return TensorType(kind.shape, DType.F64, Real()), (codes - float(encoding.zero)) * scale

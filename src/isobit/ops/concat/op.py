@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from isobit.core.errors import BadAttribute, BadShape, IsobitError, raise_all
-from isobit.core.types import Affine, Encoding, FloatArray, IntArray, Pow2, TensorType
+from isobit.core.types import Affine, Encoding, FloatArray, IntArray, Pow2, Shape, TensorType
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
 from isobit.ops.axes import require_axis
@@ -74,6 +74,10 @@ class Concat(Op[ConcatAttrs, ConcatInputs[Any]], name="concat"):
     @staticmethod
     def integer(attrs: ConcatAttrs, q: NodeTypes[Any], inputs: ConcatInputs[IntArray]) -> IntArray:
         return np.concatenate(inputs.xs, axis=attrs.axis)
+
+    @classmethod
+    def permuted(cls, attrs: ConcatAttrs, q: NodeTypes[Any], perm: Shape) -> ConcatAttrs:
+        return ConcatAttrs(perm[attrs.axis])
 
     @staticmethod
     def identity(attrs: ConcatAttrs, q: NodeTypes[Any]) -> str:

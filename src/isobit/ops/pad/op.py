@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from isobit.core.errors import BadAttribute
-from isobit.core.types import Affine, Encoding, FloatArray, IntArray, Pow2, TensorType
+from isobit.core.types import (
+    Affine,
+    AnyArray,
+    Encoding,
+    FloatArray,
+    IntArray,
+    Pow2,
+    Shape,
+    TensorType,
+)
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
 from isobit.ops.axes import stored_axis
 from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Op, Sample, is_float
+from isobit.ops.clamp.op import clamp_codes
+from isobit.ops.schemes import Scheme
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,11 +36,12 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class PadAttrs(Attrs):
     """`pads`: (before, after) of every axis after the batch; `value`: a code, None for real 0 (the
-    zero point).
+    zero point); `real`: the real number that float graphs pad with, from which `value` is derived.
     """
 
     pads: tuple[tuple[int, int], ...]
     value: int | None = None
+    real: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +85,28 @@ class Pad(Op[PadAttrs, PadInputs[Any]], name="pad"):
         value = q.inputs.x.zero if attrs.value is None else attrs.value
         return np.pad(inputs.x, ((0, 0), *attrs.pads), constant_values=value)
 
+    @classmethod
+    def permuted(cls, attrs: PadAttrs, q: NodeTypes[Any], perm: Shape) -> PadAttrs:
+        pads = dict(zip(perm[1:], attrs.pads, strict=True))
+        return replace(attrs, pads=tuple(pads[axis] for axis in sorted(pads)))
+
     @staticmethod
     def identity(attrs: PadAttrs, q: NodeTypes[Any]) -> str:
         return "" if any(map(any, attrs.pads)) else "pads by nothing"
 
     @staticmethod
     def real(attrs: PadAttrs, inputs: PadInputs[FloatArray]) -> FloatArray:
-        return np.pad(inputs.x, ((0, 0), *attrs.pads))
+        return np.pad(inputs.x, ((0, 0), *attrs.pads), constant_values=attrs.real)
+
+    @staticmethod
+    def derive(
+        attrs: PadAttrs, q: NodeTypes[Any], scheme: Scheme, consts: Any
+    ) -> tuple[PadAttrs, Mapping[str, AnyArray]]:
+        """Return the code nearest to `real`; real 0 stays the zero point."""
+        if attrs.real == 0:
+            return attrs, {}
+        code, _ = clamp_codes(q.output, attrs.real, math.inf)
+        return replace(attrs, value=code), {}
 
     @staticmethod
     def surrogate(attrs: PadAttrs, q: NodeTypes[Any], inputs: PadInputs[Tensor]) -> Tensor:
@@ -105,6 +133,12 @@ class Pad(Op[PadAttrs, PadInputs[Any]], name="pad"):
                 "four axes",
                 (2, 2, 3, 2, 3),
                 PadAttrs(((1, 2), (2, 1), (0, 1), (1, 0))),
+                Affine((0.1,), 11),
+            ),
+            (
+                "five axes",
+                (1, 2, 2, 3, 2, 3),
+                PadAttrs(((1, 0), (0, 0), (2, 1), (0, 1), (0, 0))),
                 Affine((0.1,), 11),
             ),
         )

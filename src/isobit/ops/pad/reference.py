@@ -1,4 +1,4 @@
-"""The readable pad: every core, int8, up to four axes after the batch."""
+"""The readable pad: every core, int8, four axes after merging."""
 
 from __future__ import annotations
 

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from isobit.core.errors import BadAttribute
-from isobit.core.types import Affine, AnyArray, Encoding, FloatArray, IntArray, Pow2, TensorType
+from isobit.core.types import (
+    Affine,
+    AnyArray,
+    Encoding,
+    FloatArray,
+    IntArray,
+    Pow2,
+    Shape,
+    TensorType,
+)
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
 from isobit.ops.axes import require_axis
@@ -71,6 +80,10 @@ class Split(Op[SplitAttrs, SplitInputs[Any]], name="split"):
         attrs: SplitAttrs, q: NodeTypes[Any], inputs: SplitInputs[IntArray]
     ) -> tuple[IntArray, ...]:
         return _slices(attrs, inputs.x)
+
+    @classmethod
+    def permuted(cls, attrs: SplitAttrs, q: NodeTypes[Any], perm: Shape) -> SplitAttrs:
+        return SplitAttrs(perm[attrs.axis], attrs.sizes)
 
     @staticmethod
     def identity(attrs: SplitAttrs, q: NodeTypes[Any]) -> str:

@@ -89,6 +89,7 @@ class Transpose(Op[TransposeAttrs, TransposeInputs[Any]], name="transpose"):
             ("rows and columns", (1, 4, 7, 2), (0, 2, 1, 3), Pow2((5,))),
             ("five axes", (2, 2, 3, 2, 4), (0, 4, 2, 1, 3), Pow2((5,))),
             ("identity", (2, 13), (0, 1), Pow2((6,))),
+            ("six axes", (2, 2, 3, 2, 3, 2), (0, 5, 3, 1, 4, 2), Affine((0.05,), -7)),
         )
         for label, shape, perm, encoding in cases:
             x = sampling.kind((1, *shape[1:]), encoding)

@@ -1,0 +1,65 @@
+"""TFLite's CONCATENATION and PACK."""
+
+from __future__ import annotations
+
+from isobit.ops.concat.op import ConcatAttrs, ConcatInputs
+from isobit.ops.concat.reference import MAX_INPUTS
+from isobit.ops.foreign import Call, Operand, tflite
+from isobit.ops.movement import axis_of, framed, framed_shape, lead_of, require_one_encoding
+from isobit.ops.tflite import finish
+
+
+@tflite("CONCATENATION")
+def concatenation(call: Call) -> None:
+    """Any number of tensors, any axis, one encoding. Source: TFLM `kernels/concatenation.cc`, which
+    refuses fused activations and a second encoding as well.
+    """
+    y, xs = call.output(), _operands(call)
+    activation = call.option("fused_activation_function", 0)
+    if activation:
+        raise call.unsupported(
+            "fused activation",
+            "NONE",
+            str(activation),
+            "Convert the model with the activation as an operator of its own.",
+        )
+    axis = axis_of(call, int(call.option("axis", 0)), len(y.shape))
+    lead = lead_of((*xs, y), touches_first=axis == 0)
+    _join(call, [framed(call, x, lead) for x in xs], axis + lead, lead)
+
+
+@tflite("PACK")
+def pack(call: Call) -> None:
+    """Tensors of one shape along a new axis. Source: TFLM `kernels/pack.cc`."""
+    y, xs = call.output(), _operands(call)
+    axis = axis_of(call, int(call.option("axis", 0)), len(y.shape))
+    lead = lead_of((y,), touches_first=axis == 0)
+    shape = list(framed_shape(y.shape, lead))
+    shape[axis + lead] = 1
+    _join(call, [call.viewed(call.value(x), tuple(shape)) for x in xs], axis + lead, lead)
+
+
+def _operands(call: Call) -> tuple[Operand, ...]:
+    xs = tuple(call.operand(i) for i in range(len(call.inputs)))
+    if not xs:
+        raise call.unsupported("inputs", "at least 1", "none", "The file is damaged.")
+    require_one_encoding(call, *xs)
+    return xs
+
+
+def _join(call: Call, names: list[str], axis: int, lead: int) -> None:
+    """Concatenate; more inputs than a kernel takes are joined in groups first."""
+    y = call.output()
+    while len(names) > MAX_INPUTS:
+        starts = range(0, len(names), MAX_INPUTS)
+        names = [_group(call, names[i : i + MAX_INPUTS], axis) for i in starts]
+    inputs = ConcatInputs(tuple(names))
+    finish(call, "concat", inputs, ConcatAttrs(axis), shape=framed_shape(y.shape, lead))
+
+
+def _group(call: Call, names: list[str], axis: int) -> str:
+    kinds = [call.build.type_of(name) for name in names]
+    shape = list(kinds[0].shape)
+    shape[axis] = sum(kind.shape[axis] for kind in kinds)
+    inputs = ConcatInputs(tuple(names))
+    return call.emit("concat", inputs, ConcatAttrs(axis), kinds[0].with_shape(tuple(shape)))

@@ -1,0 +1,1 @@
+"""mirror_pad: x surrounded by its own reflection."""

@@ -1,0 +1,1 @@
+"""strided_slice: every stride-th element from a begin, per axis."""
