@@ -164,7 +164,8 @@ def varied(op: type[Op[Any, Any]], sample: Sample[Any], rng: np.random.Generator
             changes[item.name] = draw((value, kind, rng))
     attrs = sample.attrs
     if hasattr(attrs, "clamp"):
-        low, high = sorted(int(v) for v in rng.integers(-128, 128, size=2))
+        ends = outputs[0].dtype
+        low, high = sorted(int(v) for v in rng.integers(ends.low, ends.high + 1, size=2))
         attrs = dataclasses.replace(attrs, clamp=(low, high))
     return Sample(
         f"{sample.label}, varied",

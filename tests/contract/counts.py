@@ -40,9 +40,16 @@ def linear(attrs: Any, q: NodeTypes[Any]) -> int:
     return count((q.output.shape[1], q.inputs.x.shape[1]))
 
 
+def transpose_conv2d(attrs: Any, q: NodeTypes[Any]) -> int:
+    """Every input element, every tap of every output channel, even what lands outside."""
+    outputs, kernel_h, kernel_w, _ = q.inputs.w.shape
+    return count((*q.inputs.x.shape[1:], outputs, kernel_h, kernel_w))
+
+
 MACS: dict[str, Callable[[Any, NodeTypes[Any]], int]] = {
     "conv2d": conv2d,
     "depthwise_conv2d": depthwise_conv2d,
     "linear": linear,
+    "transpose_conv2d": transpose_conv2d,
 }
 """Operators that multiply and accumulate; all others must say 0."""

@@ -100,7 +100,12 @@ BOUNDS: dict[str, float] = {
     "concat": EXACT,
     "split": EXACT,
     "pad": EXACT,
+    "mirror_pad": EXACT,
+    "strided_slice": EXACT,
     "max_pool2d": EXACT,
+    "maximum": EXACT,
+    "reduce_max": EXACT,
+    "resize_nearest": EXACT,
     # Rounded once from exact integers: half a step. A bound of `clamp` is itself rounded to a code.
     "clamp": ROUNDED,
     "standardize": ROUNDED,
@@ -112,4 +117,9 @@ BOUNDS: dict[str, float] = {
     # exp and 1/sum in fixed point: the result before rounding is off by less than 2^-12 = 1/16
     # step.
     "softmax": 0.57,
+    # The step between outputs is rounded to 2^-10 pixel: with at most 10 outputs an axis, the last
+    # position is off by 10 * 2^-11, and neighbours differ by up to 255 codes; two axes.
+    "resize_bilinear": 3.0,
+    # Where the sum of squares is large, the result is rounded twice: 0.5 and half of that.
+    "l2_normalization": 0.75,
 }

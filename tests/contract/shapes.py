@@ -68,6 +68,19 @@ def avg_pool(attrs: Any, types: Any) -> Tensor:
     return nhwc(F.avg_pool2d(x, attrs.kernel, attrs.stride))
 
 
+def resized(attrs: Any, types: Any) -> Tensor:
+    return nhwc(F.interpolate(image(types.x), attrs.size))
+
+
+def transpose_conv(attrs: Any, types: Any) -> Tensor:
+    """Cut above and left, then cut or lengthened to the size."""
+    weights = empty(types.w, 3, 0, 1, 2)
+    full = F.conv_transpose2d(image(types.x), weights, None, attrs.stride)
+    (top, left), size = attrs.pad, attrs.size
+    below, beside = (size[i] + attrs.pad[i] - full.shape[2 + i] for i in (0, 1))
+    return nhwc(F.pad(full, (-left, beside, -top, below)))
+
+
 def same(attrs: Any, types: Any) -> Tensor:
     return empty(types.x)
 
@@ -82,14 +95,25 @@ FUNCTIONS: dict[str, Callable[[Any, Any], Tensor | list[Tensor]]] = {
     "depthwise_conv2d": depthwise,
     "global_avg_pool": lambda attrs, types: nhwc(F.adaptive_avg_pool2d(image(types.x), 1)),
     "linear": lambda attrs, types: F.linear(empty(types.x), empty(types.w)),
+    "l2_normalization": same,
     "lut": same,
     "max_pool2d": max_pool,
+    "maximum": lambda attrs, types: torch.maximum(empty(types.a), empty(types.b)),
     "pad": lambda attrs, types: F.pad(
         empty(types.x), [n for pair in reversed(attrs.pads) for n in pair]
     ),
+    "mirror_pad": lambda attrs, types: F.pad(
+        empty(types.x), [n for pair in reversed(attrs.pads) for n in pair]
+    ),
+    "prelu": same,
+    "reduce_max": lambda attrs, types: torch.amax(empty(types.x), attrs.axes, keepdim=True),
+    "reduce_sum": lambda attrs, types: torch.sum(empty(types.x), attrs.axes, keepdim=True),
+    "resize_bilinear": resized,
+    "resize_nearest": resized,
     "reshape": lambda attrs, types: empty(types.x).reshape(-1, *attrs.shape),
     "softmax": lambda attrs, types: F.softmax(empty(types.x), -1),
     "split": lambda attrs, types: list(torch.split(empty(types.x), list(attrs.sizes), attrs.axis)),
     "standardize": same,
     "transpose": lambda attrs, types: empty(types.x).permute(attrs.perm),
+    "transpose_conv2d": transpose_conv,
 }

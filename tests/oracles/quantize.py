@@ -2,6 +2,8 @@
 
 A float32 is `(-1)^s * m * 2^t` with m < 2^24: its bits are read, not its value. NaN counts as 0;
 infinity saturates to the end of the clamp. k = mult[0] < 2^31, e = shift[0].
+With `thresholds`, 255 float32 values, the code is -128 plus how many of them x is not below; NaN
+counts as 0.
 Default: clamp (-128,127).
 """
 
@@ -34,6 +36,8 @@ def oracle(inputs, attrs, zeros) -> np.ndarray:
     limits, zy = attrs.get("clamp", (-128, 127)), zeros.get("y", 0)
     x = inputs["x"]
     assert x.dtype == np.float32
+    if inputs.get("thresholds") is not None:
+        return by_thresholds(x, [float(t) for t in inputs["thresholds"]], limits)
     (k,), (e,) = inputs["mult"].tolist(), inputs["shift"].tolist()
     assert 0 <= k < 2**31
     y = filled(x.shape)
@@ -44,4 +48,14 @@ def oracle(inputs, attrs, zeros) -> np.ndarray:
             continue
         real = Fraction(0) if exponent == SPECIAL else finite_value(sign, exponent, fraction)
         y[index] = clamp(zy + round_half_away(real * k / Fraction(2) ** e), limits)
+    return y
+
+
+def by_thresholds(x: np.ndarray, steps: list[float], limits: tuple[int, int]) -> np.ndarray:
+    assert len(steps) == 255
+    y = filled(x.shape)
+    for index in positions(x.shape):
+        value = float(x[index])
+        reached = sum(step <= (0.0 if value != value else value) for step in steps)
+        y[index] = clamp(reached - 128, limits)
     return y

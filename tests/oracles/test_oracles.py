@@ -242,6 +242,12 @@ def test_layout_operators_move_codes() -> None:
     want = [[[9, 9, 9], [1, 2, 9]], [[9, 9, 9], [3, 4, 9]]]
     assert run("pad", {"x": a}, attrs, {"x": 9}) == want
     assert run("pad", {"x": a}, {**attrs, "value": 9}, {"x": 5}) == want
+    row = ints([[1, 2, 3]])
+    assert run("mirror_pad", {"x": row}, {"pads": ((2, 1),)}) == [[3, 2, 1, 2, 3, 2]]
+    attrs = {"pads": ((2, 3),), "mode": "symmetric"}
+    assert run("mirror_pad", {"x": row}, attrs) == [[2, 1, 1, 2, 3, 3, 2, 1]]
+    attrs = {"begin": (2,), "stride": (-2,), "size": (2,)}
+    assert run("strided_slice", {"x": row}, attrs) == [[3, 1]]
     x = np.arange(12).reshape(1, 2, 3, 2)
     assert run("reshape", {"x": x}, {"shape": (3, 4)}) == x.reshape(1, 3, 4).tolist()
     assert run("transpose", {"x": x}, {"perm": (0, 3, 1, 2)}) == x.transpose(0, 3, 1, 2).tolist()

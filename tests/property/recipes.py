@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from isobit.core.dtypes import DType
-from isobit.core.fixed import Average
+from isobit.core.fixed import Average, Rounding, multiplier_half_up, multiplier_q31
 from isobit.core.types import Affine, Encoding, Pow2, Real, TensorType, to_real
 from isobit.ops.add.op import AddAttrs, AddInputs
 from isobit.ops.avg_pool2d.op import AvgPool2dAttrs, AvgPool2dInputs
@@ -20,19 +20,29 @@ from isobit.ops.conv2d.op import Conv2dAttrs
 from isobit.ops.depthwise_conv2d.op import DepthwiseConv2dAttrs
 from isobit.ops.dequantize.op import DequantizeAttrs, DequantizeInputs
 from isobit.ops.global_avg_pool.op import GlobalAvgPoolAttrs, GlobalAvgPoolInputs
+from isobit.ops.l2_normalization import op as l2
 from isobit.ops.linear.op import LinearAttrs
 from isobit.ops.lut.op import LutAttrs, LutInputs
 from isobit.ops.max_pool2d.op import MaxPool2dAttrs, MaxPool2dInputs
+from isobit.ops.maximum.op import MaximumAttrs, MaximumInputs
+from isobit.ops.mirror_pad.op import Mirror, MirrorPadAttrs, MirrorPadInputs
 from isobit.ops.mul.op import MulAttrs, MulInputs
 from isobit.ops.pad.op import PadAttrs, PadInputs
+from isobit.ops.prelu.op import FACTORS, PreluAttrs, PreluInputs
 from isobit.ops.quantize.op import QuantizeAttrs, QuantizeInputs
+from isobit.ops.reduce_max.op import ReduceMaxAttrs, ReduceMaxInputs
+from isobit.ops.reduce_sum.op import ReduceSumAttrs, ReduceSumInputs
 from isobit.ops.registry import load_ops
 from isobit.ops.requantize.op import RequantizeAttrs, RequantizeInputs
 from isobit.ops.reshape.op import ReshapeAttrs, ReshapeInputs
+from isobit.ops.resize_nearest.op import ResizeAttrs, ResizeInputs
+from isobit.ops.schemes import Scheme
 from isobit.ops.softmax.op import OUTPUT, SoftmaxAttrs, SoftmaxInputs
 from isobit.ops.split.op import SplitAttrs, SplitInputs
 from isobit.ops.standardize.op import StandardizeAttrs, StandardizeInputs
+from isobit.ops.strided_slice.op import StridedSliceAttrs, StridedSliceInputs
 from isobit.ops.transpose.op import TransposeAttrs, TransposeInputs
+from isobit.ops.transpose_conv2d.op import TransposeConv2dAttrs
 from isobit.ops.weighted import WeightedInputs
 
 from .graphs import Draft, Refused
@@ -77,6 +87,20 @@ def bias(d: Draft, w: str, axis: int) -> str | None:
     terms = math.prod(shape) / shape[axis]
     size = int(3000 * math.sqrt(terms)) + 1
     return d.const(d.rng.integers(-size, size + 1, size=shape[axis]))
+
+
+def transpose_conv2d(d: Draft) -> None:
+    """Cut on any side, or with rows and columns of the bias alone."""
+    x = d.codes8(4)
+    _, rows, columns, channels = d.values[x].shape
+    outputs, kernel = d.integer(1, 5), (d.integer(1, 4), d.integer(1, 4))
+    w = d.weights((outputs, *kernel, channels), 0)
+    step, cut = stride(d), (d.integer(0, 2), d.integer(0, 2))
+    full = ((rows - 1) * step[0] + kernel[0], (columns - 1) * step[1] + kernel[1])
+    height, width = (max(1, f - c - d.integer(-1, 2)) for f, c in zip(full, cut, strict=True))
+    attrs = TransposeConv2dAttrs((height, width), step, cut)
+    inputs = WeightedInputs(x, w, bias(d, w, 0))
+    d.requantised("transpose_conv2d", inputs, attrs, channels=outputs)
 
 
 def max_pool2d(d: Draft) -> None:
@@ -159,6 +183,49 @@ def pair(d: Draft) -> tuple[str, str]:
     return (a, b) if d.chance(0.5) else (b, a)
 
 
+def maximum(d: Draft) -> None:
+    """Of values of one encoding; another one is requantised first."""
+    a, b = pair(d)
+    if d.values[b].encoding != d.values[a].encoding:
+        inputs, encoding = RequantizeInputs(b), d.values[a].encoding
+        b = d.requantised("requantize", inputs, RequantizeAttrs(), encoding=encoding)
+    d.emit("maximum", MaximumInputs(a, b), MaximumAttrs(smallest=d.chance(0.5)))
+
+
+def axes(d: Draft, x: str) -> tuple[int, ...]:
+    """One axis or several, the batch never."""
+    rank = len(d.values[x].shape)
+    found = d.rng.permutation(rank - 1)[: d.integer(1, rank - 1)]
+    return tuple(sorted(int(axis) + 1 for axis in found))
+
+
+def reduce_sum(d: Draft) -> None:
+    x = d.codes8()
+    d.requantised("reduce_sum", ReduceSumInputs(x), ReduceSumAttrs(axes(d, x), d.chance(0.5)))
+
+
+def reduce_max(d: Draft) -> None:
+    x = d.codes8()
+    d.emit("reduce_max", ReduceMaxInputs(x), ReduceMaxAttrs(axes(d, x), d.chance(0.5)))
+
+
+def l2_normalization(d: Draft) -> None:
+    encoding = Pow2((7,)) if d.scheme is Scheme.POW2 else l2.OUTPUT
+    inputs = l2.L2NormalizationInputs(d.codes8())
+    d.emit("l2_normalization", inputs, l2.L2NormalizationAttrs(), encoding)
+
+
+def resize_nearest(d: Draft) -> None:
+    attrs = ResizeAttrs((d.integer(1, 9), d.integer(1, 9)), d.chance(0.5), d.chance(0.5))
+    d.emit("resize_nearest", ResizeInputs(d.codes8(4)), attrs)
+
+
+def resize_bilinear(d: Draft) -> None:
+    corners = d.chance(0.5)
+    attrs = ResizeAttrs((d.integer(1, 9), d.integer(1, 9)), corners, not corners and d.chance(0.5))
+    d.emit("resize_bilinear", ResizeInputs(d.codes8(4)), attrs)
+
+
 def centred(d: Draft, name: str) -> np.ndarray:
     return d.codes[name].astype(np.int64) - d.values[name].zero
 
@@ -190,6 +257,23 @@ def lut(d: Draft) -> None:
         attrs = LutAttrs("")
         table = d.rng.integers(-128, 128, size=256)
     d.emit("lut", LutInputs(x, table=d.const(table, DType.S8)), attrs, encoding)
+
+
+def prelu(d: Draft) -> None:
+    """Slopes along any axes; factors of either rule that keep most of the range."""
+    x = d.codes8()
+    own = [1, *(n if d.chance(0.5) else 1 for n in d.values[x].shape[1:])]
+    slope = d.const(d.rng.integers(-127, 128, size=own), DType.S8, Pow2((6,)))
+    spread = max(float(np.quantile(np.abs(centred(d, x)), 0.97)), 1.0)
+    rule = d.choose((Rounding.HALF_UP, Rounding.TFLITE_DOUBLE))
+    encoding = d.encoding()
+    attrs = PreluAttrs(d.clamp(encoding), rule)
+    real = d.rng.uniform(40.0, 90.0) / spread
+    split_up = multiplier_half_up if rule is Rounding.HALF_UP else multiplier_q31
+    numbers = [n for factor in (real, real / 64) for n in split_up(factor)]
+    consts = {name: d.const(np.asarray([n])) for name, n in zip(FACTORS, numbers, strict=True)}
+    (name,) = d.emit("prelu", PreluInputs(x, slope, **consts), attrs, encoding)
+    d.note(name, attrs.clamp, rule.value)
 
 
 def softmax(d: Draft) -> None:
@@ -284,6 +368,33 @@ def pad(d: Draft) -> None:
     d.emit("pad", PadInputs(x), PadAttrs(widths, value))
 
 
+def mirror_pad(d: Draft) -> None:
+    x = d.value()
+    mode = d.choose(Mirror)
+    widths = []
+    for size in d.values[x].shape[1:]:
+        most = min(3, size if mode is Mirror.SYMMETRIC else size - 1)
+        widths.append((d.integer(0, most), d.integer(0, most)) if d.chance(0.6) else (0, 0))
+    d.emit("mirror_pad", MirrorPadInputs(x), MirrorPadAttrs(tuple(widths), mode))
+
+
+def strided_slice(d: Draft) -> None:
+    """Whole axes, crops, steps, and axes turned round."""
+    x = d.value()
+    taken: list[range] = []
+    for size in d.values[x].shape[1:]:
+        found = range(size)
+        if d.chance(0.5):
+            found = found[d.integer(0, min(2, size - 1)) :]
+            found = found[: len(found) - d.integer(0, min(2, len(found) - 1))]
+        found = found[:: 2 if d.chance(0.2) else 1]
+        taken.append(found[::-1] if d.chance(0.2) else found)
+    attrs = StridedSliceAttrs(
+        tuple(r[0] for r in taken), tuple(r.step for r in taken), tuple(len(r) for r in taken)
+    )
+    d.emit("strided_slice", StridedSliceInputs(x), attrs)
+
+
 def reshape(d: Draft) -> None:
     """To a vector, to an image, or another image."""
     x = d.value()
@@ -318,6 +429,7 @@ RECIPES: dict[str, Callable[[Draft], None]] = {
         requantize,
         clamp,
         lut,
+        prelu,
         softmax,
         standardize,
         quantize,
@@ -325,8 +437,17 @@ RECIPES: dict[str, Callable[[Draft], None]] = {
         concat,
         split,
         pad,
+        mirror_pad,
+        strided_slice,
         reshape,
         transpose,
+        transpose_conv2d,
+        maximum,
+        reduce_sum,
+        reduce_max,
+        resize_nearest,
+        resize_bilinear,
+        l2_normalization,
     )
 }
 RAW = ("standardize", "quantize")

@@ -143,7 +143,7 @@ def test_golden_equals_scalar_oracle(scale: str) -> None:
                 assert same, f"seed {seed}, {node.op} %{value.name}"
 
 
-MOVERS = {"reshape", "transpose", "concat", "split"}
+MOVERS = {"reshape", "transpose", "concat", "split", "strided_slice", "mirror_pad"}
 """Operators that move elements of any carrier; their oracles take integers: floats go as bits."""
 
 

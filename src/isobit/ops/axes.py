@@ -9,6 +9,8 @@ from isobit.core.types import Shape
 
 STORED = (0, 3, 1, 2)
 """Where the axes N, C, H, W of a torch image lie in an NHWC tensor."""
+ROWS_FOR_COLUMNS = (0, 2, 1, 3)
+"""The permutation of an NHWC tensor that exchanges height and width."""
 
 
 def stored_axis(dim: int, rank: int) -> int:

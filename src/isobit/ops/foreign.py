@@ -27,7 +27,8 @@ from isobit.ir.builder import GraphBuilder
 from isobit.ir.graph import Attrs, Inputs, Stage, Value
 from isobit.ops.reshape.op import ReshapeAttrs, ReshapeInputs
 
-Rule = Callable[["Call"], None]
+Rule = Callable[[Any], None]
+"""Takes a `Call` (TFLite) or a `LogicalCall` (formats whose axes are not ours)."""
 R = TypeVar("R", bound=Rule)
 
 
@@ -123,6 +124,8 @@ class Call:
     build: GraphBuilder
     known: dict[str, str] = field(default_factory=dict)
     """Constants that already are in the graph, by the operand's value name."""
+    is_uint8: bool = False
+    """Whether the file has uint8 here; the operands have its codes less 128, as int8."""
 
     @property
     def is_float(self) -> bool:
@@ -157,6 +160,13 @@ class Call:
             )
         return data
 
+    def integers(self, index: int, what: str) -> tuple[int, ...]:
+        """Return the entries of an input that must be stored integers, such as axes or a shape."""
+        data = self.constant(index, what)
+        if data.dtype.kind not in "iu":
+            raise self.unsupported(what, "integers", data.dtype.name, "")
+        return tuple(int(v) for v in data.reshape(-1))
+
     def option(self, name: str, default: Any = None) -> Any:
         """Return an option; raises `Unsupported` where it is missing and has no default."""
         value = self.options.get(name, default)
@@ -167,8 +177,9 @@ class Call:
         return value
 
     def unsupported(self, what: str, want: str, got: str, fix: str) -> IsobitError:
-        """Return the refusal of this operator."""
-        return Unsupported(where=self.where, what=what, want=want, got=got, fix=fix)
+        """Return the refusal of this operator; without a `fix` the file contradicts itself."""
+        cure = fix or "The file is damaged, or its converter is; convert the model again."
+        return Unsupported(where=self.where, what=what, want=want, got=got or "nothing", fix=cure)
 
     def const(self, wanted: str, data: AnyArray, kind: TensorType | None = None) -> str:
         """Add a constant, by default raw int32."""

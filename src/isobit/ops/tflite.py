@@ -139,6 +139,40 @@ def require_types(call: Call, *allowed: str) -> str:
     return got
 
 
+def computed(call: Call) -> str:
+    """Return the first input's value; a stored one is what the importer folds. Refuses codes in a
+    graph of reals, where the operator would take them for numbers.
+    """
+    x = call.operand(0)
+    if call.is_float and not x.is_float:
+        raise call.unsupported(
+            "types", "float32 in a float graph", x.type.dtype.value, "Fold it when you convert."
+        )
+    return call.value(x)
+
+
+def require_same_encoding(call: Call, *indices: int) -> None:
+    """Refuse inputs in another encoding than the output: the runtimes move and compare codes."""
+    y = call.output().type.encoding
+    for index in indices:
+        x = call.operand(index).type.encoding
+        if x != y:
+            raise call.unsupported(
+                f"encoding of input {index}",
+                f"the output's, {y}",
+                str(x),
+                "Runtimes would not rescale it; convert the model again.",
+            )
+
+
+def require_computed(call: Call, *indices: int) -> None:
+    """Refuse an operator on stored tensors only, which converters compute."""
+    if all(call.operand(index).is_const for index in indices):
+        raise call.unsupported(
+            "inputs", "a value computed at run time", "constants", "Fold it when you convert."
+        )
+
+
 def finish(
     call: Call,
     op: str,

@@ -4,6 +4,7 @@ pools share.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,8 @@ from isobit.core.types import AnyArray, Shape
 Pair = tuple[int, int]
 Quad = tuple[int, int, int, int]
 """Padding as (top, left, bottom, right)."""
+MOST_ELEMENTS = 1 << 26
+"""Of a padded image: no microcontroller holds more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +72,16 @@ class Window:
                     want=f"at most the padded input, {self.padded(shape)}",
                     got=f"{self.extent} (kernel {self.kernel}, dilation {self.dilation})",
                     fix="Use a smaller kernel, more padding, or fewer strides before this layer.",
+                )
+            )
+        if not found and math.prod(self.padded(shape)) * shape[3] > MOST_ELEMENTS:
+            found.append(
+                BadShape(
+                    where=where,
+                    what="padded input",
+                    want=f"at most {MOST_ELEMENTS:,} elements",
+                    got=f"{math.prod(self.padded(shape)) * shape[3]:,}",
+                    fix="Use less padding, or a smaller input.",
                 )
             )
         return found

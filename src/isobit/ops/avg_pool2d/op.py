@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -13,7 +13,8 @@ from isobit.core.fixed import Average
 from isobit.core.types import Affine, Encoding, FloatArray, IntArray, Pow2, Shape, TensorType
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
-from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Op, Sample
+from isobit.ops.axes import ROWS_FOR_COLUMNS
+from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Op, Sample, is_float
 from isobit.ops.channels import Coupled
 from isobit.ops.clamps import clamp_problems
 from isobit.ops.global_avg_pool.op import GlobalAvgPoolAttrs, GlobalAvgPoolInputs
@@ -120,6 +121,21 @@ class AvgPool2d(Op[AvgPool2dAttrs, AvgPool2dInputs[Any]], name="avg_pool2d"):
     ) -> IntArray:
         sums = attrs.window().gather(inputs.x - q.inputs.x.zero, 0).sum(axis=(3, 4))
         return mean_codes(sums, attrs.counts(inputs.x.shape), q.output, attrs.clamp, attrs.round)
+
+    @classmethod
+    def permuted(
+        cls, attrs: AvgPool2dAttrs, q: NodeTypes[Any], perm: Shape
+    ) -> AvgPool2dAttrs | None:
+        if perm != ROWS_FOR_COLUMNS or is_float(q.output):  # sums of reals depend on the order
+            return None
+        top, left, bottom, right = attrs.pad
+        return replace(
+            attrs,
+            kernel=attrs.kernel[::-1],
+            stride=attrs.stride[::-1],
+            pad=(left, top, right, bottom),
+            extension=attrs.extension[::-1],
+        )
 
     @staticmethod
     def real(attrs: AvgPool2dAttrs, inputs: AvgPool2dInputs[FloatArray]) -> FloatArray:

@@ -40,4 +40,4 @@ class Reference(Kernel, op="l2_normalization", function="l2_normalization_s8"):
     @staticmethod
     def cycles(attrs: L2NormalizationAttrs, q: NodeTypes[Any]) -> float:
         x = q.inputs.x
-        return 25.0 * x.elements + 250.0 * x.elements / x.shape[-1]
+        return 25.0 * float(x.elements) + 250.0 * float(x.elements // x.shape[-1])

@@ -34,4 +34,4 @@ class Reference(Kernel, op="reduce_max", function="reduce_max_s8"):
 
     @staticmethod
     def cycles(attrs: ReduceMaxAttrs, q: NodeTypes[Any]) -> float:
-        return 6.0 * q.inputs.x.elements + 20.0 * q.output.elements
+        return 6.0 * float(q.inputs.x.elements) + 20.0 * q.output.elements

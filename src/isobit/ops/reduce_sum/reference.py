@@ -51,4 +51,4 @@ class Reference(Kernel, op="reduce_sum", function="reduce_sum_s8"):
 
     @staticmethod
     def cycles(attrs: ReduceSumAttrs, q: NodeTypes[Any]) -> float:
-        return 5.0 * q.inputs.x.elements + 30.0 * q.output.elements
+        return 5.0 * float(q.inputs.x.elements) + 30.0 * q.output.elements

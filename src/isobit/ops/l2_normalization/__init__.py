@@ -1,0 +1,1 @@
+"""l2_normalization: vectors of Euclidean length 1."""

@@ -1,0 +1,1 @@
+"""maximum: the larger or smaller of two tensors with broadcasting."""

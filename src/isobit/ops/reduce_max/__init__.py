@@ -1,0 +1,1 @@
+"""reduce_max: largest or smallest element over any axes."""

@@ -1,0 +1,1 @@
+"""reduce_sum: sums and means over any axes."""

@@ -1,0 +1,1 @@
+"""resize_bilinear: images of another size by bilinear interpolation."""
