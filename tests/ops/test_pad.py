@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
 from isobit import Model, nn
 from isobit.core.errors import BadAttribute, NotTraceable
-from isobit.core.types import Pow2
+from isobit.core.types import Affine, Pow2
 from isobit.ops import sampling
+from isobit.ops.base import NodeTypes
 from isobit.ops.pad.op import Pad, PadAttrs, PadInputs
+from isobit.ops.schemes import Scheme
 from ops.end_to_end import SCHEMES, Function, assert_moves_as_torch, assert_same_bits
 
 
@@ -54,6 +57,20 @@ def test_pads_and_value_must_fit_the_input() -> None:
     for attrs in (PadAttrs(()), PadAttrs(((0, -1),)), PadAttrs(((1, 1),), 128)):
         with pytest.raises(BadAttribute):
             Pad.infer(attrs, x)
+
+
+@pytest.mark.parametrize(
+    ("real", "code"),
+    [(0.0, None), (0.26, 8), (-0.24, -2), (float("-inf"), -128), (float("inf"), 127), (99.0, 127)],
+)
+def test_a_real_value_becomes_its_nearest_code(real: float, code: int | None) -> None:
+    x = sampling.kind((1, 5), Affine((0.05,), 3))
+    attrs = PadAttrs(((1, 1),), real=real)
+    y = sampling.kind(Pad.infer(attrs, PadInputs(x)).shape, x.encoding)
+    found, constants = Pad.derive(attrs, NodeTypes(PadInputs(x), (y,)), Scheme.AFFINE, None)
+    assert found.value == code and not constants
+    padded = Pad.real(attrs, PadInputs(np.zeros((1, 5))))
+    assert padded[0, 0] == padded[0, -1] == real
 
 
 def test_padding_is_real_zero_for_any_zero_point() -> None:

@@ -22,7 +22,7 @@ from isobit.ops.dequantize.op import (
     Dequantize,
     DequantizeAttrs,
     DequantizeInputs,
-    _nearest_float32,
+    nearest_float32,
     table_of,
 )
 from isobit.ops.quantize.op import Quantize, QuantizeAttrs, QuantizeInputs
@@ -157,12 +157,12 @@ def test_table_holds_the_nearest_floats(encoding: Encoding) -> None:
 
 
 def test_nearest_float_rounds_once_and_to_even() -> None:
-    assert _nearest_float32(Fraction(2**24 + 1)) == 2.0**24
-    assert _nearest_float32(Fraction(2**24 + 3)) == 2.0**24 + 4
+    assert nearest_float32(Fraction(2**24 + 1)) == 2.0**24
+    assert nearest_float32(Fraction(2**24 + 3)) == 2.0**24 + 4
     # Through float64 this would round twice, to 2^24.
-    assert _nearest_float32(2**24 + 1 + Fraction(1, 2**60)) == 2.0**24 + 2
-    assert _nearest_float32(Fraction(3, 2**150)) == 2.0**-148
-    assert _nearest_float32(-Fraction(1, 3)) == float(np.float32(-1 / 3))
+    assert nearest_float32(2**24 + 1 + Fraction(1, 2**60)) == 2.0**24 + 2
+    assert nearest_float32(Fraction(3, 2**150)) == 2.0**-148
+    assert nearest_float32(-Fraction(1, 3)) == float(np.float32(-1 / 3))
 
 
 def test_wrong_types_are_refused() -> None:

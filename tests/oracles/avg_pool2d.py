@@ -1,4 +1,4 @@
-"""`avg_pool2d`: `clamp(D(sum of taps, their count))`, D the rule `away` or `trunc`.
+"""`avg_pool2d`: `clamp(D(sum of taps, their count))`, D the rule `away`, `trunc` or `half_up`.
 
 The sum is of codes, without their zero point. Only the taps on the input are summed and counted;
 with `count_include_pad` every tap on padding adds Zx (real 0) and is counted too. `extension`

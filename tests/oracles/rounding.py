@@ -70,7 +70,13 @@ def trunc(v: int, n: int) -> int:
     return math.trunc(Fraction(v, n))
 
 
-MEANS = {"away": away, "trunc": trunc}
+def mean_half_up(v: int, n: int) -> int:
+    """The mean `v / n` to the nearest integer, ties towards +infinity."""
+    assert n >= 1
+    return round_half_up(Fraction(v, n))
+
+
+MEANS = {"away": away, "trunc": trunc, "half_up": mean_half_up}
 
 
 def of_channel(entries: list[int], channel: int) -> int:

@@ -131,6 +131,11 @@ class Op(Generic[A, I]):
     """
     channels: ClassVar[ChannelRule | None] = None
     """What it does to channels; without a rule they all stay."""
+    updates: ClassVar[Mapping[str, int]] = {}
+    """Input fields that hold states (`ir.graph.State`), each with the position of the output that
+    is the state of the next run. Meanings stay pure: states come in, next states go out. Kernels
+    get one pointer, the output's, which holds the old state when they are called.
+    """
     elementwise: ClassVar[bool] = False
     """Whether output element i depends on element i of the inputs alone (up to broadcasting)."""
 
@@ -236,6 +241,25 @@ class Op(Generic[A, I]):
         """
         return ""
 
+    @staticmethod
+    def keeps_order(attrs: A, q: NodeTypes[I]) -> bool:
+        """Whether along the last axis a larger entry of the input gives no smaller entry of the
+        output, of one shape: softmax.
+        """
+        return False
+
+    @classmethod
+    def permuted(cls, attrs: A, q: NodeTypes[I], perm: Shape) -> A | None:
+        """Return the attributes of the operator between whose activations and outputs a transpose
+        may change sides: `op(attrs)(transpose(x)) = transpose(op(result)(x))`, bit for bit, or
+        `None` where there are none. `q`: the types of the left side.
+
+        By default an elementwise operator, whose constants have one entry each.
+        """
+        sizes = [getattr(q.inputs, name) for name in cls.constants]
+        plain = all(kind is None or kind.elements == 1 for kind in sizes)
+        return attrs if cls.elementwise and not cls.view and plain else None
+
     @classmethod
     def rule(cls, attrs: A) -> EncodingRule:
         """Return where the output's encoding comes from; by default the same whatever the
@@ -318,7 +342,8 @@ class Kernel:
     """One way to compute an operator on a core: the declaration beside `<stem>.c` (or `.S`).
 
     C convention: `static inline void <function>(<function>_geometry g, <activations>, <packed
-    constants>, <outputs>[, void *scratch])`. `g` holds literals that follow from shapes and number
+    constants>, <outputs>[, void *scratch])`; a state that the operator updates is no activation
+    here: its output holds the old state on entry and the new one on return. `g` holds literals that follow from shapes and number
     system alone; everything that training changes is data, so that an untrained network has the
     bytes of the trained one.
     """

@@ -51,6 +51,11 @@ def onnx(*names: str) -> Callable[[R], R]:
     return _mark("onnx", names)
 
 
+def aten(*names: str) -> Callable[[R], R]:
+    """Mark a function as the rule of PyTorch operators, e.g. `conv2d.default`."""
+    return _mark("torch", names)
+
+
 def _mark(source: str, names: tuple[str, ...]) -> Callable[[R], R]:
     def mark(rule: R) -> R:
         rule.foreign = tuple((source, name) for name in names)  # type: ignore[attr-defined]  # read by the registry's scan

@@ -7,11 +7,12 @@ Formulas: TensorFlow Lite `kernels/kernel_util.cc` (CalculateActivationRangeQuan
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from isobit.core import fixed
-from isobit.core.types import Real, Shape
+from isobit.core.types import Affine, Real, Shape
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops.broadcast import broadcast_shape
 from isobit.ops.clamp.op import ClampAttrs, ClampInputs
@@ -106,22 +107,17 @@ def factors(call: Call, reals: list[float]) -> dict[str, str]:
     """Return the constants `mult` and `shift` for real multipliers, one entry where all are
     equal.
     """
-    return _stored(call, [quantized(real) for real in reals])
+    return stored_factors(call, [quantized(real) for real in reals])
 
 
-def _stored(call: Call, pairs: list[tuple[int, int]]) -> dict[str, str]:
+def stored_factors(call: Call, pairs: list[tuple[int, int]]) -> dict[str, str]:
+    """Return the constants `mult` and `shift` of pairs, one entry where all are equal."""
     if len(set(pairs)) == 1:
         pairs = pairs[:1]
     return {
         "mult": call.const("mult", np.asarray([m for m, _ in pairs], dtype=np.int32)),
         "shift": call.const("shift", np.asarray([s for _, s in pairs], dtype=np.int32)),
     }
-
-
-def single_factors(call: Call, reals: list[float]) -> dict[str, str]:
-    """As `factors`, for LiteRT's single rounding, which is `half_up` with e = 31 - shift."""
-    pairs = [(m, 31 - s if m else 0) for m, s in map(quantized, reals)]
-    return _stored(call, pairs)
 
 
 def require_types(call: Call, *allowed: str) -> str:
@@ -214,9 +210,25 @@ def _clamp(call: Call, y: Operand) -> ClampAttrs | None:
     return None if codes == carrier else ClampAttrs(low, high, codes)
 
 
-def weighted_reals(x: Operand, w: Operand, y: Operand) -> list[float]:
-    """Return `Sx * Sw[c] / Sy` in float64, as TFLite computes it from float32 scales."""
+def weighted_reals(x: Operand, w: Operand, y: Operand, *, narrow: bool = False) -> list[float]:
+    """Return `Sx * Sw[c] / Sy` in float64, as TFLite computes it from float32 scales.
+
+    narrow: the product of scales is float32, as in convolutions of uint8.
+    """
+    if narrow:
+        return [float(np.float32(x.scale) * np.float32(s)) / y.scale for s in w.scales]
     return [x.scale * scale / y.scale for scale in w.scales]
+
+
+def recentred(w: Operand) -> Operand:
+    """Return weights with zero point 0 where the centred codes fit int8, else as they are."""
+    if w.data is None or not w.zero:
+        return w
+    centred = w.data.astype(np.int16) - w.zero
+    if centred.min() < w.type.dtype.low or centred.max() > w.type.dtype.high:
+        return w
+    encoding = Affine(w.scales, 0)
+    return replace(w, type=replace(w.type, encoding=encoding), data=centred.astype(np.int8))
 
 
 def bias_constant(call: Call, index: int) -> str | None:

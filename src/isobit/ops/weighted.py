@@ -5,7 +5,7 @@ requantisation.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -18,6 +18,7 @@ from isobit.core.fixed import Rounding
 from isobit.core.types import AnyArray, IntArray, Pow2, TensorType, scale_of
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops.base import EncodingRule, NodeTypes, Op, Packed
+from isobit.ops.clamps import clamp_problems
 from isobit.ops.schemes import Scheme
 
 if TYPE_CHECKING:
@@ -67,9 +68,10 @@ class WeightedOp(Op[A, WeightedInputs[Any]]):
         from isobit.core import fixed_torch as ft
 
         options: Any = attrs
+        zero = q.inputs.w.zero
         return ft.weighted(
             partial(cls.combine, attrs),
-            inputs,
+            replace(inputs, w=inputs.w - zero) if zero else inputs,
             ft.SumTypes(q.inputs.x, q.output, cls.channel_axis, q.soft),
             options.clamp,
             options.round,
@@ -81,7 +83,7 @@ class WeightedOp(Op[A, WeightedInputs[Any]]):
         import torch
 
         scale = scale_of(q.inputs.x.encoding) * scale_of(q.inputs.w.encoding)
-        sums = cls.combine(attrs, inputs.x, inputs.w, inputs.b)
+        sums = cls.combine(attrs, inputs.x, inputs.w - q.inputs.w.zero, inputs.b)
         return sums * torch.as_tensor(scale, dtype=sums.dtype, device=sums.device)
 
     @staticmethod
@@ -103,8 +105,18 @@ class WeightedOp(Op[A, WeightedInputs[Any]]):
         int32.
         """
         options: Any = attrs
-        bound = accumulator_bound(q.inputs.x, consts.w, consts.b, cls.channel_axis)
-        return overflow_problems(where, bound, consts.mult, consts.shift, options.round)
+        w = consts.w.astype(np.int64) - q.inputs.w.zero
+        bound = accumulator_bound(q.inputs.x, w, consts.b, cls.channel_axis)
+        wide = q.inputs.x.dtype is DType.S16 and options.round is Rounding.HALF_UP
+        return overflow_problems(
+            where,
+            bound,
+            consts.mult,
+            consts.shift,
+            options.round,
+            bits=63 if wide else 31,
+            codes=1 << 16 if q.output.dtype is DType.S16 else CODES,
+        )
 
 
 def exact_matmul(a: AnyArray, b: AnyArray) -> IntArray:
@@ -160,17 +172,7 @@ def weight_problems(
                     fix="One entry per output channel.",
                 )
             )
-    if not -128 <= clamp[0] <= clamp[1] <= 127 and types.x.dtype is DType.S8:
-        found.append(
-            BadAttribute(
-                where=where,
-                what="clamp",
-                want="-128 <= low <= high <= 127",
-                got=str(clamp),
-                fix="Clamps are output codes of int8.",
-            )
-        )
-    return found
+    return [*found, *clamp_problems(where, types.x, clamp)]
 
 
 def derive_multipliers(
@@ -227,8 +229,8 @@ def multipliers(real: AnyArray) -> dict[str, AnyArray]:
 
 
 def accumulator_bound(x: TensorType, w: AnyArray, b: AnyArray | None, axis: int) -> IntArray:
-    """Per channel: `sum|w| * max|x - Zx| + |b|`, an upper bound of every partial sum in any
-    order.
+    """Per channel: `sum|w| * max|x - Zx| + |b|`, an upper bound of every partial sum in any order.
+    w: without its zero point.
     """
     largest = max(x.dtype.high - x.zero, x.zero - x.dtype.low)
     axes = tuple(i for i in range(w.ndim) if i != axis)
@@ -238,13 +240,25 @@ def accumulator_bound(x: TensorType, w: AnyArray, b: AnyArray | None, axis: int)
 
 CODES = 256
 """Room for a zero point and a clamp bound."""
+MOST_SHIFT = 62
+"""Of a 64-bit product."""
 
 
 def overflow_problems(
-    where: str, bound: IntArray, mult: AnyArray | None, shift: AnyArray, rounding: Rounding
+    where: str,
+    bound: IntArray,
+    mult: AnyArray | None,
+    shift: AnyArray,
+    rounding: Rounding,
+    *,
+    bits: int = 31,
+    codes: int = CODES,
 ) -> list[IsobitError]:
     """Refuse sums that may leave int32 before requantisation, or 2^30 - 256 after it: then zero
     point and clamp bounds keep every difference below 2^30.
+
+    bits: 63 where sums and their products with multipliers have 64 bits (`half_up` only). codes:
+    room for a zero point and a clamp bound.
     """
     if mult is None and rounding is not Rounding.HALF_UP:
         return [
@@ -256,30 +270,44 @@ def overflow_problems(
                 fix="Give mult, or use round=half_up.",
             )
         ]
+    least = -MOST_SHIFT if mult is not None and rounding is Rounding.TFLITE_DOUBLE else 0
+    if int(shift.min()) < least or int(shift.max()) > MOST_SHIFT:
+        return [
+            BadAttribute(
+                where=where,
+                what="shift",
+                want=f"{least}..{MOST_SHIFT}",
+                got=f"{int(shift.min())}..{int(shift.max())}",
+                fix="The file is damaged; export the model again.",
+            )
+        ]
     count = max(bound.size, shift.size)
-    worst = 0
+    worst = before = 0
     for acc, m, s in zip(
         np.broadcast_to(bound, count).tolist(),
         np.broadcast_to(1 if mult is None else mult, count).tolist(),
         np.broadcast_to(shift, count).tolist(),
         strict=True,
     ):
-        if mult is None:
+        if bits == 63:
+            total = acc * (1 if mult is None else m) + (1 << s >> 1)
+            before, worst = max(before, acc, total), max(worst, 2 * ((total >> s) + codes))
+        elif mult is None:
             rounded = acc + (1 << s >> 1)
-            worst = max(worst, rounded, 2 * ((rounded >> s) + CODES))
+            worst = max(worst, rounded, 2 * ((rounded >> s) + codes))
         elif rounding is Rounding.HALF_UP:
-            worst = max(worst, acc, 2 * ((acc * m >> s) + CODES))
+            worst = max(worst, acc, 2 * ((acc * m >> s) + codes))
         else:
             high = (acc << max(s, 0)) * m >> 31 + max(-s, 0)
-            worst = max(worst, acc << max(s, 0), 2 * (high + CODES))
-    if worst < 2**31:
+            worst = max(worst, acc << max(s, 0), 2 * (high + codes))
+    if worst < 2**31 and before < 2**bits:
         return []
     return [
         Overflow(
             where=where,
             what="largest possible sum (or twice its requantised value)",
-            want="below 2^31",
-            got=str(worst),
+            want="below 2^31" if worst >= 2**31 else f"below 2^{bits}",
+            got=str(worst if worst >= 2**31 else before),
             fix="Use fewer input channels, smaller weights or a coarser weight scale.",
         )
     ]
@@ -300,6 +328,25 @@ def rule_fields(
         "x_has_zero": int(not isinstance(types.x.encoding, Pow2)),
         "has_bias": int(types.b is not None),
     }
+
+
+def carrier_problem(q: NodeTypes[Any], carrier: DType = DType.S8, *, zero: bool = False) -> str:
+    """Return "" where a kernel of `carrier` activations and s8 weights is legal, else why not.
+
+    zero: whether it subtracts the weights' zero point; then it is for those that have one.
+    """
+    dtypes = (q.inputs.x.dtype, q.inputs.w.dtype, q.output.dtype)
+    if dtypes != (carrier, DType.S8, carrier):
+        name = carrier.value
+        return f"want {name} in, s8 weights, {name} out, got {[d.value for d in dtypes]}"
+    if bool(q.inputs.w.zero) is not zero:
+        return f"want weights {'with' if zero else 'without'} a zero point, got {q.inputs.w.zero}"
+    return ""
+
+
+def wide_bias(types: WeightedInputs[TensorType]) -> int:
+    """Return 1 where the bias has 64 bits."""
+    return int(types.b is not None and types.b.dtype is DType.S64)
 
 
 QUANT = ("x_zero", "y_zero", "low", "high")
@@ -330,3 +377,11 @@ def pack_weighted(
         Packed("mult", empty if mult is None else mult),
         Packed("shift", shift.astype(np.int8)),
     ]
+
+
+def pack_asymmetric(
+    q: NodeTypes[Any], consts: WeightedInputs[AnyArray], clamp: tuple[int, int]
+) -> list[Packed]:
+    """As `pack_weighted`, with the zero point of the weights before them."""
+    quant, *others = pack_weighted(q, consts, clamp)
+    return [quant, Packed("w_zero", np.asarray([q.inputs.w.zero], dtype=np.int32)), *others]

@@ -89,7 +89,7 @@ class AvgPool2d(Op[AvgPool2dAttrs, AvgPool2dInputs[Any]], name="avg_pool2d"):
     """x, y: s8 [N,H,W,C], the same encoding.
 
     Taps on the input are summed and counted; with `count_include_pad` those on padding are too, as
-    the code of real 0. Source: docs/numerics.md; TFLite `AVERAGE_POOL_2D` (`away`), legacy CMSIS-NN
+    the code of real 0. Source: docs/numerics.md; TFLite `AVERAGE_POOL_2D` (`away`, of uint8 `half_up`), legacy CMSIS-NN
     `arm_avepool_q7_HWC` (`trunc`).
     """
 
@@ -217,6 +217,22 @@ _CASES: tuple[tuple[str, tuple[int, ...], AvgPool2dAttrs], ...] = (
     # k + 899/900 with its rounding term: a reciprocal of 24 bits makes that k + 1.
     ("300x3 window, just below", (10, 300, 3, 1), AvgPool2dAttrs((300, 3), (1, 1))),
     ("3x300 window, just below", (10, 3, 300, 1), AvgPool2dAttrs((3, 300), (1, 1))),
+    ("2x2, half up", (2, 7, 5, 4), AvgPool2dAttrs((2, 2), (2, 2), round=Average.HALF_UP)),
+    (
+        "3x3 pad counted, half up",
+        (2, 8, 7, 5),
+        AvgPool2dAttrs((3, 3), (2, 2), (1, 1, 1, 1), True, round=Average.HALF_UP),
+    ),
+    (
+        "20x19 window, half up",
+        (1, 22, 20, 2),
+        AvgPool2dAttrs((20, 19), (1, 1), round=Average.HALF_UP),
+    ),
+    (
+        "300x3 window, half up, just below",
+        (10, 300, 3, 1),
+        AvgPool2dAttrs((300, 3), (1, 1), round=Average.HALF_UP),
+    ),
 )
 
 

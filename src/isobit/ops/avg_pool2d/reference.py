@@ -15,6 +15,8 @@ from isobit.ops.weighted import QUANT
 
 NARROW, WIDE = 361, 4088
 """Largest windows that reciprocals of 24 and 31 bits divide exactly: 128.5 * n^2 < 2^bits."""
+LIFTED_NARROW, LIFTED_WIDE = 256, 2899
+"""The same for `half_up`, whose sums of codes + 128 are larger: 255.5 * n^2 < 2^bits."""
 
 
 class Reference(Kernel, op="avg_pool2d", function="avg_pool2d_s8"):
@@ -26,8 +28,8 @@ class Reference(Kernel, op="avg_pool2d", function="avg_pool2d_s8"):
     def when(attrs: AvgPool2dAttrs, q: NodeTypes[Any]) -> str:
         if q.inputs.x.dtype is not DType.S8:
             return f"want s8, got {q.inputs.x.dtype.value}"
-        size = attrs.kernel[0] * attrs.kernel[1]
-        return "" if size <= WIDE else f"want at most {WIDE} values in a window, got {size}"
+        size, most = attrs.kernel[0] * attrs.kernel[1], _largest(attrs)[1]
+        return "" if size <= most else f"want at most {most} values in a window, got {size}"
 
     @staticmethod
     def geometry(attrs: AvgPool2dAttrs, q: NodeTypes[Any]) -> Mapping[str, int]:
@@ -38,8 +40,9 @@ class Reference(Kernel, op="avg_pool2d", function="avg_pool2d_s8"):
             "counted_left": left,
             "counted_bottom": bottom,
             "counted_right": right,
-            "away": int(attrs.round is Average.AWAY),
-            "wide": int(attrs.kernel[0] * attrs.kernel[1] > NARROW),
+            "rounded": int(attrs.round is not Average.TRUNC),
+            "lift": 128 if attrs.round is Average.HALF_UP else 0,
+            "wide": int(attrs.kernel[0] * attrs.kernel[1] > _largest(attrs)[0]),
         }
 
     @staticmethod
@@ -54,3 +57,9 @@ class Reference(Kernel, op="avg_pool2d", function="avg_pool2d_s8"):
     @staticmethod
     def cycles(attrs: AvgPool2dAttrs, q: NodeTypes[Any]) -> float:
         return q.output.elements * (6.0 * attrs.kernel[0] * attrs.kernel[1] + 15.0)
+
+
+def _largest(attrs: AvgPool2dAttrs) -> tuple[int, int]:
+    """Return the largest windows for reciprocals of 24 and of 31 bits."""
+    lifted = attrs.round is Average.HALF_UP
+    return (LIFTED_NARROW, LIFTED_WIDE) if lifted else (NARROW, WIDE)

@@ -12,6 +12,7 @@ from isobit.ops.tflite import (
     factors,
     finish,
     padding,
+    recentred,
     require_types,
     strides,
     weighted_reals,
@@ -23,7 +24,7 @@ from isobit.ops.weighted import WeightedInputs
 def conv_2d(call: Call) -> None:
     """x: [1,H,W,C], w [O,KH,KW,C/groups], b [O] or none. Source: TFLM `kernels/conv.cc`."""
     require_types(call, "s8")
-    x, w, y = call.operand(0), call.operand(1), call.output()
+    x, w, y = call.operand(0), recentred(call.operand(1)), call.output()
     weights = call.constant(1, "weights")
     if len(x.shape) != 4 or x.shape[0] != 1 or weights.ndim != 4:
         got = f"{list(x.shape)} and weights {list(w.shape)}"
@@ -41,7 +42,7 @@ def conv_2d(call: Call) -> None:
     if call.is_float:
         finish(call, "conv2d", inputs, attrs)
         return
-    requant = factors(call, weighted_reals(x, w, y))
+    requant = factors(call, weighted_reals(x, w, y, narrow=call.is_uint8))
     inputs = WeightedInputs(x.value, name, inputs.b, **requant)
     clamp = code_bounds(call, y)
     exact = Conv2dAttrs(stride, pad, dilation, groups, clamp, Rounding.TFLITE_DOUBLE)

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from isobit.core.dtypes import DType
 from isobit.core.features import Feature
 from isobit.core.types import AnyArray, Shape
 from isobit.ops.base import Kernel, NodeTypes, Packed
 from isobit.ops.conv2d.op import Conv2dAttrs
-from isobit.ops.weighted import WeightedInputs, pack_weighted, rule_fields
+from isobit.ops.weighted import WeightedInputs, carrier_problem, pack_weighted, rule_fields
 from isobit.ops.window import Window
 
 WORD_ORDER = (0, 2, 1, 3)
@@ -29,10 +28,10 @@ class Im2colDsp(Kernel, op="conv2d", function="conv2d_s8_im2col_dsp"):
 
     @staticmethod
     def when(attrs: Conv2dAttrs, q: NodeTypes[Any]) -> str:
-        dtypes = (q.inputs.x.dtype, q.inputs.w.dtype, q.output.dtype)
-        if dtypes != (DType.S8,) * 3:
-            return f"want s8 in, weights and out, got {[d.value for d in dtypes]}"
-        return "" if attrs.groups == 1 else f"want groups 1, got {attrs.groups}"
+        problem = carrier_problem(q)
+        if problem or attrs.groups == 1:
+            return problem
+        return f"want groups 1, got {attrs.groups}"
 
     @staticmethod
     def geometry(attrs: Conv2dAttrs, q: NodeTypes[Any]) -> Mapping[str, int]:

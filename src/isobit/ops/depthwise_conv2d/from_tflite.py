@@ -15,6 +15,7 @@ from isobit.ops.tflite import (
     factors,
     finish,
     padding,
+    recentred,
     require_types,
     strides,
     weighted_reals,
@@ -28,8 +29,8 @@ def depthwise_conv_2d(call: Call) -> None:
     `kernels/depthwise_conv.cc`.
     """
     require_types(call, "s8")
-    x, w, y = call.operand(0), call.operand(1), call.output()
-    weights = call.constant(1, "weights")
+    x, w, y = call.operand(0), recentred(call.operand(1)), call.output()
+    weights = call.constant(1, "weights") if w.data is None else w.data
     shapes = len(x.shape) == 4 and x.shape[0] == 1 and weights.ndim == 4 and weights.shape[0] == 1
     if not shapes or weights.shape[3] % x.shape[3]:
         got = f"{list(x.shape)} and weights {list(w.shape)}"
@@ -47,7 +48,7 @@ def depthwise_conv_2d(call: Call) -> None:
     if call.is_float:
         finish(call, "depthwise_conv2d", inputs, attrs)
         return
-    requant = factors(call, weighted_reals(x, w, y))
+    requant = factors(call, weighted_reals(x, w, y, narrow=call.is_uint8))
     inputs = WeightedInputs(x.value, name, inputs.b, **requant)
     exact = replace(attrs, clamp=code_bounds(call, y), round=Rounding.TFLITE_DOUBLE)
     call.result("depthwise_conv2d", inputs, exact)

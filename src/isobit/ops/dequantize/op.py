@@ -113,12 +113,10 @@ class Dequantize(Op[DequantizeAttrs, DequantizeInputs[Any]], name="dequantize"):
 def table_of(x: TensorType) -> AnyArray:
     """Return the float32 nearest to `Sx * (q - Zx)` for q = -128..127, each rounded once."""
     scale = Fraction(float(scale_of(x.encoding)[0]))
-    return np.asarray(
-        [_nearest_float32(scale * (q - x.zero)) for q in range(-128, 128)], np.float32
-    )
+    return np.asarray([nearest_float32(scale * (q - x.zero)) for q in range(-128, 128)], np.float32)
 
 
-def _nearest_float32(value: Fraction) -> float:
+def nearest_float32(value: Fraction) -> float:
     """Round to 24 significant bits, ties to even, in one step (through float64 would be two)."""
     if value == 0:
         return 0.0

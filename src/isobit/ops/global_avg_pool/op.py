@@ -110,6 +110,13 @@ class GlobalAvgPool(Op[GlobalAvgPoolAttrs, GlobalAvgPoolInputs[Any]], name="glob
             ("25x40", (30, 25, 40, 3), zero, GlobalAvgPoolAttrs()),
             ("two pixels, low codes", (20, 1, 2, 6), zero, GlobalAvgPoolAttrs()),
             ("64x65, just below", (10, 64, 65, 1), zero, GlobalAvgPoolAttrs()),
+            ("4x3, half up", (40, 4, 3, 6), shifted, GlobalAvgPoolAttrs(round=Average.HALF_UP)),
+            (
+                "64x65, half up, just below",
+                (10, 64, 65, 1),
+                zero,
+                GlobalAvgPoolAttrs(round=Average.HALF_UP),
+            ),
         )
         for label, shape, encoding, attrs in cases:
             x = sampling.kind((1, *shape[1:]), encoding)

@@ -35,9 +35,10 @@ class Reference(Kernel, op="global_avg_pool", function="global_avg_pool_s8"):
         return {
             "pixels": pixels,
             "channels": q.output.shape[3],
-            "half": pixels // 2 if attrs.round is Average.AWAY else 0,
+            "half": 0 if attrs.round is Average.TRUNC else pixels // 2,
             "inverse": (1 << shift) // pixels + 1,
             "shift": shift,
+            "lift": 128 if attrs.round is Average.HALF_UP else 0,
         }
 
     @staticmethod

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from isobit.core.dtypes import DType
 from isobit.core.features import Feature
 from isobit.core.types import AnyArray
 from isobit.ops.base import Kernel, NodeTypes, Packed
 from isobit.ops.linear.op import Linear, LinearAttrs
-from isobit.ops.weighted import WeightedInputs, pack_weighted, rule_fields
+from isobit.ops.weighted import WeightedInputs, carrier_problem, pack_weighted, rule_fields
 
 
 class DualDsp(Kernel, op="linear", function="linear_s8_dual_dsp"):
@@ -25,13 +24,7 @@ class DualDsp(Kernel, op="linear", function="linear_s8_dual_dsp"):
 
     @staticmethod
     def when(attrs: LinearAttrs, q: NodeTypes[Any]) -> str:
-        dtypes = (q.inputs.x.dtype, q.inputs.w.dtype, q.output.dtype)
-        wanted = (DType.S8,) * 3
-        return (
-            ""
-            if dtypes == wanted
-            else f"want s8 in, weights and out, got {[d.value for d in dtypes]}"
-        )
+        return carrier_problem(q)
 
     @staticmethod
     def geometry(attrs: LinearAttrs, q: NodeTypes[Any]) -> Mapping[str, int]:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from isobit.core.fixed import Rounding
 from isobit.ops.conv2d.op import Conv2dAttrs
 from isobit.ops.foreign import Call, Runtime, tflite
 from isobit.ops.linear.op import LinearAttrs
+from isobit.ops.litert import nearest_factors
 from isobit.ops.tflite import (
     bias_constant,
     code_bounds,
     factors,
     finish,
+    recentred,
     require_types,
-    single_factors,
+    stored_factors,
     weighted_reals,
 )
-from isobit.ops.weighted import WeightedInputs
+from isobit.ops.weighted import WeightedInputs, accumulator_bound
 
 
 @tflite("FULLY_CONNECTED")
@@ -26,8 +30,8 @@ def fully_connected(call: Call) -> None:
     One row is `linear`; several are a 1x1 convolution over them, which computes the same.
     """
     require_types(call, "s8")
-    x, w, y = call.operand(0), call.operand(1), call.output()
-    weights = call.constant(1, "weights")
+    x, w, y = call.operand(0), recentred(call.operand(1)), call.output()
+    weights = call.constant(1, "weights") if w.data is None else w.data
     if weights.ndim != 2 or not weights.shape[1] or x.type.elements % weights.shape[1]:
         got = f"{list(x.shape)} and weights {list(w.shape)}"
         raise call.unsupported("shapes", "[..., I] and [O, I]", got, "")
@@ -47,9 +51,16 @@ def fully_connected(call: Call) -> None:
         attrs = LinearAttrs() if rows == 1 else Conv2dAttrs()
         finish(call, "linear" if rows == 1 else "conv2d", inputs, attrs, shape=shape)
         return
-    # TFLM rounds twice here too; LiteRT's reference kernel rounds once.
+    # TFLM rounds twice here too; LiteRT's reference kernel rounds once, a float64.
     once = call.runtime is Runtime.LITERT
-    requant = (single_factors if once else factors)(call, weighted_reals(x, w, y))
+    reals = weighted_reals(x, w, y)
+    if once:
+        bias = None if call.optional(2) is None else call.constant(2, "bias").reshape(-1)
+        centred = weights.astype(np.int64) - w.zero
+        bounds = accumulator_bound(x.type, centred, bias, 0)
+        requant = stored_factors(call, nearest_factors(call, reals, bounds))
+    else:
+        requant = factors(call, reals)
     inputs = WeightedInputs(inputs.x, inputs.w, b, **requant)
     rule, clamp = Rounding.HALF_UP if once else Rounding.TFLITE_DOUBLE, code_bounds(call, y)
     if rows == 1:

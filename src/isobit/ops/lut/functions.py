@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from decimal import Context, Decimal
 from fractions import Fraction
 
+from isobit.ops.lut.elementary import ELEMENTARY
+
 DIGITS = 60
 _CONTEXT = Context(prec=DIGITS)
 SATURATED = 200
@@ -158,7 +160,12 @@ def _exp_of(x: Fraction, p: Parameters) -> Fraction:
     return _exp(min(x, Fraction(SATURATED)))
 
 
+def _without_parameters(function: Callable[[Fraction], Fraction]) -> Exact:
+    return lambda x, p: function(x)
+
+
 EXACT: dict[str, Exact] = {
+    **{name: _without_parameters(function) for name, function in ELEMENTARY.items()},
     "celu": _celu,
     "elu": _elu,
     "exp": _exp_of,

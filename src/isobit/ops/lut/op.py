@@ -20,6 +20,7 @@ from isobit.core.types import (
     IntArray,
     Pow2,
     Raw,
+    Shape,
     TensorType,
     scale_of,
 )
@@ -36,7 +37,8 @@ from isobit.ops.base import (
     is_float,
 )
 from isobit.ops.channels import Table
-from isobit.ops.lut.functions import EXACT, SELU_ALPHA, SELU_SCALE, Parameters, table
+from isobit.ops.lut.functions import EXACT, Parameters, table
+from isobit.ops.lut.reals import float64, smooth
 from isobit.ops.schemes import Scheme
 
 if TYPE_CHECKING:
@@ -160,6 +162,10 @@ class Lut(Op[LutAttrs, LutInputs[Any]], name="lut"):
         raise_all(errors)
         return Inferred(types.x.shape, types.x.dtype)
 
+    @classmethod
+    def permuted(cls, attrs: LutAttrs, q: NodeTypes[Any], perm: Shape) -> LutAttrs:
+        return attrs  # one table serves every element
+
     @staticmethod
     def integer(attrs: LutAttrs, q: NodeTypes[Any], inputs: LutInputs[IntArray]) -> IntArray:
         assert inputs.table is not None
@@ -243,75 +249,6 @@ def table_of(attrs: LutAttrs, x: TensorType, y: TensorType) -> AnyArray:
 
 _table = lru_cache(maxsize=256)(table)
 """Training asks for the same table at every step between two updates of the ranges."""
-
-
-def float64(attrs: LutAttrs, x: FloatArray) -> FloatArray:
-    """Return the function of a float64 array, elementwise, without torch."""
-    result: FloatArray
-    match attrs.function:
-        case "sigmoid":
-            result = 1.0 / (1.0 + np.exp(-np.maximum(x, -700.0)))
-        case "tanh":
-            result = np.tanh(x)
-        case "hardsigmoid":
-            result = np.clip(x + 3.0, 0.0, 6.0) / 6.0
-        case "hardswish":
-            result = x * np.clip(x + 3.0, 0.0, 6.0) / 6.0
-        case "silu":
-            result = x / (1.0 + np.exp(-np.maximum(x, -700.0)))
-        case "gelu":
-            erfc = np.vectorize(math.erfc, otypes=[np.float64])
-            result = 0.5 * x * erfc(-x * math.sqrt(0.5))
-        case "gelu_tanh":
-            inner = math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)
-            result = 0.5 * x * (1.0 + np.tanh(inner))
-        case "elu":
-            result = np.where(x > 0, x, attrs.alpha * np.expm1(np.minimum(x, 0.0)))
-        case "celu":
-            below = attrs.alpha * np.expm1(np.minimum(x, 0.0) / attrs.alpha)
-            result = np.where(x > 0, x, below)
-        case "selu":
-            below = float(SELU_ALPHA) * np.expm1(np.minimum(x, 0.0))
-            result = float(SELU_SCALE) * np.where(x > 0, x, below)
-        case "mish":
-            result = x * np.tanh(np.logaddexp(0.0, x))
-        case "softsign":
-            result = x / (1.0 + np.abs(x))
-        case "leaky_relu":
-            result = np.where(x >= 0, x, attrs.negative_slope * x)
-        case "softplus":
-            scaled = attrs.beta * x
-            result = np.where(scaled > attrs.threshold, x, np.logaddexp(0.0, scaled) / attrs.beta)
-        case _:
-            result = np.exp(np.minimum(x, 700.0))
-    return result
-
-
-def smooth(attrs: LutAttrs, x: Tensor) -> Tensor:
-    """Return the function of a float tensor in torch, differentiable: for ranges and gradients."""
-    import torch
-    from torch.nn import functional
-
-    match attrs.function:
-        case "leaky_relu":
-            return functional.leaky_relu(x, attrs.negative_slope)
-        case "elu":
-            return functional.elu(x, attrs.alpha)
-        case "celu":
-            return functional.celu(x, attrs.alpha)
-        case "softplus":
-            return functional.softplus(x, attrs.beta, attrs.threshold)
-        case "gelu_tanh":
-            return functional.gelu(x, approximate="tanh")
-        case "exp":
-            return torch.exp(x)
-        case "sigmoid":
-            return torch.sigmoid(x)
-        case "tanh":
-            return torch.tanh(x)
-        case name:
-            result: Tensor = getattr(functional, name)(x)
-            return result
 
 
 def _lower(build: Any, x: Any, attrs: LutAttrs) -> Any:

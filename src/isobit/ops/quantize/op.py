@@ -1,4 +1,8 @@
-"""quantize: float32 to int8, `clamp(Zy + round_half_away(x * k * 2^-e))`, in integer arithmetic."""
+"""quantize: float32 to int8, `clamp(Zy + round_half_away(x * k * 2^-e))`, in integer arithmetic.
+
+Imported networks divide in float32, which rounds before the rounding to a code. That is monotone,
+so the smallest float of every code says all of it: `thresholds`.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +34,8 @@ from isobit.ops.schemes import Scheme
 
 T = TypeVar("T")
 
+STEPS = 255
+"""Thresholds between 256 codes."""
 BEYOND = 1 << 16
 """A magnitude that saturates with every zero point, and leaves room in int32."""
 
@@ -43,13 +49,14 @@ class QuantizeAttrs(Attrs):
 
 @dataclass(frozen=True, slots=True)
 class QuantizeInputs(Inputs[T]):
-    """x: f32, any shape; mult: s32 [1], k in 0..2^31-1; shift: s32 [1], e. Both absent in float
-    graphs.
+    """x: f32, any shape; mult: s32 [1], k in 0..2^31-1; shift: s32 [1], e; or instead of both
+    thresholds: f32 [255], in any order. All absent in float graphs.
     """
 
     x: T
     mult: T | None = field(default=None, kw_only=True)
     shift: T | None = field(default=None, kw_only=True)
+    thresholds: T | None = field(default=None, kw_only=True)
 
 
 class Quantize(Op[QuantizeAttrs, QuantizeInputs[Any]], name="quantize"):
@@ -57,7 +64,7 @@ class Quantize(Op[QuantizeAttrs, QuantizeInputs[Any]], name="quantize"):
     infinity saturates.
     """
 
-    constants = ("mult", "shift")
+    constants = ("mult", "shift", "thresholds")
     encoding_rule = EncodingRule.FREE
     elementwise = True
 
@@ -84,15 +91,23 @@ class Quantize(Op[QuantizeAttrs, QuantizeInputs[Any]], name="quantize"):
                     fix="Clamps are output codes of int8.",
                 )
             )
+        errors.extend(_wrong_constants(types))
         raise_all(errors)
-        # A float graph has no multiplier: there the operator passes its input on.
-        return Inferred(types.x.shape, types.x.dtype if types.mult is None else DType.S8)
+        # A float graph has no constants: there the operator passes its input on.
+        is_float = types.mult is None and types.thresholds is None
+        return Inferred(types.x.shape, types.x.dtype if is_float else DType.S8)
 
     @staticmethod
     def integer(
         attrs: QuantizeAttrs, q: NodeTypes[Any], inputs: QuantizeInputs[AnyArray]
     ) -> IntArray:
         """`inputs.x` holds float32 values; only their bits are used."""
+        if inputs.thresholds is not None:
+            # Of finite floats and infinities, comparing the reals is comparing the ordered bits.
+            real = np.where(np.isnan(inputs.x), np.float32(0), inputs.x.astype(np.float32))
+            steps = np.sort(inputs.thresholds.astype(np.float32))
+            reached: IntArray = np.searchsorted(steps, real, side="right").astype(np.int64)
+            return fixed.saturate(reached - 128, *attrs.clamp)
         assert inputs.mult is not None and inputs.shift is not None
         bits = np.ascontiguousarray(inputs.x, dtype=np.float32).view(np.uint32).astype(np.int64)
         exponent, fraction = bits >> 23 & 0xFF, bits & 0x7FFFFF
@@ -155,3 +170,71 @@ class Quantize(Op[QuantizeAttrs, QuantizeInputs[Any]], name="quantize"):
             _, derived = Quantize.derive(attrs, types, Scheme.AFFINE, None)
             numbers = {name: array.astype(np.int64) for name, array in derived.items()}
             yield Sample(label, attrs, types, QuantizeInputs(values, **numbers))
+            steps = thresholds(float(scale_of(encoding)[0]), y.zero)
+            kind = TensorType((STEPS,), DType.F32, Real())
+            types = NodeTypes(QuantizeInputs(x, thresholds=kind), (y,))
+            inputs_by_steps = QuantizeInputs(values, thresholds=steps)
+            yield Sample(f"{label}/thresholds", attrs, types, inputs_by_steps)
+
+
+def _wrong_constants(types: QuantizeInputs[TensorType]) -> list[IsobitError]:
+    """Check that a node has one way to quantise, and the shape of thresholds."""
+    errors: list[IsobitError] = []
+    if types.thresholds is not None and types.mult is not None:
+        errors.append(
+            BadAttribute(
+                where="quantize",
+                what="constants",
+                want="mult and shift, or thresholds",
+                got="both",
+                fix="Export or import the model again.",
+            )
+        )
+    kind = types.thresholds
+    if kind is not None and (kind.shape, kind.dtype) != ((STEPS,), DType.F32):
+        errors.append(
+            BadShape(
+                where="quantize",
+                what="thresholds",
+                want=f"f32[{STEPS}]",
+                got=f"{kind.dtype.value}{list(kind.shape)}",
+                fix="One float for every code of int8 but the lowest.",
+            )
+        )
+    return errors
+
+
+LARGEST_FINITE = 0x7F7FFFFF
+"""The bits of the largest float32."""
+
+
+def thresholds(scale: float, zero: int) -> AnyArray:
+    """Return the smallest float32 of every code -127..127 by TFLite's rule, f32 [255].
+
+    The rule: `clamp(Z + round_half_away(x / S))`, the quotient rounded to float32 (TFLite
+    `reference/quantize.h`, AffineQuantize). It never falls when x rises, so 32 halvings of the
+    ordered bits of all floats find each. A code that no finite float reaches has +infinity.
+    """
+    codes = np.arange(-127, 128, dtype=np.int64)
+    low = np.full(STEPS, -LARGEST_FINITE - 1, dtype=np.int64)  # not reached, or -infinity
+    high = np.full(STEPS, LARGEST_FINITE + 1, dtype=np.int64)  # reached, or +infinity
+    while np.any(high - low > 1):
+        middle = (low + high) >> 1
+        reached = _affine_quantize(_float_of(middle), scale, zero) >= codes
+        low, high = np.where(reached, low, middle), np.where(reached, middle, high)
+    return _float_of(high)
+
+
+def _float_of(ordered: IntArray) -> AnyArray:
+    """Return the float32 values of ordered integers: magnitude bits, with the sign."""
+    bits = np.abs(ordered).astype(np.uint32) | np.where(ordered < 0, np.uint32(1 << 31), 0)
+    result: AnyArray = bits.astype(np.uint32).view(np.float32)
+    return result
+
+
+def _affine_quantize(x: AnyArray, scale: float, zero: int) -> IntArray:
+    with np.errstate(over="ignore", under="ignore"):
+        quotient = (x / np.float32(scale)).astype(np.float64)
+    away = np.sign(quotient) * np.floor(np.abs(np.clip(quotient, -512, 512)) + 0.5)
+    result: IntArray = away.astype(np.int64) + zero
+    return result

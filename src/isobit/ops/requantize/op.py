@@ -6,12 +6,13 @@ The functions for one multiplier and shift serve `mul` as well.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from isobit.core import fixed
+from isobit.core.dtypes import DType
 from isobit.core.errors import BadAttribute, BadShape, IsobitError, raise_all
 from isobit.core.fixed import Rounding
 from isobit.core.types import (
@@ -27,7 +28,16 @@ from isobit.core.types import (
 )
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
-from isobit.ops.base import Cost, EncodingRule, Inferred, NodeTypes, Op, Packed, Sample
+from isobit.ops.base import (
+    Cost,
+    EncodingRule,
+    Inferred,
+    NodeTypes,
+    Op,
+    Packed,
+    Sample,
+    is_float,
+)
 from isobit.ops.channels import Coupled
 from isobit.ops.clamps import clamp_problems
 from isobit.ops.schemes import Scheme
@@ -41,10 +51,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RequantizeAttrs(Attrs):
-    """`clamp` is in output codes."""
+    """`clamp` is in output codes; `dtype`: the output's carrier in integer graphs."""
 
     clamp: tuple[int, int] = (-128, 127)
     round: Rounding = Rounding.HALF_UP
+    dtype: DType = DType.S8
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +68,7 @@ class RequantizeInputs(Inputs[T]):
 
 
 class Requantize(Op[RequantizeAttrs, RequantizeInputs[Any]], name="requantize"):
-    """x, y: s8, one shape, any two encodings.
+    """x, y: s8, u8 or s16, one shape, any two encodings.
 
     Source: docs/numerics.md; TFLite `QUANTIZE` of integers.
     """
@@ -70,13 +81,15 @@ class Requantize(Op[RequantizeAttrs, RequantizeInputs[Any]], name="requantize"):
 
     @staticmethod
     def infer(attrs: RequantizeAttrs, types: RequantizeInputs[TensorType]) -> Inferred:
+        dtype = types.x.dtype if is_float(types.x) else attrs.dtype
         raise_all(
             [
-                *clamp_problems("requantize", types.x, attrs.clamp),
+                *_carrier_problems(types.x.dtype, dtype),
+                *clamp_problems("requantize", replace(types.x, dtype=dtype), attrs.clamp),
                 *factor_problems("requantize", types.mult, types.shift),
             ]
         )
-        return Inferred(types.x.shape, types.x.dtype)
+        return Inferred(types.x.shape, dtype)
 
     @staticmethod
     def integer(
@@ -114,6 +127,10 @@ class Requantize(Op[RequantizeAttrs, RequantizeInputs[Any]], name="requantize"):
     ) -> tuple[RequantizeAttrs, Mapping[str, AnyArray]]:
         """Return `shift = fx - fy`, or `mult = 2^(fy - fx)` if that is negative; or M = Sx/Sy."""
         x, y = q.inputs.x.encoding, q.output.encoding
+        if scheme is Scheme.AFFINE and DType.S16 in (q.inputs.x.dtype, attrs.dtype):
+            pair = fixed.multiplier_half_up(float(scale_of(x)[0] / scale_of(y)[0]), S16_BITS)
+            names = zip(("mult", "shift"), pair, strict=True)
+            return attrs, {name: np.asarray([number], dtype=np.int32) for name, number in names}
         if scheme is Scheme.AFFINE:
             return attrs, multiplier(scale_of(x) / scale_of(y))
         assert isinstance(x, Pow2) and isinstance(y, Pow2)
@@ -140,6 +157,29 @@ class Requantize(Op[RequantizeAttrs, RequantizeInputs[Any]], name="requantize"):
         rng = np.random.default_rng(30)
         for label, shape, x, y, attrs in _CASES:
             yield _sample(rng, label, shape, (x, y), attrs)
+        for x_dtype, y_dtype in _MIXED:
+            for rule in Rounding:
+                yield _mixed_sample(rng, x_dtype, y_dtype, rule)
+
+
+S16_BITS = 22
+"""Of a multiplier of 16-bit codes: 15 would be wrong by a whole step."""
+CARRIERS = (DType.S8, DType.U8, DType.S16)
+
+
+def _carrier_problems(x: DType, y: DType) -> list[IsobitError]:
+    """Check the carriers of an integer node."""
+    wrong = [kind for kind in (x, y) if kind.is_integer and kind not in CARRIERS]
+    return [
+        BadAttribute(
+            where="requantize",
+            what="dtype",
+            want=", ".join(kind.value for kind in CARRIERS),
+            got=", ".join(kind.value for kind in wrong),
+            fix="Wider sums are requantised by the operator that adds them.",
+        )
+        for _ in wrong[:1]
+    ]
 
 
 def factor_problems(
@@ -258,4 +298,37 @@ def _sample(
     kinds = {name: sampling.raw32(1) for name in found}
     types: RequantizeInputs[TensorType] = RequantizeInputs(x, **kinds)
     arrays: RequantizeInputs[Any] = RequantizeInputs(sampling.codes(rng, shape), **constants)
+    return Sample(label, attrs, NodeTypes(types, (y,)), arrays)
+
+
+_MIXED = (
+    (DType.U8, DType.S8),
+    (DType.S8, DType.U8),
+    (DType.S16, DType.S8),
+    (DType.S8, DType.S16),
+    (DType.S16, DType.S16),
+)
+
+
+def _mixed_sample(rng: sampling.Rng, x_dtype: DType, y_dtype: DType, rule: Rounding) -> Sample[Any]:
+    """Another carrier, with a factor near that of the ranges' widths."""
+    wide, narrow = (k.high - k.low for k in (x_dtype, y_dtype))
+    step = 0.05 * 255 / wide
+    zero = {DType.U8: 119, DType.S8: 5, DType.S16: 0}
+    x = sampling.kind((1, 3, 11), Affine((step,), zero[x_dtype]), x_dtype)
+    y = sampling.kind((1, 3, 11), Affine((0.06 * 255 / narrow,), zero[y_dtype]), y_dtype)
+    real = float(scale_of(x.encoding)[0] / scale_of(y.encoding)[0])
+    if rule is Rounding.TFLITE_DOUBLE:
+        mult, shift = fixed.multiplier_q31(real)
+    else:
+        mult, shift = fixed.multiplier_half_up(real, S16_BITS)
+    one = sampling.raw32(1)
+    attrs = RequantizeAttrs((y_dtype.low, y_dtype.high), rule, y_dtype)
+    types: RequantizeInputs[TensorType] = RequantizeInputs(x, mult=one, shift=one)
+    arrays: RequantizeInputs[Any] = RequantizeInputs(
+        sampling.codes(rng, (2, 3, 11), x_dtype.low, x_dtype.high),
+        mult=np.asarray([mult]),
+        shift=np.asarray([shift]),
+    )
+    label = f"{x_dtype.value} to {y_dtype.value}/{rule.value}"
     return Sample(label, attrs, NodeTypes(types, (y,)), arrays)

@@ -23,7 +23,7 @@ from isobit.core.types import (
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
 from isobit.ops.axes import stored_axis
-from isobit.ops.base import Cost, EncodingRule, Inferred, Layer, NodeTypes, Op, Sample
+from isobit.ops.base import Cost, EncodingRule, Inferred, Layer, NodeTypes, Op, Sample, is_float
 from isobit.ops.schemes import Scheme
 from isobit.ops.softmax import gemmlowp
 
@@ -108,6 +108,15 @@ class Softmax(Op[SoftmaxAttrs, SoftmaxInputs[Any]], name="softmax"):
         r, bits = gemmlowp.reciprocal(total)
         y = gemmlowp.divide_by_power(gemmlowp.product(r, e), bits + 23) - 128
         return np.where(counted, np.clip(y, -128, 127), -128)
+
+    @staticmethod
+    def keeps_order(attrs: SoftmaxAttrs, q: NodeTypes[Any]) -> bool:
+        """Try all 256 exponents; what follows them (one factor, one rounding) is monotone."""
+        if is_float(q.inputs.x):
+            return True
+        d = np.arange(max(-255, attrs.diff_min), 1)
+        scaled = gemmlowp.product(d << attrs.shift, attrs.mult)
+        return bool(np.all(np.diff(gemmlowp.exp_of_negative(scaled)) >= 0))
 
     @staticmethod
     def real(attrs: SoftmaxAttrs, inputs: SoftmaxInputs[FloatArray]) -> FloatArray:

@@ -10,6 +10,7 @@ from isobit.ops.tflite import (
     factors,
     finish,
     padding,
+    recentred,
     require_computed,
     strides,
     weighted_reals,
@@ -25,7 +26,7 @@ def transpose_conv(call: Call) -> None:
     The padding is that of a convolution from y back to x. Source: TFLM
     `kernels/transpose_conv.cc`, which takes the shape from the output tensor.
     """
-    w, x, y = call.operand(1), call.operand(2), call.output()
+    w, x, y = recentred(call.operand(1)), call.operand(2), call.output()
     weights = call.constant(1, "weights")
     _require_int8(call, x, y)
     require_computed(call, 2)
@@ -40,7 +41,7 @@ def transpose_conv(call: Call) -> None:
     if call.is_float:
         finish(call, "transpose_conv2d", inputs, attrs)
         return
-    requant = factors(call, weighted_reals(x, w, y))
+    requant = factors(call, weighted_reals(x, w, y, narrow=call.is_uint8))
     inputs = WeightedInputs(inputs.x, inputs.w, inputs.b, **requant)
     clamp = code_bounds(call, y)
     exact = TransposeConv2dAttrs(size, stride, attrs.pad, clamp, Rounding.TFLITE_DOUBLE)

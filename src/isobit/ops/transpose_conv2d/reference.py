@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from isobit.core.dtypes import DType
 from isobit.core.types import AnyArray
 from isobit.ops.base import Kernel, NodeTypes, Packed
 from isobit.ops.transpose_conv2d.op import TransposeConv2d, TransposeConv2dAttrs
-from isobit.ops.weighted import WeightedInputs, pack_weighted, rule_fields
+from isobit.ops.weighted import WeightedInputs, carrier_problem, pack_weighted, rule_fields
 
 
 class Reference(Kernel, op="transpose_conv2d", function="transpose_conv2d_s8"):
@@ -19,10 +18,7 @@ class Reference(Kernel, op="transpose_conv2d", function="transpose_conv2d_s8"):
 
     @staticmethod
     def when(attrs: TransposeConv2dAttrs, q: NodeTypes[Any]) -> str:
-        dtypes = (q.inputs.x.dtype, q.inputs.w.dtype, q.output.dtype)
-        if dtypes == (DType.S8,) * 3:
-            return ""
-        return f"want s8 in, weights and out, got {[d.value for d in dtypes]}"
+        return carrier_problem(q)
 
     @staticmethod
     def geometry(attrs: TransposeConv2dAttrs, q: NodeTypes[Any]) -> Mapping[str, int]:

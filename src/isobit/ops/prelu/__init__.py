@@ -1,0 +1,1 @@
+"""prelu: x above zero, a slope times x below."""

@@ -1,0 +1,1 @@
+"""svdf: a fully connected layer that remembers, of low rank."""
