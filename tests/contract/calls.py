@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -80,6 +80,7 @@ def apart(
         regions, pointers = _constants(op, kernel, sample, rng)
         inputs = _inputs(op, kernel, sample, n)
         outputs = _outputs(kernel, sample.types, wanted, n, rng)
+        outputs = _with_states(op, sample, outputs, n)
         scratch = _scratch(kernel, sample, rng)
         regions = [*inputs, *regions, *outputs, *scratch]
         yield Call(
@@ -160,12 +161,24 @@ def _numbered(*groups: list[Pointer]) -> tuple[Pointer, ...]:
 def _inputs(
     op: type[Op[Any, Any]], kernel: type[Kernel], sample: Sample[Any], n: int
 ) -> list[Region]:
-    kinds = cases.activations(op, sample.types.inputs)
+    kinds = cases.read_only(op, sample.types.inputs)
     found = []
     for i, (kind, array) in enumerate(zip(kinds, cases.nth(op, sample.inputs, n), strict=True)):
         blob = little(cases.stored(array, kind))
         alignment = max(kernel.alignment_bytes, kind.dtype.size_bytes)
         found.append(Region(blob, blob, alignment, f"input {i}"))
+    return found
+
+
+def _with_states(
+    op: type[Op[Any, Any]], sample: Sample[Any], outputs: list[Region], n: int
+) -> list[Region]:
+    """The outputs that update a state: they hold the old one before the call."""
+    found = list(outputs)
+    for name, position in op.updates.items():
+        kind, old = getattr(sample.types.inputs, name), getattr(sample.inputs, name)
+        before = little(cases.stored(old[n : n + 1], kind))
+        found[position] = replace(found[position], before=before, what=f"state {name}")
     return found
 
 

@@ -68,6 +68,12 @@ def activations(op: type[Op[Any, Any]], inputs: Any) -> tuple[Any, ...]:
     return tuple(a for name in activation_fields(op) for a in arrays_of(inputs, name))
 
 
+def read_only(op: type[Op[Any, Any]], inputs: Any) -> tuple[Any, ...]:
+    """The activation operands that kernels get as inputs: an updated state is an output."""
+    names = [name for name in activation_fields(op) if name not in op.updates]
+    return tuple(a for name in names for a in arrays_of(inputs, name))
+
+
 def batches(op: type[Op[Any, Any]], inputs: Any) -> int:
     """How many samples lie on the batch axis."""
     return max(len(array) for array in activations(op, inputs))
@@ -75,7 +81,7 @@ def batches(op: type[Op[Any, Any]], inputs: Any) -> int:
 
 def nth(op: type[Op[Any, Any]], inputs: Any, n: int) -> tuple[np.ndarray, ...]:
     """The activation operands of one batch entry; an operand with a batch of 1 serves all."""
-    return tuple(a[n : n + 1] if len(a) > 1 else a for a in activations(op, inputs))
+    return tuple(a[n : n + 1] if len(a) > 1 else a for a in read_only(op, inputs))
 
 
 def consts_only(op: type[Op[Any, Any]], types: Any, inputs: Any) -> Any:

@@ -46,10 +46,26 @@ def transpose_conv2d(attrs: Any, q: NodeTypes[Any]) -> int:
     return count((*q.inputs.x.shape[1:], outputs, kernel_h, kernel_w))
 
 
+def svdf(attrs: Any, q: NodeTypes[Any]) -> int:
+    """Per row: every filter's feature, and its memory weighted in time."""
+    rows = q.inputs.state.shape[1:-2]
+    filters, memory = q.inputs.t.shape
+    return count((*rows, filters, q.inputs.x.shape[-1])) + count((*rows, filters, memory))
+
+
+def lstm(attrs: Any, q: NodeTypes[Any]) -> int:
+    """Per step and row: every gate of every cell reads the input and all hidden values."""
+    _, first, second, inputs = q.inputs.x.shape
+    cells = q.inputs.h.shape[2]
+    return count((first, second, 4, cells, inputs)) + count((first, second, 4, cells, cells))
+
+
 MACS: dict[str, Callable[[Any, NodeTypes[Any]], int]] = {
     "conv2d": conv2d,
     "depthwise_conv2d": depthwise_conv2d,
     "linear": linear,
+    "lstm": lstm,
+    "svdf": svdf,
     "transpose_conv2d": transpose_conv2d,
 }
 """Operators that multiply and accumulate; all others must say 0."""

@@ -82,7 +82,7 @@ def instance_key(
     op = load_ops().op(kernel.op)
     packed = calls.packed_of(op, kernel, sample)
     parameters = parameter_list(
-        len(cases.activations(op, sample.types.inputs)),
+        len(cases.read_only(op, sample.types.inputs)),
         packed,
         len(sample.types.outputs),
         kernel.scratch_bytes(sample.attrs, sample.types) > 0,

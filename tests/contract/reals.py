@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from isobit.core.dtypes import DType
 from isobit.core.fixed import Rounding
 from isobit.core.types import Affine, Pow2, TensorType, scale_of, to_real
 from isobit.ir.graph import operands
@@ -36,6 +37,10 @@ def real_case(op: type[Op[Any, Any]], sample: Sample[Any]) -> RealCase | None:
     q, attrs = sample.types, sample.attrs
     if op.name == "pad" and attrs.value is not None:
         return None  # a code of its own, not a real number
+    if op.name in IMPORTED_INT16 and q.output.dtype is DType.S16:
+        return None  # their native multipliers are made for int8
+    if op.name == "lstm" and q.inputs.x.elements > q.inputs.x.shape[-1] * q.inputs.h.shape[1]:
+        return None  # from the second step on, the hidden state is a rounded one
     reals = {
         item.name: _decoded(getattr(q.inputs, item.name), getattr(sample.inputs, item.name))
         for item in dataclasses.fields(sample.inputs)
@@ -46,6 +51,12 @@ def real_case(op: type[Op[Any, Any]], sample: Sample[Any]) -> RealCase | None:
             reals["b"] = (
                 sample.inputs.b * scale_of(q.inputs.x.encoding) * scale_of(q.inputs.w.encoding)
             )
+    if op.name == "svdf" and sample.inputs.b is not None:  # at the scale of the sum in time
+        reals["b"] = (
+            sample.inputs.b * scale_of(q.inputs.state.encoding) * scale_of(q.inputs.t.encoding)
+        )
+    if op.name == "lstm":
+        reals["b"] = sample.inputs.b * scale_of(q.inputs.x.encoding) * scale_of(q.inputs.w.encoding)
     if op.name == "standardize":  # the sample has the shifts, the float node has their meaning
         step = float(scale_of(q.output.encoding)[0])
         reals["log2_scale"] = np.asarray([attrs.right - attrs.left - np.log2(step)])
@@ -61,6 +72,9 @@ def real_case(op: type[Op[Any, Any]], sample: Sample[Any]) -> RealCase | None:
     if issubclass(op, WeightedOp) and "mult" not in derived:
         codes = dataclasses.replace(codes, mult=None)
     return RealCase(attrs, codes, given)
+
+
+IMPORTED_INT16 = ("add", "mul", "prelu", "reduce_sum")
 
 
 def scheme_of(q: NodeTypes[Any]) -> Scheme:
@@ -120,6 +134,13 @@ BOUNDS: dict[str, float] = {
     # The step between outputs is rounded to 2^-10 pixel: with at most 10 outputs an axis, the last
     # position is off by 10 * 2^-11, and neighbours differ by up to 255 codes; two axes.
     "resize_bilinear": 3.0,
+    # A feature is rounded twice, by at most 0.75 steps of the state; a full-scale time weight makes
+    # 1.3 steps of the output of it where the state is s8, beside the 0.75 of the output itself.
+    "svdf": 2.05,
+    # One step. A gate's sum is off by 1.5 of 2^-12, so sigmoid by 5 of 2^-15 and tanh by 14, their
+    # interpolation included; a cell below 4 by 4 * 5 / 8 + 14 / 8 + 5 / 8 and twice 0.75 of 2^-12:
+    # at most 6.4 of its steps where they are 2^-12, and less than 2 of the hidden state's.
+    "lstm": 6.4,
     # Where the sum of squares is large, the result is rounded twice: 0.5 and half of that.
     "l2_normalization": 0.75,
 }

@@ -10,7 +10,7 @@ import torch
 
 from isobit.core.fixed import Rounding
 from isobit.core.types import scale_of, to_real
-from isobit.ir.graph import Const, Graph, Node, Stage, Value, operands
+from isobit.ir.graph import Const, Graph, Node, Stage, State, Value, operands
 from isobit.ir.store import Stored, parse_store, to_bytes
 from isobit.ir.text import parse_graph, print_graph, scale_tensors
 from isobit.ops.base import Op, Sample
@@ -50,13 +50,17 @@ def test_real(op: str) -> None:
             continue
         codes = cases.integer(definition, case.attrs, sample.types, case.codes)
         result = definition.real(case.attrs, case.reals)
-        for kind, got, want in zip(
-            sample.types.outputs,
-            codes,
-            result if isinstance(result, tuple) else (result,),
-            strict=True,
+        for position, (kind, got, want) in enumerate(
+            zip(
+                sample.types.outputs,
+                codes,
+                result if isinstance(result, tuple) else (result,),
+                strict=True,
+            )
         ):
-            _compare_real(f"{op}: {sample.label}", case.attrs, kind, got, np.asarray(want))
+            # What a state becomes has the limits of its carrier; `clamp` is the output's.
+            attrs = None if position in definition.updates.values() else case.attrs
+            _compare_real(f"{op}: {sample.label}", attrs, kind, got, np.asarray(want))
             compared += got.size
     assert compared > 0
 
@@ -137,7 +141,7 @@ def test_multipliers_are_what_they_say(op: str) -> None:
         centred = dataclasses.replace(
             given,
             x=(given.x - q.inputs.x.zero).astype(np.float64),
-            w=given.w.astype(np.float64),
+            w=(given.w - q.inputs.w.zero).astype(np.float64),
             b=None,
         )
         sums = definition.real(sample.attrs, centred) + (0 if given.b is None else given.b)
@@ -169,9 +173,9 @@ def test_text(op: str) -> None:
 
 
 def one_node(op: type[Op[Any, Any]], sample: Sample[Any]) -> Graph:
-    """The sample as a graph: activations are its inputs."""
+    """The sample as a graph: activations are its inputs, states start from the sample's."""
     names: dict[str, Any] = {}
-    inputs, consts = [], []
+    inputs, consts, states = [], [], []
     for item in dataclasses.fields(sample.inputs):
         value, kind = getattr(sample.inputs, item.name), getattr(sample.types.inputs, item.name)
         if value is None:
@@ -181,6 +185,11 @@ def one_node(op: type[Op[Any, Any]], sample: Sample[Any]) -> Graph:
             consts.append(
                 Const(item.name, kind, cases.stored(value, kind), f"{op.name}.{item.name}")
             )
+        elif item.name in op.updates:
+            names[item.name] = item.name
+            consts.append(Const(f"{item.name}_0", kind, cases.stored(value[:1], kind)))
+            after = f"out{op.updates[item.name]}"
+            states.append(State(item.name, kind, f"{item.name}_0", after))
         else:
             many = kind if isinstance(kind, tuple) else (kind,)
             own = (
@@ -197,6 +206,7 @@ def one_node(op: type[Op[Any, Any]], sample: Sample[Any]) -> Graph:
         stage=Stage.INT,
         inputs=tuple(inputs),
         consts=tuple(consts),
+        states=tuple(states),
         nodes=(node,),
         outputs=tuple(v.name for v in outputs),
     )

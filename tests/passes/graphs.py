@@ -9,6 +9,7 @@ import numpy as np
 from isobit.core.dtypes import DType
 from isobit.core.types import Real, TensorType
 from isobit.ir.graph import Const, Graph, Node, Stage, Value
+from isobit.ops.add.op import AddAttrs
 from isobit.ops.base import Op
 from isobit.ops.pad.op import PadAttrs
 from isobit.ops.registry import load_ops
@@ -16,7 +17,6 @@ from isobit.run.golden import run_golden
 from property.graphs import draw
 
 INTEGER_ONLY = {"quantize", "dequantize", "requantize", "standardize", "lut"}
-DERIVED = {"mult", "shift", "mult_a", "mult_b", "table"}
 
 
 def floated(seed: int) -> Graph | None:
@@ -45,7 +45,8 @@ def real(kind: TensorType) -> TensorType:
 
 
 def _node(node: Node, op: type[Op]) -> Node:
-    names = {f.name for f in fields(node.inputs)} & DERIVED
+    # Keyword-only operands follow from encodings: multipliers, shifts, tables.
+    names = {f.name for f in fields(node.inputs) if f.kw_only}
     attrs = replace(node.attrs, value=None) if isinstance(node.attrs, PadAttrs) else node.attrs
     return replace(
         node,
@@ -63,7 +64,9 @@ def rounding_bound(graph: Graph, x: np.ndarray) -> float:
     errors add up along at most all nodes.
     """
     magnitude = replace(
-        graph, consts=tuple(replace(c, data=_magnitude(graph, c)) for c in graph.consts)
+        graph,
+        consts=tuple(replace(c, data=_magnitude(graph, c)) for c in graph.consts),
+        nodes=tuple(_summed(node) for node in graph.nodes),
     )
     values = run_golden(magnitude, np.abs(x))
     largest = max(float(np.abs(v).max()) for v in values.values())
@@ -71,6 +74,12 @@ def rounding_bound(graph: Graph, x: np.ndarray) -> float:
         v.type.elements for n in graph.nodes for v in n.outputs
     )
     return terms * 2.0**-52 * max(largest, 1.0)
+
+
+def _summed(node: Node) -> Node:
+    """A difference of absolute values would cancel instead of adding."""
+    attrs = replace(node.attrs, subtract=False) if isinstance(node.attrs, AddAttrs) else node.attrs
+    return replace(node, attrs=attrs)
 
 
 def _magnitude(graph: Graph, const: Const) -> np.ndarray:

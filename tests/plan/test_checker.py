@@ -245,3 +245,12 @@ def test_scratch_over_a_value_that_is_read_later_is_refused() -> None:
         nodes = (*plan.nodes[:2], replace(plan.nodes[2], scratch=buffer))
         with pytest.raises(IsobitError, match="overwritten before the end"):
             verify_plan(replace(plan, nodes=nodes))
+
+
+def test_scratch_over_one_byte_is_seen() -> None:
+    """The very first byte that is written has a number of its own too."""
+    plan = make_plan(graph_of(clamp("x", "c"), clamp("c", "d"), outputs=("d", "x")), M4)
+    buffer = Buffer("d.scratch", 1, 1, 1, 1, plan.buffers["x"].offset)
+    nodes = (plan.nodes[0], replace(plan.nodes[1], scratch=buffer))
+    with pytest.raises(IsobitError, match="overwritten before the end"):
+        verify_plan(replace(plan, nodes=nodes))

@@ -242,19 +242,22 @@ class Op(Generic[A, I]):
         return ""
 
     @staticmethod
-    def keeps_order(attrs: A, q: NodeTypes[I]) -> bool:
-        """Whether along the last axis a larger entry of the input gives no smaller entry of the
-        output, of one shape: softmax.
+    def contiguous(attrs: A, q: NodeTypes[I]) -> bool:
+        """Whether the bytes of all activation inputs in a row are those of all outputs in a row:
+        then the planner may place them so, and no code runs.
         """
+        return False
+
+    @staticmethod
+    def keeps_order(attrs: A, q: NodeTypes[I]) -> bool:
+        """Whether along the last axis larger entries of x give no smaller entries of y: softmax."""
         return False
 
     @classmethod
     def permuted(cls, attrs: A, q: NodeTypes[I], perm: Shape) -> A | None:
-        """Return the attributes of the operator between whose activations and outputs a transpose
-        may change sides: `op(attrs)(transpose(x)) = transpose(op(result)(x))`, bit for bit, or
-        `None` where there are none. `q`: the types of the left side.
-
-        By default an elementwise operator, whose constants have one entry each.
+        """Return attributes with which a transpose may change sides, bit for bit: `op(attrs)(
+        transpose(x)) = transpose(op(result)(x))`, `None` where there are none. `q`: types of the
+        left side. By default elementwise operators may, if their constants have one entry each.
         """
         sizes = [getattr(q.inputs, name) for name in cls.constants]
         plain = all(kind is None or kind.elements == 1 for kind in sizes)
@@ -343,9 +346,9 @@ class Kernel:
 
     C convention: `static inline void <function>(<function>_geometry g, <activations>, <packed
     constants>, <outputs>[, void *scratch])`; a state that the operator updates is no activation
-    here: its output holds the old state on entry and the new one on return. `g` holds literals that follow from shapes and number
-    system alone; everything that training changes is data, so that an untrained network has the
-    bytes of the trained one.
+    here: its output holds the old state on entry and the new one on return. `g` holds literals that
+    follow from shapes and number system alone; everything that training changes is data, so that an
+    untrained network has the bytes of the trained one.
     """
 
     op: ClassVar[str]

@@ -7,7 +7,7 @@ operand may be used several times: `x * sigmoid(x)` is one function of `x` too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,28 +70,24 @@ class Functions:
         same = all(kind.dtype is DType.S8 and kind.shape == kinds[0].shape for kind in kinds)
         return values if same and all(self._types[n].elements == 1 for n in stored) else ()
 
-    def chain(self, name: str) -> Chain | None:
-        """Return the longest chain that only exists for the value `name`; `None` where it is no
-        function of one code.
+    def chains(self, name: str) -> Iterator[Chain]:
+        """Yield the chains that end with the value `name` and only exist for it, the longest first;
+        none where it is no function of one code.
         """
         root = self._roots.get(name)
         if root is None:
-            return None
+            return
         nodes = self._only_for(name, root)
-        own = {node.output.name for node in nodes}
-        sources = {n for node in nodes for n in self._operands(node) if n not in own}
-        # Where all that is left out hangs on one value, that one need not live longer than now.
-        source = sources.pop() if len(sources) == 1 else root
-        cone = nodes if source != root else self._cone(name, root)
-        return Chain(source, self._table(cone, source), nodes)
-
-    def alone(self, node: Node) -> Chain | None:
-        """Return the chain of this node only; `None` where it is no function of one code."""
-        sources = set(self._operands(node))
-        if node.outputs[0].name not in self._roots or len(sources) != 1:
-            return None
-        (source,) = sources
-        return Chain(source, self._table((node,), source), (node,))
+        for start in range(len(nodes)):
+            some = nodes[start:]
+            own = {node.output.name for node in some}
+            sources = {n for node in some for n in self._operands(node) if n not in own}
+            # Where all that is left out hangs on one value, that one need not live longer than now.
+            if len(sources) == 1:
+                (source,) = sources
+                yield Chain(source, self._table(some, source), some)
+            elif start == 0:
+                yield Chain(root, self._table(self._cone(name, root), root), nodes)
 
     def shared(self, node: Node) -> str:
         """Return an operand that is a function of one code itself but needed elsewhere, "" where

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -30,8 +32,14 @@ class Claim(Enum):
     BITS = "bits"
     """Every bit, of integers and of float64 alike."""
     ROUNDING = "rounding"
-    """The real number; the order of float64 operations may change. The error is bounded by
+    """Every bit of integer graphs; of float graphs the real number: the order of float64
+    operations may change. The error is bounded by
     `rounding_bound` of the test: operations x 2^-52 x the largest sum of absolute terms.
+    """
+    ORDER = "order"
+    """Every bit of what survives, and of an output that becomes other numbers the order along the
+    last axis: where an entry is now larger than another, it was not smaller before. So the largest
+    entry is a largest entry of the old output; only what was a tie before may be decided now.
     """
 
 
@@ -85,6 +93,12 @@ class Pass:
         place for it.
         """
         raise AssertionError("every pass defines plant")
+
+    @classmethod
+    def summary(cls) -> str:
+        """Return what it does in one line: the first sentence of its module's docstring."""
+        text = " ".join((sys.modules[cls.__module__].__doc__ or "").split("\n\n")[0].split())
+        return re.split(r"\.(?=\s+[A-Z]|$)", text)[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,16 +17,22 @@ class DropDead(Pass):
 
     after = (
         "drop_noop",
+        "elide_softmax",
         "fold_batch_norm",
+        "fold_constants",
         "fuse_clamp",
         "fuse_pad",
         "merge_common",
         "merge_tables",
+        "merge_views",
+        "simplify_scalars",
+        "sink_transposes",
+        "table_chains",
     )
 
     @staticmethod
     def run(graph: Graph) -> Rewrite:
-        kept = {node.outputs[0].name for node in needed(graph.nodes, graph.outputs)}
+        kept = {node.outputs[0].name for node in needed(graph.nodes, graph.kept)}
         dead = [node for node in graph.nodes if node.outputs[0].name not in kept]
         if not dead:
             return Rewrite(graph=graph)

@@ -9,6 +9,7 @@ import numpy as np
 
 from isobit.ir.edit import Editor, needed
 from isobit.ir.graph import Graph, Node, Value, operands
+from isobit.ops.base import is_float
 from isobit.ops.pad.op import PadAttrs, PadInputs
 from isobit.ops.registry import load_ops
 from isobit.passes.base import Pass, Rewrite, Step
@@ -54,7 +55,7 @@ class FusePad(Pass):
         registry, types = load_ops(), graph.type_map()
         places = [
             node
-            for node in needed(graph.nodes, graph.outputs)
+            for node in needed(graph.nodes, graph.kept)
             if registry.op(node.op).absorbs_pad and any(_pad_of(node.attrs))
         ]
         if not places:
@@ -86,6 +87,10 @@ def _pad_of(attrs: Any) -> tuple[int, ...]:
 def _obstacle(attrs: PadAttrs, padded: Value) -> str:
     if len(attrs.pads) != 3 or attrs.pads[2] != (0, 0):
         return "it pads more than height and width"
+    if attrs.value is None and attrs.real != 0:
+        return f"it pads with {attrs.real}, a convolution with 0"
+    if is_float(padded.type) and attrs.real != 0.0:
+        return f"it pads with {attrs.real}, a convolution with 0"
     if attrs.value not in (None, padded.type.zero):
         return f"it pads with {attrs.value}, a convolution with {padded.type.zero}"
     return ""

@@ -15,6 +15,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+ALIGNMENT_BYTES = 4
+"""Every activation starts on a word: byte kernels lose nothing, word kernels need it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
@@ -38,7 +41,9 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True)
 class Sharing:
-    """`output` may overlap `source` when `output.offset + lead_bytes <= source.offset`."""
+    """`output` may overlap `source` when `output.offset + lead_bytes <= source.offset`. The lead is
+    negative where a part of `source` is read that lies further back than the kernel's lead.
+    """
 
     source: str
     output: str

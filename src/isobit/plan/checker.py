@@ -1,8 +1,9 @@
 """An independent check of a plan: every byte of the arena is played through the nodes.
 
-It knows nothing of how the plan was made. Each byte remembers which value wrote it last; before a
-node runs, the bytes of everything it reads must still be that value's, and its output may only
-touch bytes of its own inputs as the kernel's declaration allows.
+It knows nothing of how the plan was made. Every byte that is ever written has a number of its own;
+before a node runs, the bytes of everything it reads must still have the numbers that the value was
+written with, and its output may only touch bytes of its own inputs as the kernel's declaration
+allows. Where no code runs, the outputs have the numbers of the inputs, in order.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from isobit.core.errors import BadPlan, IsobitError, raise_all
+from isobit.core.types import IntArray
 from isobit.ir.graph import operands
 from isobit.ops.check import activations
 from isobit.ops.registry import load_ops
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 
 def verify_plan(plan: Plan) -> None:
     """Raise `BadPlan` with every violation; return for a correct plan."""
-    names = {name: i + 1 for i, name in enumerate(plan.buffers)}
+    numbers: dict[str, IntArray] = {}
+    written = 1
     types = plan.graph.type_map()
     owner = np.zeros(plan.arena_bytes, dtype=np.int64)
     errors: list[IsobitError] = []
@@ -31,6 +34,16 @@ def verify_plan(plan: Plan) -> None:
     def span(name: str) -> slice:
         offset = plan.buffers[name].offset
         return slice(offset, offset + types[name].size_bytes)
+
+    def write(name: str) -> None:
+        nonlocal written
+        own = np.arange(written, written + types[name].size_bytes)
+        numbers[name], written = own, written + own.size
+        found = owner[span(name)]
+        found[:] = own[: found.size]
+
+    def intact(name: str) -> bool:
+        return np.array_equal(owner[span(name)], numbers[name])
 
     def bad(place: str, what: str, got: str) -> None:
         fix = "This is a fault of isobit's planner; please report the network."
@@ -42,32 +55,50 @@ def verify_plan(plan: Plan) -> None:
         if buffer.offset % buffer.alignment_bytes:
             bad(name, "buffer", f"offset {buffer.offset} not aligned to {buffer.alignment_bytes}")
     for name in (*(v.name for v in plan.graph.inputs), *(s.name for s in plan.graph.states)):
-        owner[span(name)] = names[name]
+        write(name)
     for step in plan.nodes:
         reads = [name for name in operands(step.node.inputs) if name in plan.buffers]
         for name in reads:
-            if np.any(owner[span(name)] != names[name]):
+            if not intact(name):
                 bad(step.name, f"input %{name}", "overwritten before it was read")
-        if step.kernel is None:  # a view is its source under another name: nothing is written
-            source = reads[0]
-            if plan.buffers[step.name].offset != plan.buffers[source].offset:
-                bad(
-                    step.name,
-                    f"view of %{source}",
-                    "another place, but no code that moves the bytes",
-                )
-            names[step.name] = names[source]
+        if step.kernel is None:  # its outputs are its inputs under other names: nothing is written
+            _check_in_place(plan, step, reads, numbers, bad)
             continue
         _check_sharing(plan, step, reads, bad)
         _check_places(plan, step, reads, bad)
         if step.scratch is not None:
             owner[step.scratch.offset : step.scratch.end] = 0
         for value in step.node.outputs:
-            owner[span(value.name)] = names[value.name]
-    for name in plan.graph.outputs:
-        if np.any(owner[span(name)] != names[name]):
+            write(value.name)
+    for name in plan.graph.kept:
+        if not intact(name):
             bad(name, "output", "overwritten before the end")
+    for state in plan.graph.states:
+        if plan.buffers[state.name].offset != plan.buffers[state.next].offset:
+            bad(state.name, f"next value %{state.next}", "another place, but no code that moves it")
     raise_all(errors)
+
+
+def _check_in_place(
+    plan: Plan, step: NodePlan, reads: list[str], numbers: dict[str, IntArray], bad: object
+) -> None:
+    """Inputs and outputs of a node without code lie in the same bytes, one after the other."""
+    assert callable(bad)
+    outputs = [value.name for value in step.node.outputs]
+    types, start = plan.graph.type_map(), plan.buffers[reads[0]].offset
+    sizes = [sum(types[name].size_bytes for name in names) for names in (reads, outputs)]
+    if sizes[0] != sizes[1]:
+        bad(step.name, "outputs without code", f"{sizes[1]} bytes of {sizes[0]} in the arena")
+    given = np.concatenate([numbers[name] for name in reads])
+    for names in (reads, outputs):
+        end = 0
+        for name in names:
+            if plan.buffers[name].offset != start + end:
+                what = f"view of %{reads[0]}" if names is outputs else f"%{name} to be joined"
+                bad(step.name, what, "another place, but no code that moves the bytes")
+            if names is outputs:
+                numbers[name] = given[end : end + types[name].size_bytes]
+            end += types[name].size_bytes
 
 
 def _check_sharing(plan: Plan, step: NodePlan, reads: list[str], bad: object) -> None:
@@ -75,11 +106,14 @@ def _check_sharing(plan: Plan, step: NodePlan, reads: list[str], bad: object) ->
     types = plan.graph.type_map()
     lead = step.kernel.overlap_bytes(step.node.attrs, step.types)
     first = activations(load_ops().op(step.node.op), step.node)[0]
+    updated = {(state.name, state.next) for state in plan.graph.states}
     for value in step.node.outputs:
         out = plan.buffers[value.name].offset
         for name in reads:
             source, size = plan.buffers[name].offset, types[name].size_bytes
             if out + value.type.size_bytes <= source or source + size <= out:
+                continue
+            if (name, value.name) in updated:  # one buffer, which the kernel gets once
                 continue
             allowed = lead is not None and (name == first or step.kernel.overlaps_all)
             if not allowed or lead is None or out + lead > source:

@@ -4,28 +4,31 @@ trained numbers.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from isobit.core.errors import IsobitError, raise_all
+from isobit.core.errors import DoesNotFit, IsobitError, raise_all
 from isobit.ir.graph import Graph, Node
 from isobit.ops.base import Kernel, NodeTypes
 from isobit.ops.check import activations, check, node_types, where
 from isobit.ops.registry import Registry, load_ops, select_kernels
+from isobit.plan.aliases import Chosen, Groups, places, without_copies
+from isobit.plan.arena import ALIGNMENT_BYTES as ALIGNMENT_BYTES
 from isobit.plan.arena import Buffer, Sharing, place
 from isobit.plan.checker import verify_plan
 from isobit.plan.choice import Optimize as Optimize  # the name that callers import from here
 from isobit.plan.choice import choose, is_small, longest_prefix
 from isobit.targets.base import Target
 
-ALIGNMENT_BYTES = 4
-"""Every activation starts on a word: byte kernels lose nothing, word kernels need it."""
+MOST_ARENA_BYTES = 1 << 26
+"""No microcontroller has more; the independent checker keeps an owner for every byte."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodePlan:
-    """One node with its kernel. `kernel=None`: a view, no code runs."""
+    """One node with its kernel. `kernel=None`: a view, or joined or cut in place; no code runs."""
 
     node: Node
     types: NodeTypes[Any]
@@ -78,9 +81,6 @@ class Plan:
         return tops.index(max(tops))
 
 
-Chosen = tuple[Node, NodeTypes[Any], type[Kernel] | None]
-
-
 def make_plan(graph: Graph, target: Target, optimize: Optimize = Optimize.SPEED) -> Plan:
     """Choose kernels (`Optimize` says how) and place buffers. Raises every `NoKernel` at once, or
     what `check` finds.
@@ -103,7 +103,9 @@ def make_plan(graph: Graph, target: Target, optimize: Optimize = Optimize.SPEED)
     groups = _alias_groups(graph, registry)
     if optimize is Optimize.RAM:
         chosen = _faster_in_the_same_arena(graph, chosen, fastest, groups)
+    chosen, groups = without_copies(graph, chosen, groups, partial(_arena_bytes, graph))
     placed, size = _placed(graph, chosen, groups)
+    _require_sane(graph, target, size)
     nodes = tuple(
         NodePlan(
             node,
@@ -114,9 +116,20 @@ def make_plan(graph: Graph, target: Target, optimize: Optimize = Optimize.SPEED)
         )
         for (node, q, kernel), (_, _, quick) in zip(chosen, fastest, strict=True)
     )
-    plan = Plan(graph, target, nodes, {v: placed[g] for v, g in groups.items()}, size)
+    plan = Plan(graph, target, nodes, places(graph, groups, placed), size)
     verify_plan(plan)
     return plan
+
+
+def _require_sane(graph: Graph, target: Target, arena_bytes: int) -> None:
+    if arena_bytes > MOST_ARENA_BYTES:
+        raise DoesNotFit(
+            where=f"{graph.name} on {target.name}",
+            what="RAM",
+            want=f"at most {MOST_ARENA_BYTES:,} bytes, whatever the target",
+            got=f"{arena_bytes:,} bytes, {arena_bytes - MOST_ARENA_BYTES:,} too many",
+            fix="Use a smaller input. docs/it-does-not-fit.md lists what helps.",
+        )
 
 
 def _legal(
@@ -128,9 +141,11 @@ def _legal(
     return select_kernels(registry, node.op, node.attrs, q, target.features, where(node))
 
 
-def _placed(
-    graph: Graph, chosen: list[Chosen], groups: dict[str, str]
-) -> tuple[dict[str, Buffer], int]:
+def _arena_bytes(graph: Graph, chosen: list[Chosen], groups: Groups) -> int:
+    return _placed(graph, chosen, groups)[1]
+
+
+def _placed(graph: Graph, chosen: list[Chosen], groups: Groups) -> tuple[dict[str, Buffer], int]:
     """Return the buffers with their offsets, and the arena's bytes."""
     buffers, scratches = _buffers(graph, chosen, groups)
     sharing = _sharing(graph, chosen, groups, buffers)
@@ -138,7 +153,7 @@ def _placed(
 
 
 def _faster_in_the_same_arena(
-    graph: Graph, chosen: list[Chosen], fastest: list[Chosen], groups: dict[str, str]
+    graph: Graph, chosen: list[Chosen], fastest: list[Chosen], groups: Groups
 ) -> list[Chosen]:
     """Return the kernels of least memory, replaced by the fastest where the arena does not grow.
 
@@ -150,7 +165,7 @@ def _faster_in_the_same_arena(
     open_ = [i for i in nodes if chosen[i][2] is not fastest[i][2]]
 
     def arena(taken: Collection[int]) -> int:
-        return _placed(graph, [(fastest if i in taken else chosen)[i] for i in nodes], groups)[1]
+        return _arena_bytes(graph, [(fastest if i in taken else chosen)[i] for i in nodes], groups)
 
     if not open_ or arena(open_) <= (least := arena(())):
         return fastest
@@ -159,20 +174,23 @@ def _faster_in_the_same_arena(
     return [(fastest if i in fit[:count] else chosen)[i] for i in nodes]
 
 
-def _alias_groups(graph: Graph, registry: Registry) -> dict[str, str]:
-    """Map every activation to the value whose buffer it has: views share their input's."""
+def _alias_groups(graph: Graph, registry: Registry) -> Groups:
+    """Map every activation to the value whose buffer it has: views share their input's, what
+    states become has the state's.
+    """
     groups = {value.name: value.name for value in graph.inputs}
     groups.update((state.name, state.name) for state in graph.states)
+    updated = {state.next: state.name for state in graph.states}
     for node in graph.nodes:
         for value in node.outputs:
-            groups[value.name] = value.name
+            groups[value.name] = updated.get(value.name, value.name)
         if registry.op(node.op).view:
             source = next(name for name in _activations(node, groups))
             groups[node.output.name] = groups[source]
-    return groups
+    return Groups(groups, dict.fromkeys(groups, 0))
 
 
-def _activations(node: Node, groups: Mapping[str, str]) -> tuple[str, ...]:
+def _activations(node: Node, groups: Container[str]) -> tuple[str, ...]:
     from isobit.ir.graph import operands
 
     return tuple(name for name in operands(node.inputs) if name in groups)
@@ -181,7 +199,7 @@ def _activations(node: Node, groups: Mapping[str, str]) -> tuple[str, ...]:
 def _buffers(
     graph: Graph,
     chosen: list[Chosen],
-    groups: dict[str, str],
+    groups: Groups,
 ) -> tuple[dict[str, Buffer], dict[str, Buffer]]:
     """Sizes and lifetimes. Inputs live from the first node, outputs and states to the last."""
     types, last_node = graph.type_map(), max(len(graph.nodes) - 1, 0)
@@ -191,10 +209,10 @@ def _buffers(
     align: dict[str, int] = {}
 
     def touch(value: str, index: int) -> None:
-        group = groups[value]
+        group = groups.of[value]
         first[group] = min(first.get(group, index), index)
         last[group] = max(last.get(group, index), index)
-        size[group] = max(size.get(group, 0), types[value].size_bytes)
+        size[group] = max(size.get(group, 0), groups.at[value] + types[value].size_bytes)
 
     for value in graph.inputs:
         touch(value.name, 0)
@@ -206,7 +224,8 @@ def _buffers(
         for name in (*_activations(node, groups), *(v.name for v in node.outputs)):
             touch(name, index)
             least = kernel.alignment_bytes if kernel else 1
-            align[groups[name]] = max(align.get(groups[name], ALIGNMENT_BYTES), least)
+            group = groups.of[name]
+            align[group] = max(align.get(group, ALIGNMENT_BYTES), least)
         needed = kernel.scratch_bytes(node.attrs, q) if kernel else 0
         if needed:
             name = f"{node.outputs[0].name}.scratch"
@@ -223,30 +242,32 @@ def _buffers(
 def _sharing(
     graph: Graph,
     chosen: list[Chosen],
-    groups: dict[str, str],
+    groups: Groups,
     buffers: Mapping[str, Buffer],
 ) -> list[Sharing]:
     """Pairs whose memory may overlap because a kernel reads ahead of what it writes."""
     found = []
-    kept = {groups[name] for name in (*graph.outputs, *(s.name for s in graph.states))}
+    kept = {groups.of[name] for name in (*graph.outputs, *(s.name for s in graph.states))}
     for index, (node, q, kernel) in enumerate(chosen):
         lead = kernel.overlap_bytes(node.attrs, q) if kernel else None
         if kernel is None or lead is None or len(node.outputs) != 1:
             continue
         sources = activations(load_ops().op(node.op), node)
-        output = groups[node.output.name]
+        output, at = groups.of[node.output.name], groups.at[node.output.name]
         for source in sources if kernel.overlaps_all else sources[:1]:
             if source not in groups:  # a constant lies in flash
                 continue
-            group = groups[source]
+            group = groups.of[source]
             # What outlives the last node does not die at it.
             dies_here = buffers[group].last == index and group not in kept
             if (
                 dies_here
-                and groups_used_once(sources, group, groups)
+                and groups_used_once(sources, group, groups.of)
                 and buffers[output].first == index
+                and group != output
             ):
-                found.append(Sharing(group, output, lead))
+                # The buffers' offsets, not those of the values that lie somewhere in them.
+                found.append(Sharing(group, output, lead + at - groups.at[source]))
     return found
 
 

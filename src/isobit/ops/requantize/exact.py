@@ -80,4 +80,4 @@ def _middle(centred: IntArray, zero: int) -> float:
     right, left = d > 0, d < 0
     low = max([0.0, *(least[right] / d[right]), *(most[left] / d[left])])
     high = min([SATURATING, *(most[right] / d[right]), *(least[left] / d[left])])
-    return (low + high) / 2
+    return float(low + high) / 2

@@ -41,7 +41,14 @@ from isobit.ops.base import (
 from isobit.ops.channels import Coupled
 from isobit.ops.clamps import clamp_problems
 from isobit.ops.schemes import Scheme
-from isobit.ops.weighted import SATURATING, defined_factors, multipliers, overflow_problems
+from isobit.ops.weighted import (
+    S16_BITS,
+    SATURATING,
+    defined_factors,
+    multipliers,
+    overflow_problems,
+    wide_multipliers,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -128,9 +135,7 @@ class Requantize(Op[RequantizeAttrs, RequantizeInputs[Any]], name="requantize"):
         """Return `shift = fx - fy`, or `mult = 2^(fy - fx)` if that is negative; or M = Sx/Sy."""
         x, y = q.inputs.x.encoding, q.output.encoding
         if scheme is Scheme.AFFINE and DType.S16 in (q.inputs.x.dtype, attrs.dtype):
-            pair = fixed.multiplier_half_up(float(scale_of(x)[0] / scale_of(y)[0]), S16_BITS)
-            names = zip(("mult", "shift"), pair, strict=True)
-            return attrs, {name: np.asarray([number], dtype=np.int32) for name, number in names}
+            return attrs, wide_multipliers(scale_of(x) / scale_of(y))
         if scheme is Scheme.AFFINE:
             return attrs, multiplier(scale_of(x) / scale_of(y))
         assert isinstance(x, Pow2) and isinstance(y, Pow2)
@@ -162,8 +167,6 @@ class Requantize(Op[RequantizeAttrs, RequantizeInputs[Any]], name="requantize"):
                 yield _mixed_sample(rng, x_dtype, y_dtype, rule)
 
 
-S16_BITS = 22
-"""Of a multiplier of 16-bit codes: 15 would be wrong by a whole step."""
 CARRIERS = (DType.S8, DType.U8, DType.S16)
 
 
