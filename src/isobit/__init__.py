@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from isobit import data, nn
     from isobit.api.bundle import Bundle
+    from isobit.api.calibrate import calibrate
     from isobit.api.importing import import_file
     from isobit.api.load import load
     from isobit.api.model import Model
@@ -20,6 +21,7 @@ _LAZY = {
     "Model": "isobit.api.model",
     "Bundle": "isobit.api.bundle",
     "Estimate": "isobit.run.estimate",
+    "calibrate": "isobit.api.calibrate",
     "import_file": "isobit.api.importing",
     "load": "isobit.api.load",
     "fit": "isobit.train.fit",
@@ -32,6 +34,7 @@ __all__ = [
     "History",
     "Model",
     "__version__",
+    "calibrate",
     "data",
     "fit",
     "import_file",

@@ -22,6 +22,7 @@ from .conftest import SPEC, Outcome, Run
 CONTEXT = click.Context(_root)
 VERBS = list(_root.list_commands(CONTEXT))
 WANTED = [
+    "calibrate",
     "check",
     "demo",
     "deploy",

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -18,16 +19,20 @@ from isobit.api.explain import absorbed_values
 from isobit.core.arguments import Arguments, shown
 from isobit.core.errors import BadArgument, BadCheckpoint, raise_all
 from isobit.core.types import AnyArray, Shape
+from isobit.ir.builder import clean_name
 from isobit.ir.graph import Graph
 from isobit.ir.store import Stored, read_store, write_store
 from isobit.ops.registry import load_ops
 from isobit.ops.schemes import Scheme
+from isobit.passes.base import load_passes, run_passes
 from isobit.run.codes import check_inputs
 from isobit.run.compilers import Kind
 from isobit.run.estimate import Estimate, check_options, estimate
+from isobit.train.graph_net import GraphNet
 from isobit.train.ranges import RangeOptions
 from isobit.train.twin import Twin
 
+PROVENANCE = ("source", "names", "passes")
 NET = "a module, e.g. isobit.nn.Sequential(...)"
 
 
@@ -57,7 +62,9 @@ class Model(Twin):
         given.instance("net", net, nn.Module, NET, fix="Pass an instance.")
         chosen = given.member("scheme", scheme, Scheme, fix="docs/numerics.md describes both.")
         sizes = tuple(input) if isinstance(input, tuple | list) else ()
-        if len(sizes) not in (1, 3) or any(type(n) is not int or n < 1 for n in sizes):
+        if isinstance(net, GraphNet):
+            sizes = net.input_shape
+        elif len(sizes) not in (1, 3) or any(type(n) is not int or n < 1 for n in sizes):
             given.refuse(
                 "input",
                 "(channels, height, width) or (features,), positive integers",
@@ -75,6 +82,8 @@ class Model(Twin):
         chip = _target(given, target)
         given.check()
         self.target = chip
+        self.provenance: Mapping[str, str] = {}
+        """Notes that `save` adds: where an imported network came from."""
         super().__init__(net, input=sizes, target=target, scheme=chosen, name=name, ranges=ranges)
         if not self.steps:
             raise BadArgument(
@@ -85,6 +94,67 @@ class Model(Twin):
                 fix="Add layers, or check that forward calls them.",
             )
         raise_all(self.estimate(compile=False).problems())
+
+    @classmethod
+    def from_graph(
+        cls,
+        graph: Graph,
+        *,
+        target: str = "",
+        scheme: str = "affine",
+        name: str = "",
+        ranges: RangeOptions | None = None,
+    ) -> Self:
+        """Return the model of a float graph, e.g. of `isobit.import_file`, without ranges yet.
+
+        Its weights are parameters, so it trains like any other model. Inputs and outputs are real
+        values in the graph's own order of axes: x [N, *NHWC], not NCHW. target, name: the graph's
+        own by default. Batch norms are folded first.
+
+        Raises `BadArgument` for anything but a float graph of one input, `NoKernel` naming every
+        operator that cannot be calibrated, `BadWeights`, `DoesNotFit`.
+        """
+        given = Arguments("Model.from_graph")
+        given.instance("graph", graph, Graph, "a float graph, e.g. of isobit.import_file")
+        given.check()
+        folded, _ = run_passes(graph, [load_passes()["fold_batch_norm"]])
+        net = GraphNet(folded)
+        return cls(
+            net,
+            input=net.input_shape,
+            target=target or graph.target or "cortex-m4",
+            scheme=scheme,
+            name=name or clean_name(graph.name),
+            ranges=ranges,
+        )
+
+    @classmethod
+    def from_file(cls, path: str | Path, *, target: str = "") -> Self:
+        """Return the model of a foreign graph that `save` wrote, e.g. by `isobit calibrate`, with
+        its parameters and ranges, ready to train on.
+
+        Raises `BadArgument` for the file of a model with a module of its own: build that again and
+        call `restore`. Raises `FileMissing`, `FileDamaged`, `BadCheckpoint`.
+        """
+        given = Arguments("Model.from_file")
+        place = given.path("path", path)
+        given.check()
+        stored = read_store(place, load_ops().signature)
+        if "layout" not in stored.notes:
+            raise BadArgument(
+                where=str(path),
+                what="model",
+                want="one of a foreign graph, that `isobit calibrate` wrote",
+                got="one without calibration" if "int" not in stored.graphs else "one of a module",
+                fix="Use isobit.calibrate for a float graph; for a module, build the same Model "
+                "and call restore.",
+            )
+        scheme = stored.notes["scheme"]
+        model = cls.from_graph(stored.graphs["float"], target=target, scheme=scheme)
+        model.restore(place)
+        model.provenance = {k: stored.notes[k] for k in PROVENANCE if k in stored.notes}
+        model.eval()
+        return model
 
     def estimate(
         self,
@@ -198,7 +268,10 @@ class Model(Twin):
             "scheme": self.scheme.value,
             "input": ",".join(map(str, self.input_shape)),
             "trained": str(not self.missing_ranges()).lower(),
+            **self.provenance,
         }
+        if self.channels_last:
+            notes["layout"] = "nhwc"
         write_store(place, Stored(graphs, extra, notes))
 
     def restore(self, path: str | Path) -> None:

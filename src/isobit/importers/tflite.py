@@ -12,7 +12,7 @@ import numpy as np
 from isobit.core.dtypes import DType
 from isobit.core.errors import BadGraph, IsobitError, Problem, Unsupported, raise_all
 from isobit.core.types import Affine, AnyArray, Encoding, Raw, Real, TensorType
-from isobit.importers.base import Imported, Survey
+from isobit.importers.base import Imported, Survey, require_numbers
 from isobit.importers.flatbuffer import FlatModel, FlatOperator, FlatTensor, parse, read_file
 from isobit.importers.folding import evaluate
 from isobit.importers.recoding import Recoding
@@ -84,9 +84,9 @@ class _Importer:
         self.recoding = Recoding(model)
         self.names: dict[str, str] = {}
         self.operands: dict[int, Operand] = {}
-        self.data: dict[int, AnyArray] = {}
         self.borders: dict[int, str] = {}
         """Inputs of the network in the file's own codes, where those inside are others."""
+        self.data: dict[int, AnyArray] = {}
         """Constants computed here from constants: by operators without another input, and weights
         that the file keeps as float16.
         """
@@ -116,6 +116,9 @@ class _Importer:
         # A tensor that cannot be read is refused by every operator around it.
         raise_all({error.problems: error for error in problems}.values())
         for index in self.model.outputs:
+            label = self.model.tensors[index].name
+            if self.operand(index).is_const or index not in self.written:
+                raise _broken(f'output "{label}"', "a computed value", "a constant or nothing")
             self.build.output(self.output(index))
         return self.build.graph()
 
@@ -219,6 +222,12 @@ class _Importer:
             tensor = self.model.tensors[index]
             kind = self.type(tensor, self.data.get(index, tensor.data) is not None)
             data = self.data.get(index, tensor.data)
+            require_numbers(tensor.name, data)
+            inside = index in self.recoding.tensors
+            if inside:
+                kind = self.recoding.inside(kind, tensor.name)
+                if data is not None and index not in self.data:
+                    data = self.recoding.codes(data)
             if data is not None and self.build.stage is Stage.FLOAT:
                 kind, data = _as_reals(kind, data)
             wanted = tensor.name or f"tensor_{index}"
@@ -228,7 +237,9 @@ class _Importer:
                 if not inside:  # else the value at the border of the network has the codes
                     self.names[value] = tensor.name
                 self.build.declare(value, kind)
-            self.operands[index] = Operand(tensor.name, tensor.shape, kind, value, data)
+            self.operands[index] = Operand(
+                tensor.name, tensor.shape, kind, value, data, tensor.is_variable
+            )
         return self.operands[index]
 
     def type(self, tensor: FlatTensor, is_const: bool) -> TensorType:
@@ -238,8 +249,8 @@ class _Importer:
         if empty or math.prod(shape) > MOST_ELEMENTS:
             raise Unsupported(
                 where=f'tensor "{tensor.name}"',
-                what="elements",
-                want=f"1..{MOST_ELEMENTS:,}",
+                what=f'shape of "{tensor.name}"',
+                want=f"1..{MOST_ELEMENTS:,} elements",
                 got=f"{math.prod(shape):,} in {list(tensor.shape)}",
                 fix="Convert the model for a smaller input.",
             )

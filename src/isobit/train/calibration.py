@@ -7,6 +7,7 @@ sees the integers that its input will have under the ranges before it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -120,6 +121,8 @@ def observe(twin: Twin, x: Tensor | AnyArray, *, again: bool = False) -> None:
         observer.observe(raw, 1.0, freeze=True)
     build.input()
     values = {source.name: twin.carriers(raw, build.numbers.types[source.name])}
+    values.update(twin.stored_carriers(build.numbers, len(raw)))
+    dead = last_readers(twin.steps)
     for step in twin.steps:
         if not again:
             _watcher(twin, step, "observe", values[step.activations[0]])
@@ -127,10 +130,21 @@ def observe(twin: Twin, x: Tensor | AnyArray, *, again: bool = False) -> None:
             _watcher(twin, step, "freeze")
         observer = twin.observer(step.name)
         if observer is not None:
-            real = _real_output(twin, step, build, values)
+            real = real_output(twin, step, build, values)
             observer.observe(real.clamp(step.low, step.high), 1.0, freeze=True)
         build.decide(step)
         twin.run_step(step, build.numbers, values, training=False)
+        for name in dead.get(step.name, ()):
+            values.pop(name, None)
+
+
+def last_readers(steps: Sequence[Step]) -> dict[str, list[str]]:
+    """Return by step name the values that no later step reads."""
+    last = {name: step.name for step in steps for name in step.activations}
+    found: dict[str, list[str]] = {}
+    for name, reader in last.items():
+        found.setdefault(reader, []).append(name)
+    return found
 
 
 @torch.no_grad()
@@ -151,7 +165,7 @@ def _watcher(twin: Twin, step: Step, method: str, *arguments: Tensor) -> None:
         getattr(twin.net.get_submodule(path), method)(*arguments)
 
 
-def _real_output(twin: Twin, step: Step, build: NumberBuilder, values: dict[str, Tensor]) -> Tensor:
+def real_output(twin: Twin, step: Step, build: NumberBuilder, values: dict[str, Tensor]) -> Tensor:
     """Return a step's output before rounding, real units."""
     if step.norm is None:
         types = build.prepare(step)

@@ -10,6 +10,7 @@ import torch.nn.functional as F  # torch's own convention
 
 from isobit.core.arguments import Arguments
 from isobit.data import Dataset
+from isobit.train.examples import pixels
 from isobit.train.twin import Twin
 
 STEPS = 5
@@ -27,7 +28,7 @@ def step_seconds(model: Twin, train: Dataset, batch_size: int) -> float:
     state = torch.random.get_rng_state()
     probe = copy.deepcopy(model)
     probe.train()
-    x = torch.from_numpy(train.subset(slice(0, batch_size)).nchw())
+    x = torch.from_numpy(pixels(train.subset(slice(0, batch_size)), probe))
     y = torch.from_numpy(train.labels[:batch_size])
     optimizer = torch.optim.SGD(probe.parameters(), lr=0.0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from isobit.core.arguments import Arguments, shown
@@ -12,6 +13,7 @@ from isobit.data import Dataset
 from isobit.train.guards import as_reals
 from isobit.train.twin import Twin
 
+FloatArray32 = NDArray[np.float32]
 Examples = Dataset | tuple[Tensor | AnyArray, Tensor | AnyArray]
 """x [N, *input] raw values and y [N] class numbers from 0, tensors or NumPy arrays."""
 
@@ -24,7 +26,7 @@ def read_examples(
     Then a pair without examples comes back.
     """
     if isinstance(examples, Dataset):
-        x: object = torch.from_numpy(examples.nchw())
+        x: object = torch.from_numpy(pixels(examples, model))
         y: object = torch.from_numpy(examples.labels)
     elif isinstance(examples, tuple | list) and len(examples) == 2:
         x, y = examples
@@ -42,7 +44,8 @@ def read_examples(
         values = None
     elif isinstance(model, Twin) and tuple(values.shape[1:]) != model.input_shape:
         sizes = ", ".join(map(str, model.input_shape))
-        fix = "Images are (channels, height, width)."
+        own = "Leave the graph's order of axes as it is."
+        fix = own if model.channels_last else "Images are (channels, height, width)."
         given.refuse(what, f"x [N, {sizes}]", str(list(values.shape)), fix)
     elif not bool(torch.isfinite(values).all()):
         bad = int((~torch.isfinite(values)).sum())
@@ -58,6 +61,13 @@ def read_examples(
     elif values is not None:
         return values, labels
     return _nothing()
+
+
+def pixels(examples: Dataset, model: nn.Module) -> FloatArray32:
+    """Return raw pixel values as a model takes them: NCHW, of a foreign graph's twin NHWC."""
+    if isinstance(model, Twin) and model.channels_last:
+        return examples.images.astype(np.float32, order="C")
+    return examples.nchw()
 
 
 def check_classes(

@@ -29,6 +29,7 @@ def export_graph(twin: Twin, *, untrained: bool) -> Graph:
     numbers = twin.numbers
     exporter = _Exporter(twin, numbers)
     nodes = tuple(exporter.node(step) for step in twin.steps)
+    exporter.stored()
     (source,) = twin.traced.graph.inputs
     return Graph(
         name=twin.name,
@@ -68,6 +69,13 @@ class _Exporter:
         outputs = tuple(Value(v.name, self.numbers.types[v.name]) for v in step.outputs)
         inputs = type(step.inputs)(**names)
         return Node(step.op.name, inputs, self.numbers.attrs[step.name], outputs, step.location)
+
+    def stored(self) -> None:
+        """Add the constants that stand in an activation's place."""
+        for name, carriers in self.twin.stored_carriers(self.numbers, 1).items():
+            kind = self.numbers.types[name]
+            codes = (carriers + kind.zero).cpu().numpy().astype(kind.dtype.numpy)
+            self.consts[name] = Const(name, kind, codes, self.twin.traced.bindings[name].path)
 
     def _constant(self, step: Step, item: str, name: str | None, tensor: Any) -> str | None:
         if tensor is None or item in step.op.float_constants:

@@ -89,8 +89,9 @@ def fit(
     """Train with AdamW and a cosine schedule on cross entropy; return what happened.
 
     train, val: a `Dataset`, or (x [N, *input] raw values, y [N] class numbers from 0) as tensors or
-    NumPy arrays. epochs, batch_size: at least 1; learning_rate: above 0, at most 1e6;
-    seed: 0..2^31-1; weight_decay: 0..1e6; patience, freeze_epochs: at least 0.
+    NumPy arrays. A model of a foreign graph that ends in a softmax is trained on its logits.
+    epochs, batch_size: at least 1; learning_rate: above 0, at most 1e6; seed: 0..2^31-1;
+    weight_decay: 0..1e6; patience, freeze_epochs: at least 0.
 
     freeze_epochs: how many last epochs keep ranges and batch-norm statistics frozen, so that the
     loss is that of the exported integers. patience: stop after that many epochs without a better
@@ -185,7 +186,7 @@ def _train_epoch(
         for group in run.optimizer.param_groups:
             group["lr"] = rate
         index = order[step * options.batch_size : (step + 1) * options.batch_size]
-        logits = model(x[index])
+        logits = _scores(model, x[index])
         loss = F.cross_entropy(logits, y[index])
         value = float(loss.detach())
         if not math.isfinite(value):
@@ -206,6 +207,20 @@ def _train_epoch(
     if isinstance(model, Twin) and not frozen:
         model.update_ranges()
     return total / len(x), right / len(x), rate
+
+
+def _scores(model: nn.Module, x: Tensor) -> Tensor:
+    """Return what cross entropy takes.
+
+    Of a module that is what its forward returns, as in torch. Classifiers of other tools end in a
+    softmax: a second one inside the loss would hardly train, so the loss takes their logits.
+    """
+    if isinstance(model, Twin) and model.channels_last:
+        own = model.logits(x)
+        assert isinstance(own, Tensor)  # check_classes asked for one output
+        return own
+    scores: Tensor = model(x)
+    return scores
 
 
 def _is_trainable(given: Arguments, model: nn.Module) -> bool:

@@ -67,7 +67,9 @@ def raw_values(twin: Twin, x: object) -> Tensor:
             "input shape",
             f"[N, {sizes}]",
             str(list(found.shape)),
-            "Images are (channels, height, width).",
+            "Leave the graph's order of axes as it is."
+            if twin.channels_last
+            else "Images are (channels, height, width).",
         )
     if len(found) == 0:
         raise _bad_input(
@@ -89,7 +91,7 @@ def raw_values(twin: Twin, x: object) -> Tensor:
             f"{int((~torch.isfinite(found)).sum())} that are NaN or infinite",
             "Clean the data; nothing was learned from this batch.",
         )
-    return found.permute(0, 2, 3, 1) if found.dim() == 4 else found
+    return found.permute(0, 2, 3, 1) if found.dim() == 4 and not twin.channels_last else found
 
 
 def _bad_input(twin: Twin, what: str, want: str, got: str, fix: str) -> BadRunInput:

@@ -67,6 +67,7 @@ class RangeSource(Protocol):
     traced: Traced
     scheme: Scheme
     takes_pixels: bool
+    stored: tuple[str, ...]
     ties: Ties
 
     def has_range(self, name: str) -> bool:
@@ -128,8 +129,14 @@ class NumberBuilder:
         self.float_types = source.traced.graph.type_map()
 
     def input(self) -> None:
-        """Decide the network input: raw pixels (u8, scale 1), or s8 in the observed range."""
+        """Decide the network input: raw pixels (u8, scale 1), or s8 in the observed range; and
+        constants in an activation's place: s8 in their own range.
+        """
         (value,) = self.source.traced.graph.inputs
+        for name in self.source.stored:
+            data = self.source.parameter(name).detach()
+            own = schemes.activation(self.source.scheme, float(data.min()), float(data.max()))
+            self.numbers.types[name] = TensorType(tuple(data.shape), DType.S8, own)
         if self.source.takes_pixels:
             self.numbers.types[value.name] = _PIXELS.with_shape(value.type.shape)
             return

@@ -76,7 +76,7 @@ def carriers(op: type[Op[Any, Any]], sample: Sample[Any], device: torch.device) 
             changes[item.name] = tuple(
                 convert(v, k, constant) for v, k in zip(value, kind, strict=True)
             )
-        elif item.name in ("mult", "shift") and value is not None:
+        elif item.name.startswith(("mult", "shift")) and value is not None:
             changes[item.name] = torch.as_tensor(np.asarray(value), device=device)
         else:
             changes[item.name] = convert(value, kind, constant)

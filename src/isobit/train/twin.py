@@ -27,6 +27,7 @@ from isobit.train.builder import Traced
 from isobit.train.calibration import WeightRange, key_of
 from isobit.train.dropout import apply_dropout
 from isobit.train.export import export_graph
+from isobit.train.graph_net import GraphNet
 from isobit.train.guards import keeping_dtypes, raw_values, require_carrier, require_unhooked
 from isobit.train.numbers import Numbers, decide_all
 from isobit.train.ranges import RangeObserver, RangeOptions
@@ -45,6 +46,8 @@ class Twin(nn.Module):
     outputs. In training mode ranges are observed and updated every `ranges.update_every` steps and
     batch norms use the batch's statistics (`affine`) or move their running ones (`pow2`); in eval
     mode, and after `freeze()`, nothing changes and the forward is exactly the export's.
+
+    A `GraphNet` instead of a module keeps the layout of its graph: inputs and outputs are NHWC.
     """
 
     steps_seen: Tensor
@@ -67,11 +70,21 @@ class Twin(nn.Module):
         self.scheme = scheme
         self.name = name
         self.options = ranges or RangeOptions()
-        self.traced: Traced = trace(net, self.input_shape, name, target)
+        self.channels_last = isinstance(net, GraphNet)
+        """Whether inputs and outputs are in the graph's order of axes, not in torch's."""
+        self.traced: Traced = (
+            net.traced(name, target)
+            if isinstance(net, GraphNet)
+            else trace(net, self.input_shape, name, target)
+        )
         require_unhooked(self)
         (source,) = self.traced.graph.inputs
         steps, self.carried = group(self.traced.graph, load_ops())
         self.steps, self.ties = tie(steps, source, load_ops())
+        consts = self.traced.graph.const_map()
+        read = dict.fromkeys(name for step in self.steps for name in step.activations)
+        self.stored = tuple(name for name in read if name in consts)
+        """Constants that stand in an activation's place; only imported networks have such."""
         readers = [step for step in self.steps if source.name in step.activations]
         self.takes_pixels = bool(readers) and all(s.op.name == "standardize" for s in readers)
         self.register_buffer("is_frozen", torch.zeros((), dtype=torch.bool))
@@ -183,14 +196,27 @@ class Twin(nn.Module):
         Raises `BadRunInput` for values it cannot take, `NotTraceable` for hooks on inner layers,
         `BadArgument` for parameters that are not float32; then nothing was changed.
         """
+        outputs = self._compute(x, self.outputs)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def logits(self, x: Tensor | AnyArray) -> Tensor | tuple[Tensor, ...]:
+        """Return what `forward` returns, but of an output that a softmax computes what goes into
+        it: what cross entropy takes.
+
+        Raises what `forward` raises.
+        """
+        softmaxes = {s.name: s.activations[0] for s in self.steps if s.op.name == "softmax"}
+        outputs = self._compute(x, tuple(softmaxes.get(name, name) for name in self.outputs))
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def _compute(self, x: Tensor | AnyArray, names: tuple[str, ...]) -> tuple[Tensor, ...]:
         require_unhooked(self)
         updating = self.training and not self.frozen
         with torch.autocast(self.device.type, enabled=False):  # integers do not fit bfloat16
             if updating:
                 calibration.advance(self, x)
             values = self._run_all(x, training=updating)
-            outputs = tuple(self._dequantize(name, values) for name in self.outputs)
-        return outputs[0] if len(outputs) == 1 else outputs
+            return tuple(self._dequantize(name, values) for name in names)
 
     def _run_all(self, x: Tensor | AnyArray, *, training: bool = False) -> dict[str, Tensor]:
         (source,) = self.traced.graph.inputs
@@ -202,7 +228,7 @@ class Twin(nn.Module):
     ) -> dict[str, Tensor]:
         """Run every step from the input's carriers (`code - zero`, NHWC)."""
         require_exact(carriers.device)
-        values = {name: carriers}
+        values = {name: carriers, **self.stored_carriers(self.numbers, len(carriers))}
         if training:
             apply_dropout(self, values, name)
         for step in self.steps:
@@ -215,6 +241,14 @@ class Twin(nn.Module):
     def carriers(self, raw: Tensor, kind: TensorType) -> Tensor:
         """Return raw values as the first step takes them: `code - zero`, float32."""
         return (quantize_real(raw, kind) - kind.zero).float()
+
+    def stored_carriers(self, numbers: Numbers, samples: int) -> dict[str, Tensor]:
+        """Return the carriers of `stored`, the same for every sample."""
+        found = {}
+        for name in self.stored:
+            carriers = self.carriers(self.parameter(name), numbers.types[name])
+            found[name] = carriers.expand(samples, *carriers.shape[1:])
+        return found
 
     def run_step(
         self, step: Step, numbers: Numbers, values: dict[str, Tensor], *, training: bool
@@ -278,7 +312,8 @@ class Twin(nn.Module):
 
     def _dequantize(self, name: str, values: dict[str, Tensor]) -> Tensor:
         real = values[name] * float(scale_of(self.numbers.types[name].encoding)[0])
-        return real.permute(0, 3, 1, 2) if real.dim() == 4 else real
+        torch_order = real.dim() == 4 and not self.channels_last
+        return real.permute(0, 3, 1, 2) if torch_order else real
 
     def effective_weight(self, step: Step) -> Tensor:
         """Return the real weights that are quantised."""
@@ -302,6 +337,7 @@ class Twin(nn.Module):
         return {
             name: (tensor + types[name].zero).cpu().numpy().astype(types[name].dtype.numpy)
             for name, tensor in values.items()
+            if name not in self.stored
         }
 
     @torch.no_grad()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from isobit.api.bundle import Absorbed, Bundle, open_bundle
 from isobit.api.explain import absorbed_values
-from isobit.api.importing import read_story
+from isobit.api.importing import checked_story, read_story
 from isobit.core.errors import BadArgument, BadSpec, FileMissing, IsobitError, ToolMissing
 from isobit.ir.graph import Graph
 from isobit.ir.store import read_store
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from isobit.api.model import Model
 
 
-def require_torch(path: Path) -> None:
-    """Raise `ToolMissing` where a specification cannot run because torch is not installed."""
+def require_torch(path: Path, why: str = "a SPEC.py builds a torch module") -> None:
+    """Raise `ToolMissing` where something cannot run because torch is not installed."""
     if importlib.util.find_spec("torch") is None:
         raise ToolMissing(
             where=str(path),
             what="package torch",
-            want="installed: a SPEC.py builds a torch module",
+            want=f"installed: {why}",
             got="not installed",
             fix="pip install 'isobit[train]'",
         )
@@ -96,9 +96,34 @@ def read_graph(path: Path) -> Graph:
             what="model",
             want="an integer network",
             got="a float network",
-            fix="Save it from a Model, whose ranges make the integers.",
+            fix=f"isobit calibrate {path} -o {path.with_name(path.stem + '_int.isobit')} "
+            "--data x.npy (real inputs, or the name of a data set).",
         )
     return graphs["int"]
+
+
+def read_float_graph(path: Path) -> Graph:
+    """Return the float graph of a .isobit file that has no integers yet."""
+    _require(path)
+    if path.suffix == ".isobit":
+        graphs = read_store(path, load_ops().signature).graphs
+        if "int" not in graphs:
+            return graphs["float"]
+    raise BadArgument(
+        where=str(path),
+        what="model",
+        want="a .isobit file of a float network",
+        got="integers already" if path.suffix == ".isobit" else path.name,
+        fix="Import a float model first: isobit import model.tflite -o model.isobit",
+    )
+
+
+def read_stored(path: Path) -> Graph:
+    """Return what `read_graph` does, and of a file that holds no integers the float graph."""
+    if path.suffix == ".py" or not path.is_file():
+        return read_graph(path)
+    graphs = read_store(path, load_ops().signature).graphs
+    return graphs["float"] if "float" in graphs and "int" not in graphs else read_graph(path)
 
 
 def read_absorbed(path: Path) -> Absorbed:
@@ -116,8 +141,7 @@ def read_provenance(path: Path) -> Mapping[str, Any]:
     if path.suffix == ".py":
         return {}
     if path.is_dir():
-        found: Mapping[str, Any] = open_bundle(path).manifest.get("import", {})
-        return found
+        return asdict(checked_story(open_bundle(path).manifest.get("import", {}), path))
     return asdict(read_story(path))
 
 

@@ -1,0 +1,99 @@
+"""`isobit calibrate`, and float networks at the verbs that need integers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from isobit import data, nn
+from isobit.api.model import Model
+from isobit.ir.store import Stored, read_store, write_store
+from isobit.ops.registry import load_ops
+
+from .conftest import Run
+
+
+@pytest.fixture
+def floats(tmp_path: Path) -> Path:
+    """A `.isobit` file as the import of a float model writes it."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 10)
+    )
+    graph = Model(net, input=(1, 8, 8), name="tiny").float_graph()
+    notes = {"source": '{"format": "tflite"}', "names": '{"relu_1": "net/relu"}', "passes": "[]"}
+    write_store(tmp_path / "float.isobit", Stored({"float": graph}, notes=notes))
+    return tmp_path / "float.isobit"
+
+
+@pytest.fixture
+def examples(tmp_path: Path) -> Path:
+    train, _ = data.load("digits")
+    np.save(tmp_path / "x.npy", train.images[:50].astype(np.float32))
+    return tmp_path / "x.npy"
+
+
+@pytest.mark.parametrize("scheme", ["affine", "pow2"])
+def test_from_float_to_deployed(run: Run, floats: Path, examples: Path, scheme: str) -> None:
+    out = floats.with_name("int.isobit")
+    arguments = ["--data", examples, "--scheme", scheme, "--samples", 20, "--method", "mse"]
+    found = run("calibrate", floats, "-o", out, *arguments, "--equalise", "--json").json
+    assert found["scheme"] == scheme and found["agreement"]["examples"] == 20
+    assert found["agreement"]["top1"] > 0.8
+    folder = floats.with_name("project")
+    assert run("deploy", out, "--out", folder).code == 0
+    assert run("verify", folder, "--on", "host").code == 0
+    stored = read_store(out, load_ops().signature)
+    assert stored.notes["source"] == '{"format": "tflite"}'
+    again = Model.from_file(out)
+    assert again.provenance["source"] == stored.notes["source"]
+
+
+def test_a_data_set_gives_its_training_images(run: Run, floats: Path) -> None:
+    out = floats.with_name("int.isobit")
+    shown = run("calibrate", floats, "-o", out, "--data", "digits")
+    assert shown.code == 0 and "isobit deploy" in shown.out and out.is_file()
+
+
+def test_names_of_tensors_are_carried_over(run: Run, floats: Path, examples: Path) -> None:
+    out = floats.with_name("int.isobit")
+    run("calibrate", floats, "-o", out, "--data", examples)
+    names = read_store(out, load_ops().signature).notes["names"]
+    graph = Model.from_file(out).export()
+    assert names.count("net/relu") == 2  # of the ReLU, and of the convolution that now holds it
+    assert any(f'"{node.output.name}": "net/relu"' in names for node in graph.nodes)
+
+
+@pytest.mark.parametrize("verb", ["deploy", "check", "explain"])
+def test_float_networks_are_refused_with_the_command(run: Run, floats: Path, verb: str) -> None:
+    rest = ["--out", floats.with_name("project")] if verb == "deploy" else []
+    problem = run(verb, floats, *rest, "--json").error("E105")
+    assert problem["got"] == "a float network"
+    assert problem["fix"].startswith(f"isobit calibrate {floats} -o ")
+    assert "--data" in problem["fix"]
+
+
+def test_what_cannot_be_calibrated(run: Run, floats: Path, examples: Path, tmp_path: Path) -> None:
+    out = tmp_path / "int.isobit"
+    run("calibrate", floats, "-o", out, "--data", examples)
+    twice = run("calibrate", out, "-o", tmp_path / "b.isobit", "--data", examples, "--json")
+    assert twice.error("E105")["got"] == "integers already"
+    absent = run("calibrate", tmp_path / "no.isobit", "-o", out, "--data", examples, "--json")
+    absent.error("E101")
+    spec = tmp_path / "spec.py"
+    spec.write_text("")
+    run("calibrate", spec, "-o", out, "--data", examples, "--json").error("E105")
+
+
+def test_wrong_options(run: Run, floats: Path, examples: Path, tmp_path: Path) -> None:
+    wrong = run("calibrate", floats, "-o", tmp_path / "m.pt", "--data", examples, "--json")
+    assert "m.isobit" in wrong.error("E105")["fix"]
+    np.savez(tmp_path / "two.npz", a=np.zeros(3), b=np.zeros(3))
+    many = ["calibrate", floats, "-o", tmp_path / "m.isobit", "--data", tmp_path / "two.npz"]
+    assert "a, b" in run(*many, "--json").error("E105")["got"]
+    np.save(tmp_path / "shape.npy", np.zeros((4, 1, 8, 8), dtype=np.float32))
+    nchw = ["calibrate", floats, "-o", tmp_path / "m.isobit", "--data", tmp_path / "shape.npy"]
+    assert "order of axes" in run(*nchw, "--json").error("E501")["fix"]
