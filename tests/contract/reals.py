@@ -38,7 +38,7 @@ def real_case(op: type[Op[Any, Any]], sample: Sample[Any]) -> RealCase | None:
     if op.name == "pad" and attrs.value is not None:
         return None  # a code of its own, not a real number
     if op.name in IMPORTED_INT16 and q.output.dtype is DType.S16:
-        return None  # their native multipliers are made for int8
+        return None  # native multipliers are made for int8; tables of a runtime have its errors
     if op.name == "lstm" and q.inputs.x.elements > q.inputs.x.shape[-1] * q.inputs.h.shape[1]:
         return None  # from the second step on, the hidden state is a rounded one
     reals = {
@@ -74,7 +74,7 @@ def real_case(op: type[Op[Any, Any]], sample: Sample[Any]) -> RealCase | None:
     return RealCase(attrs, codes, given)
 
 
-IMPORTED_INT16 = ("add", "mul", "prelu", "reduce_sum")
+IMPORTED_INT16 = ("add", "mul", "prelu", "reduce_sum", "softmax")
 
 
 def scheme_of(q: NodeTypes[Any]) -> Scheme:
@@ -141,6 +141,9 @@ BOUNDS: dict[str, float] = {
     # interpolation included; a cell below 4 by 4 * 5 / 8 + 14 / 8 + 5 / 8 and twice 0.75 of 2^-12:
     # at most 6.4 of its steps where they are 2^-12, and less than 2 of the hidden state's.
     "lstm": 6.4,
+    # TFLite's table of 256 entries: an argument in units of 1/12288 (1.4 steps of tanh), a factor of
+    # 15 bits (0.9), interpolation and two roundings.
+    "lut_interpolated": 4.0,
     # Where the sum of squares is large, the result is rounded twice: 0.5 and half of that.
     "l2_normalization": 0.75,
 }

@@ -97,6 +97,7 @@ FUNCTIONS: dict[str, Callable[[Any, Any], Tensor | list[Tensor]]] = {
     "linear": lambda attrs, types: F.linear(empty(types.x), empty(types.w)),
     "l2_normalization": same,
     "lut": same,
+    "lut_interpolated": same,
     "max_pool2d": max_pool,
     "maximum": lambda attrs, types: torch.maximum(empty(types.a), empty(types.b)),
     "pad": lambda attrs, types: F.pad(

@@ -24,20 +24,29 @@ class Wheel:
         self._graph = tflite.Model.GetRootAs(blob, 0).Subgraphs(0)
 
     def run(self, *inputs: np.ndarray) -> None:
-        """Run once, on an array for each input of the file."""
+        """Run once, on an array for each input of the file; variables keep what the run before
+        left.
+        """
         for index, x in enumerate(inputs):
             shape = self._interpreter.get_input_details(index)["shape"]
             self._interpreter.set_input(np.ascontiguousarray(x).reshape(shape), index)
         self._interpreter.invoke()
 
     def tensors(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield what every operator wrote, by the tensor's name in the file, in order."""
+        """Yield what every operator wrote, by the tensor's name in the file, in order; then the
+        variables.
+        """
         for position in range(self._graph.OperatorsLength()):
             operator = self._graph.Operators(position)
             for index in operator.OutputsAsNumpy():
                 name = self._graph.Tensors(int(index)).Name().decode()
                 tensor = self._interpreter.GetTensor(int(index), 0)
                 yield name, np.array(tensor["tensor_data"])
+
+        for index in range(self._graph.TensorsLength()):
+            if self._graph.Tensors(index).IsVariable():  # what it became in this run
+                tensor = self._interpreter.GetTensor(index, 0)
+                yield self._graph.Tensors(index).Name().decode(), np.array(tensor["tensor_data"])
 
     def output(self, index: int = 0) -> np.ndarray:
         return np.array(self._interpreter.get_output(index))

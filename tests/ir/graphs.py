@@ -56,7 +56,7 @@ def rich() -> Graph:
         target="cortex-m4",
         inputs=(Value("x", x),),
         consts=consts,
-        states=(State("memory", y, "p"), State("fresh", kind((1, 2), Pow2((-3,))))),
+        states=(State("memory", y, "p", "r"), State("fresh", kind((1, 2), Pow2((-3,))))),
         nodes=(conv, split, joined, relu),
         outputs=("out", "l"),
     )

@@ -44,7 +44,9 @@ def test_text_is_what_the_documentation_shows() -> None:
     assert lines[0] == "isobit 1  stage=int  net=kws  target=cortex-m4"
     assert lines[1] == "input  %x : s8[1,4,5,2] affine(0x1.8100000000000p-5,-1)"
     assert lines[2].startswith('const  %w0 : s8[6,3,3,2] affine(%w0.scale,0,axis=0)  "stem.w" sha=')
-    assert lines[8] == "state  %memory : s8[1,4,5,6] affine(0x1.999999999999ap-4,7) reset=%p"
+    assert (
+        lines[8] == "state  %memory : s8[1,4,5,6] affine(0x1.999999999999ap-4,7) reset=%p next=%r"
+    )
     assert lines[10] == (
         "%c = conv2d(%x, %w0, %b0; mult=%m0, shift=%s0) pad=(1,1,1,1) clamp=(-100,127) "
         "round=tflite_double : s8[1,4,5,6] affine(0x1.999999999999ap-4,7)  # a folder/kws.py:41"

@@ -9,10 +9,11 @@ import numpy as np
 from isobit import targets
 from isobit.core.dtypes import DType
 from isobit.core.types import Pow2, Raw, TensorType
-from isobit.ir.graph import Const, Graph, Node, Stage, State, Value
+from isobit.ir.graph import Const, Graph, Node, Stage, Value
 from isobit.ops.add.op import AddAttrs, AddInputs
 from isobit.ops.clamp.op import ClampAttrs, ClampInputs
 from isobit.plan.plan import ALIGNMENT_BYTES, Plan, make_plan
+from property.states import draw as draw_states
 
 KIND = TensorType((1, 64), DType.S8, Pow2((5,)))
 NUMBERS = {"mult_a": "one", "mult_b": "one", "shift": "one"}
@@ -26,7 +27,7 @@ def add(name: str, a: str, b: str) -> Node:
     return Node("add", AddInputs(a, b, **NUMBERS), AddAttrs(), (Value(name, KIND),))
 
 
-def graph(*nodes: Node, states: tuple[State, ...] = ()) -> Graph:
+def graph(*nodes: Node) -> Graph:
     """The nodes on one input of 64 bytes; the last one's result is the output."""
     one = Const("one", TensorType((1,), DType.S32, Raw()), np.ones(1, dtype=np.int32))
     return Graph(
@@ -34,7 +35,6 @@ def graph(*nodes: Node, states: tuple[State, ...] = ()) -> Graph:
         stage=Stage.INT,
         inputs=(Value("x", KIND),),
         consts=(one,) if any(node.op == "add" for node in nodes) else (),
-        states=states,
         nodes=nodes,
         outputs=(nodes[-1].output.name,),
     )
@@ -59,11 +59,15 @@ def plan_problems() -> Iterator[str]:
         got = make_plan(known, host).arena_bytes
         if got != size:
             yield f"{name}: {got} bytes, want {size}"
-    memory = (State("memory", KIND),)
-    nodes = (clamp("a", "x"), clamp("b", "memory"), add("c", "a", "b"), clamp("d", "c"))
-    buffer = make_plan(graph(*nodes, states=memory), host).buffers["memory"]
-    if (buffer.first, buffer.last) != (0, len(nodes) - 1):
-        yield f"a state lives from {buffer.first} to {buffer.last}"
+    for seed in range(4):
+        remembers = draw_states(seed)
+        plan = make_plan(remembers, host)
+        for state in remembers.states:
+            buffer = plan.buffers[state.name]
+            if (buffer.first, buffer.last) != (0, len(remembers.nodes) - 1):
+                yield f"seed {seed}: a state lives from {buffer.first} to {buffer.last}"
+            if plan.buffers[state.next] != buffer:
+                yield f"seed {seed}: %{state.next} lies beside its state"
 
 
 def alignment_problems(plan: Plan) -> Iterator[str]:

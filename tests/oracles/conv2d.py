@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from .arrays import filled, integers
-from .rounding import accumulate, clamp, rescale
+from .rounding import accumulate, clamp, is_wide, rescale
 from .windows import output_size, taps_on_input
 
 
@@ -22,11 +22,12 @@ def oracle(inputs, attrs, zeros) -> np.ndarray:
     dilation_h, dilation_w = attrs.get("dilation", (1, 1))
     groups = attrs.get("groups", 1)
     limits, rule = attrs.get("clamp", (-128, 127)), attrs.get("round", "half_up")
-    zx, zy = zeros.get("x", 0), zeros.get("y", 0)
+    zx, zw, zy = (zeros.get(field, 0) for field in ("x", "w", "y"))
     N, H, W, C = inputs["x"].shape
     Co, KH, KW, group_inputs = inputs["w"].shape
     assert group_inputs * groups == C and Co % groups == 0
     x, w, b = integers(inputs["x"]), integers(inputs["w"]), integers(inputs.get("b"))
+    wide = is_wide(limits, rule)
     mult, shift = integers(inputs.get("mult")), integers(inputs["shift"])
 
     out_h = output_size(H, top, bottom, KH, stride_h, dilation_h)
@@ -42,11 +43,12 @@ def oracle(inputs, attrs, zeros) -> np.ndarray:
                     acc = accumulate(
                         b[o] if b is not None else 0,
                         (
-                            (x[n][p][q][first + c] - zx) * w[o][u][v][c]
+                            (x[n][p][q][first + c] - zx) * (w[o][u][v][c] - zw)
                             for u, p in rows
                             for v, q in columns
                             for c in range(group_inputs)
                         ),
+                        wide,
                     )
-                    y[n, i, j, o] = clamp(zy + rescale(acc, rule, mult, shift, o), limits)
+                    y[n, i, j, o] = clamp(zy + rescale(acc, rule, mult, shift, o, wide), limits)
     return y

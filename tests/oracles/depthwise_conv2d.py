@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from .arrays import filled, integers
-from .rounding import accumulate, clamp, rescale
+from .rounding import accumulate, clamp, is_wide, rescale
 from .windows import output_size, taps_on_input
 
 
@@ -19,12 +19,13 @@ def oracle(inputs, attrs, zeros) -> np.ndarray:
     top, left, bottom, right = attrs.get("pad", (0, 0, 0, 0))
     dilation_h, dilation_w = attrs.get("dilation", (1, 1))
     limits, rule = attrs.get("clamp", (-128, 127)), attrs.get("round", "half_up")
-    zx, zy = zeros.get("x", 0), zeros.get("y", 0)
+    zx, zw, zy = (zeros.get(field, 0) for field in ("x", "w", "y"))
     N, H, W, C = inputs["x"].shape
     KH, KW, Co = inputs["w"].shape
     assert Co % C == 0
     multiplier = Co // C
     x, w, b = integers(inputs["x"]), integers(inputs["w"]), integers(inputs.get("b"))
+    wide = is_wide(limits, rule)
     mult, shift = integers(inputs.get("mult")), integers(inputs["shift"])
 
     out_h = output_size(H, top, bottom, KH, stride_h, dilation_h)
@@ -39,10 +40,11 @@ def oracle(inputs, attrs, zeros) -> np.ndarray:
                     acc = accumulate(
                         b[o] if b is not None else 0,
                         (
-                            (x[n][p][q][o // multiplier] - zx) * w[u][v][o]
+                            (x[n][p][q][o // multiplier] - zx) * (w[u][v][o] - zw)
                             for u, p in rows
                             for v, q in columns
                         ),
+                        wide,
                     )
-                    y[n, i, j, o] = clamp(zy + rescale(acc, rule, mult, shift, o), limits)
+                    y[n, i, j, o] = clamp(zy + rescale(acc, rule, mult, shift, o, wide), limits)
     return y

@@ -84,12 +84,19 @@ def of_channel(entries: list[int], channel: int) -> int:
     return entries[0] if len(entries) == 1 else entries[channel]
 
 
-def rescale(v: int, rule: str, mult: list[int] | None, shift: list[int], channel: int) -> int:
+def is_wide(limits: tuple[int, int], rule: str) -> bool:
+    """Whether sums have 64 bits: `half_up` of 16-bit codes, which a clamp outside int8 shows."""
+    return rule == "half_up" and not (limits[0] >= -128 and limits[1] <= 127)
+
+
+def rescale(
+    v: int, rule: str, mult: list[int] | None, shift: list[int], channel: int, wide: bool = False
+) -> int:
     """`R(v)` of the text: the rule `round` with `mult[c]` and `shift[c]`.
 
     Without `mult`, half_up has k = 1. tflite_double has no meaning without one.
     """
-    int32(v)
+    (int64 if wide else int32)(v)
     s = of_channel(shift, channel)
     if rule == "half_up":
         return half_up(v, 1 if mult is None else of_channel(mult, channel), s)
@@ -98,13 +105,14 @@ def rescale(v: int, rule: str, mult: list[int] | None, shift: list[int], channel
     return tflite_double(v, of_channel(mult, channel), s)
 
 
-def accumulate(bias: int, terms: Iterable[int]) -> int:
-    """`bias + sum(terms)`; fails unless every partial sum in any order fits int32."""
+def accumulate(bias: int, terms: Iterable[int], wide: bool = False) -> int:
+    """`bias + sum(terms)`; fails unless every partial sum in any order fits int32, or int64."""
     total, magnitude = bias, abs(bias)
     for term in terms:
         total += term
         magnitude += abs(term)
-    assert magnitude < 2**31, f"partial sums may reach {magnitude}, outside int32"
+    most = 2**63 if wide else 2**31
+    assert magnitude < most, f"partial sums may reach {magnitude}, outside {most}"
     return total
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from .arrays import filled, integers, positions
-from .rounding import accumulate, clamp, rescale
+from .rounding import accumulate, clamp, is_wide, rescale
 
 
 def oracle(inputs, attrs, zeros) -> np.ndarray:
@@ -22,6 +22,7 @@ def oracle(inputs, attrs, zeros) -> np.ndarray:
     n, height, width, channels = inputs["x"].shape
     outputs, kernel_h, kernel_w, _ = inputs["w"].shape
     x, w, b = integers(inputs["x"]), integers(inputs["w"]), integers(inputs.get("b"))
+    wide = is_wide(limits, rule)
     mult, shift = integers(inputs.get("mult")), integers(inputs["shift"])
     terms: dict[tuple[int, ...], list[int]] = {}
     for k, p, q, o, u, v in positions((n, height, width, outputs, kernel_h, kernel_w)):
@@ -32,6 +33,6 @@ def oracle(inputs, attrs, zeros) -> np.ndarray:
     y = filled((n, rows, columns, outputs))
     for index in positions(y.shape):
         o = index[-1]
-        total = accumulate(0 if b is None else b[o], terms.get(index, []))
-        y[index] = clamp(zy + rescale(total, rule, mult, shift, o), limits)
+        total = accumulate(0 if b is None else b[o], terms.get(index, []), wide)
+        y[index] = clamp(zy + rescale(total, rule, mult, shift, o, wide), limits)
     return y

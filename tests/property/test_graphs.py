@@ -48,7 +48,9 @@ def test_recipes_cover_every_operator() -> None:
     """Whoever adds an operator adds a recipe, or says here why random graphs do without it."""
     registry = load_ops()
     integer = {name for name, op in registry.ops.items() if op.integer is not Op.integer}
-    assert integer == set(RECIPES)
+    # Samples of these graphs are independent of each other; test_states.py draws what remembers.
+    stateful = {name for name in integer if registry.op(name).updates}
+    assert integer - stateful == set(RECIPES)
 
 
 def test_random_graphs_are_informative(capsys: pytest.CaptureFixture[str]) -> None:

@@ -159,8 +159,8 @@ def wrapped(text: str, indent: int) -> str:
     return "\n".join([*lines, line])
 
 
-def header(plan: Plan, content_hash: str) -> str:
-    """Return `<name>.h`."""
+def header(plan: Plan, content_hash: str, reset: Sequence[str] = ()) -> str:
+    """Return `<name>.h`. reset: the lines that declare the reset function, where there is one."""
     graph, macro = plan.graph, macro_prefix(plan)
     inputs, outputs = input_ports(plan), output_ports(plan)
     lines = [
@@ -175,7 +175,8 @@ def header(plan: Plan, content_hash: str) -> str:
         'extern "C" {',
         "#endif",
         "",
-        f"/* Working memory: {_plural('input', inputs)}, {_plural('output', outputs)}, every layer "
+        f"/* Working memory: {_plural('input', inputs)}, {_plural('output', outputs)}, "
+        f"{'states, ' if reset else ''}every layer "
         "between and scratch. Aligned to ARENA_ALIGNMENT bytes. */",
         f"#define {macro}_ARENA_BYTES {plan.arena_bytes}",
         f"#define {macro}_ARENA_ALIGNMENT {plan.alignment_bytes}",
@@ -192,6 +193,7 @@ def header(plan: Plan, content_hash: str) -> str:
         "arena. */",
         f"{run_signature(plan)};",
         "",
+        *reset,
     ]
     for port in inputs:
         start = f"The {_buffer(port)} inside the arena: fill it and pass {port.argument} = NULL"

@@ -25,13 +25,19 @@ from isobit.codegen.interface import (
     run_signature,
     wrapped,
 )
+from isobit.codegen.states import (
+    arena_check,
+    reset_constants,
+    reset_declaration,
+    reset_lines,
+)
 from isobit.core.dtypes import of_numpy
 from isobit.core.errors import BadArgument, IsobitError, raise_all
 from isobit.core.types import AnyArray
 from isobit.ir.graph import Graph
 from isobit.ir.text import print_node
 from isobit.ops.base import Kernel, Packed
-from isobit.ops.check import activations, node_consts
+from isobit.ops.check import kernel_inputs, node_consts
 from isobit.ops.registry import load_ops
 from isobit.plan.plan import NodePlan, Plan
 
@@ -100,7 +106,7 @@ def generate(plan: Plan, content_hash: str) -> Network:
     constants, instances, calls = _collect(plan)
     network = Network(plan, c_prefix(plan), constants, instances, calls, {})
     stem = c_name(plan.graph.name)
-    network.files[f"{stem}.h"] = header(plan, content_hash)
+    network.files[f"{stem}.h"] = header(plan, content_hash, reset_declaration(plan))
     network.files[f"{stem}_data.h"] = _data(network)
     network.files[f"{stem}.c"] = _source(network, stem)
     return network
@@ -163,12 +169,14 @@ def _collect(
         stems.add(stem)
         own = [Constant(f"{stem}_{p.name}", step.name, p) for p in packed]
         constants.extend(c for c in own if c.packed.data.size)
-        sources = activations(op, step.node)
+        sources = kernel_inputs(op, step.node)
         for name in sources:
             if name not in plan.buffers and name not in stored:
                 data = plan.graph.const_map()[name].data
                 least = step.kernel.alignment_bytes if step.kernel.alignment_bytes > 1 else 0
-                kept = Constant(f"{stem}_{c_name(name)}", step.name, Packed(name, data, "", (), least))
+                kept = Constant(
+                    f"{stem}_{c_name(name)}", step.name, Packed(name, data, "", (), least)
+                )
                 constants.append(kept)
                 stored[name] = kept.symbol
         has_scratch = step.scratch is not None
@@ -190,6 +198,7 @@ def _collect(
         old = instances[key]
         instances[key] = replace(old, nodes=(*old.nodes, step.name))
         calls.append((step, old, tuple(arguments)))
+    constants.extend(Constant(s, of, Packed(s, data)) for s, of, data in reset_constants(plan))
     return tuple(constants), tuple(instances.values()), tuple(calls)
 
 
@@ -311,12 +320,10 @@ def _source(network: Network, stem: str) -> str:
         cast = f"(const {port.c_type} *)"
         lines += [f"{port.signature} {{", "    const uint8_t *const at = arena;"]
         lines += [f"    return {cast}({places[port.name]});", "}", ""]
+    lines += reset_lines(plan, places)
     lines += [
         f"{run_signature(plan)} {{",
-        "    uint8_t *const at = arena;",
-        f"    if (at == NULL || ((uintptr_t)at & {plan.alignment_bytes - 1}u) != 0) {{",
-        "        return 1;",
-        "    }",
+        *arena_check(plan),
     ]
     lines += [
         f"    isobit_copy({port.accessor}(arena), {port.argument}, {port.type.size_bytes});"

@@ -71,11 +71,18 @@ def harness_header(network: Network) -> str:
             f"#define ISOBIT_HARNESS_OUT_BYTES {_harness_bytes(network.outputs)}",
             "#define ISOBIT_HARNESS_RUN(arena, in, out) \\",
             f"    {network.prefix}_run({separator.join(arguments)})",
+            *_harness_reset(network),
             "",
             "#endif",
             "",
         ]
     )
+
+
+def _harness_reset(network: Network) -> list[str]:
+    if not network.plan.graph.states:
+        return []
+    return [f"#define ISOBIT_HARNESS_RESET(arena) {network.prefix}_reset(arena)"]
 
 
 def _harness_bytes(ports: Sequence[Port]) -> str:
@@ -173,7 +180,7 @@ static uint8_t arena[{macro}_ARENA_BYTES] __attribute__((aligned({plan.alignment
 {_example(network)}
 ```
 
-real value = `SCALE * (code - ZERO)`; both are macros of the header{_each(network)}. Two calls with two arenas may run at once.
+real value = `SCALE * (code - ZERO)`; both are macros of the header{_each(network)}. Two calls with two arenas may run at once.{_states(network)}
 
 - Compiler flags of the core: `{flags}`. The float ABI must match the rest of your program; the network uses no floating point.
 - `make` builds the program of the emulated board, `make lib` a static library. CMake: `add_subdirectory` and link `isobit_{stem}`.
@@ -184,7 +191,10 @@ real value = `SCALE * (code - ZERO)`; both are macros of the header{_each(networ
 
 def _example(network: Network) -> str:
     """A C function that fills the inputs in place, runs and reads the outputs."""
-    lines = ["void classify(void) {"]
+    lines = []
+    if network.plan.graph.states:
+        lines = ["void start(void) {", f"    {network.prefix}_reset(arena);", "}", ""]
+    lines.append("void classify(void) {")
     for port in network.inputs:
         fill = f"/* fill {port.type.elements} values, NHWC */"
         lines.append(f"    {port.c_type} *{port.argument} = {port.accessor}(arena); {fill}")
@@ -194,6 +204,17 @@ def _example(network: Network) -> str:
         place = f"const {port.c_type} *{port.argument} = {port.accessor}(arena);"
         lines.append(f"    {place} /* {port.type.elements} codes */")
     return "\n".join([*lines, "}"])
+
+
+def _states(network: Network) -> str:
+    """What a user must know of a network that remembers."""
+    states = network.plan.graph.states
+    if not states:
+        return ""
+    size = sum(state.type.size_bytes for state in states)
+    return f"""
+
+The network remembers: {size} bytes of the arena are its state ({", ".join(s.next for s in states)}). `{network.prefix}_reset(arena)` starts a sequence, and each run continues where the one before ended. Reset once before the first run, keep the arena between runs, and use one arena for each sequence."""
 
 
 def _each(network: Network) -> str:

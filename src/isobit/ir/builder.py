@@ -48,6 +48,8 @@ class GraphBuilder:
         self._outputs: list[str] = []
         self._taken: set[str] = set()
         self._types: dict[str, TensorType] = {}
+        self.location = Location()
+        """Of nodes that are appended without one."""
 
     def fresh(self, wanted: str) -> str:
         """Return an unused name like `wanted`, and remember it as used."""
@@ -58,6 +60,10 @@ class GraphBuilder:
             name = f"{base}_{count}"
         self._taken.add(name.lower())
         return name
+
+    def declare(self, name: str, kind: TensorType) -> None:
+        """Make the type of a value known before the node that computes it is there."""
+        self._types[name] = kind
 
     def input(self, name: str, kind: TensorType) -> str:
         """Add an input under a name that `fresh` gave."""
@@ -72,9 +78,9 @@ class GraphBuilder:
         self._consts.append(Const(name, self._types[name], data, label))
         return name
 
-    def state(self, name: str, kind: TensorType, reset: str = "") -> str:
-        """Add a value that lives from run to run, under a name that `fresh` gave."""
-        self._states.append(State(name, kind, reset))
+    def state(self, name: str, kind: TensorType, *, next: str, reset: str = "") -> str:
+        """Add a value that lives from run to run, under a name that `fresh` gave; see `State`."""
+        self._states.append(State(name, kind, reset, next))
         self._types[name] = kind
         return name
 
@@ -88,7 +94,8 @@ class GraphBuilder:
         line: int = 0,
     ) -> str:
         """Append a node; return its first output's name."""
-        self._nodes.append(Node(op, inputs, attrs, outputs, Location(file, line)))
+        location = Location(file, line) if file else self.location
+        self._nodes.append(Node(op, inputs, attrs, outputs, location))
         self._types.update((value.name, value.type) for value in outputs)
         return outputs[0].name
 

@@ -74,11 +74,13 @@ class Editor:
             for node in group:
                 own = tuple(replace(v, name=renamed.get(v.name, v.name)) for v in node.outputs)
                 nodes.append(replace(node, inputs=map_inputs(node.inputs, final), outputs=own))
-        kept = needed(nodes, self._graph.outputs)
+        states = tuple(replace(s, next=final(s.next)) for s in self._graph.states)
+        kept = needed(nodes, (*self._graph.outputs, *(state.next for state in states)))
         read = {name for node in kept for name in operands(node.inputs)}
-        read |= {state.reset for state in self._graph.states}
+        read |= {state.reset for state in states}
         return replace(
             self._graph,
+            states=states,
             nodes=tuple(kept),
             consts=tuple(const for const in self._consts.values() if const.name in read),
         )

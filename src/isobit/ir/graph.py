@@ -125,13 +125,17 @@ class Const:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A value that lives from one run to the next; `reset` names the constant it starts from, ""
-    for zeros.
+    """A value that lives from one run to the next.
+
+    A run reads its value from before; `next` names the value that a node computes from it (an
+    operator with `Op.updates`) and that the next run reads. `reset` names the constant that the
+    first run reads, "" for the code of the real number 0 everywhere.
     """
 
     name: str
     type: TensorType
     reset: str = ""
+    next: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +167,11 @@ class Graph:
     states: tuple[State, ...] = ()
     nodes: tuple[Node, ...]
     outputs: tuple[str, ...]
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The values that a run is for: the outputs, and what states become."""
+        return (*self.outputs, *(state.next for state in self.states))
 
     def const_map(self) -> dict[str, Const]:
         """Constants by name."""

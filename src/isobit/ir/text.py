@@ -12,6 +12,8 @@ stored beside the constants as `<name>.scale` (for `Pow2`, int64 `<name>.frac`).
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import typing
 from collections.abc import Callable, Mapping
@@ -59,13 +61,14 @@ def print_graph(graph: Graph) -> str:
     for value in graph.inputs:
         lines.append(f"input  %{value.name} : {print_type(value.type, value.name)}")
     for const in graph.consts:
-        label = f' "{const.label}"' if const.label else ""
+        label = f" {json.dumps(const.label)}" if const.label else ""
         storage = "" if const.storage is Storage.DENSE else f" storage={const.storage.value}"
         kind = print_type(const.type, const.name)
         lines.append(f"const  %{const.name} : {kind} {label} sha={const.digest[:12]}{storage}")
     for state in graph.states:
-        reset = f" reset=%{state.reset}" if state.reset else ""
-        lines.append(f"state  %{state.name} : {print_type(state.type, state.name)}{reset}")
+        links = (("reset", state.reset), ("next", state.next))
+        named = "".join(f" {key}=%{name}" for key, name in links if name)
+        lines.append(f"state  %{state.name} : {print_type(state.type, state.name)}{named}")
     lines.extend(print_node(node) for node in graph.nodes)
     lines.append("output " + ", ".join(f"%{name}" for name in graph.outputs))
     return "\n".join(lines) + "\n"
@@ -187,6 +190,7 @@ _TYPE = re.compile(
     r"(?P<dtype>[suf]\d+)\[(?P<shape>[\d,]*)\]"
     r"(?: (?P<encoding>raw|affine\([^)]*\)|pow2\([^)]*\)))?(?: (?P<layout>row_major))?"
 )
+_LABEL = re.compile(r'"(?:[^"\\]|\\.)*"')  # foreign names hold anything: quotes, line ends
 
 
 class _Parser:
@@ -211,8 +215,8 @@ class _Parser:
             self._const(line)
         elif word == "state":
             name, kind, rest = self._declaration(line)
-            reset = re.search(rf"reset=%({_NAME})", rest)
-            self.states.append(State(name, kind, reset.group(1) if reset else ""))
+            links = dict(re.findall(rf"(reset|next)=%({_NAME})", rest))
+            self.states.append(State(name, kind, links.get("reset", ""), links.get("next", "")))
         elif word == "output":
             self.outputs = tuple(re.findall(rf"%({_NAME})", line))
         else:
@@ -255,9 +259,10 @@ class _Parser:
 
     def _const(self, line: str) -> None:
         name, kind, rest = self._declaration(line)
-        label = re.search(r'"([^"]*)"', rest)
-        sha = re.search(r"sha=([0-9a-f]+)", rest)
-        storage = re.search(r"storage=(\w+)", rest)
+        label = _LABEL.search(rest)
+        after = rest[label.end() :] if label else rest
+        sha = re.search(r"sha=([0-9a-f]+)", after)
+        storage = re.search(r"storage=(\w+)", after)
         if sha is None:
             raise ValueError("a constant needs its sha=")
         if name not in self.tensors:
@@ -281,7 +286,7 @@ class _Parser:
             name,
             kind,
             data,
-            label.group(1) if label else "",
+            str(json.loads(label[0])) if label else "",
             Storage(storage.group(1)) if storage else Storage.DENSE,
         )
         if not const.digest.startswith(sha.group(1)):
@@ -397,14 +402,20 @@ def _parse_scalar(word: str, hint: Any) -> Any:
     if word == "None":
         return None
     if typing.get_origin(hint) is tuple:
-        return _parse_tuple(word)
+        value = _parse_tuple(word)
+        if not _has_form(value, hint):
+            raise ValueError(f"not of the form {hint}: {word!r}")
+        return value
     if typing.get_args(hint):  # X | None
         hint = next(arg for arg in typing.get_args(hint) if arg is not type(None))
         return _parse_scalar(word, hint)
     if hint is bool:
         return {"true": True, "false": False}[word]
     if hint is float:
-        return float.fromhex(word)
+        real = float.fromhex(word)
+        if math.isnan(real):
+            raise ValueError("an attribute that is not a number")
+        return real
     return hint(word)
 
 
@@ -423,3 +434,15 @@ def _parse_tuple(word: str) -> tuple[Any, ...]:
             stack[-1].append(int(token))
     (result,) = stack[0]
     return tuple(result)
+
+
+def _has_form(value: Any, hint: Any) -> bool:
+    """Whether nested tuples of integers have the lengths that their type asks for."""
+    if typing.get_origin(hint) is not tuple:
+        return isinstance(value, int)
+    items = typing.get_args(hint)
+    if not isinstance(value, tuple):
+        return False
+    if items[-1] is Ellipsis:
+        return all(_has_form(entry, items[0]) for entry in value)
+    return len(value) == len(items) and all(map(_has_form, value, items))

@@ -202,7 +202,9 @@ def measure(
 
 
 def _inputs(graph: Graph) -> Codes:
-    """Two fixed samples: all zero-point, and seeded random codes."""
+    """Two fixed samples: all zero-point, and seeded random codes; consecutive runs where there are
+    states.
+    """
     return {
         value.name: np.concatenate([np.full_like(drawn, value.type.zero), drawn])
         for value, drawn in zip(graph.inputs, random_codes(graph, 1, 0).values(), strict=True)

@@ -159,12 +159,14 @@ def execute(
     """Run input codes `x` [N, *NHWC], of several inputs a mapping by name; `count` measures
     instructions, cycles and stack (Unicorn only).
 
-    A traced build also returns every value of the network.
+    Samples of a network with states are consecutive runs after one reset. A traced build also
+    returns every value of the network.
     """
     arrays = check_inputs(network.plan.graph, x)
     parts = []
     samples = sample_count(arrays)
-    chunk = CHUNK if built.traced else samples
+    # A process starts with a reset, which only the first run of a sequence may have.
+    chunk = CHUNK if built.traced and not network.plan.graph.states else samples
     for start in range(0, samples, chunk):
         part = cut(arrays, start, start + chunk)
         ran = _run(network, built, part, count=count, use_qemu=use_qemu, timeout_s=timeout_s)

@@ -210,7 +210,8 @@ def static_stack(network: Network, built: Build, sizes: Sizes) -> int | None:
         return None
     instances = [frames.get(i.symbol, 0) for i in network.instances]
     helpers = HELPER_STACK_BYTES if sizes.helper_bytes else 0
-    return entry + max(instances, default=0) + helpers
+    reset = frames.get(f"{network.prefix}_reset", 0)
+    return max(entry + max(instances, default=0) + helpers, reset)
 
 
 def run_counted(network: Network, built: Build, x: Codes) -> Result | None:

@@ -104,7 +104,7 @@ def single(
 ) -> Case:
     """One operator over `inputs` (constants among them) and `outputs`."""
     present = list({t.name: t for t in inputs if t is not None}.values())
-    fed = [t for t in present if t.data is None]
+    fed = [t for t in present if t.data is None and not t.variable]
     operator = Operator(
         code=code,
         inputs=tuple(None if t is None else t.name for t in inputs),

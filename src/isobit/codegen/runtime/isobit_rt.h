@@ -126,4 +126,26 @@ ISOBIT_KERNEL int8_t isobit_finish_s8(int32_t acc, int32_t rule, const int32_t *
                                 q->high);
 }
 
+/* Entry o of a bias of 32 or 64 bits. */
+ISOBIT_KERNEL int64_t isobit_bias(const void *b, int32_t wide, int32_t o) {
+    return wide ? ((const int64_t *)b)[o] : ((const int32_t *)b)[o];
+}
+
+/* As isobit_requantize; a product of acc and mult fits 64 bits, and only half_up takes an acc that
+ * leaves int32. */
+ISOBIT_KERNEL int32_t isobit_requantize_wide(int64_t acc, int32_t rule, const int32_t *mult,
+                                             const int8_t *shift, int32_t i) {
+    if (rule == ISOBIT_TFLITE_DOUBLE) {
+        return isobit_tflite_double((int32_t)acc, mult[i], shift[i]);
+    }
+    const int64_t half = (int64_t)((uint64_t)1 << shift[i] >> 1);
+    return (int32_t)((acc * (rule == ISOBIT_SHIFT ? 1 : mult[i]) + half) >> shift[i]);
+}
+
+ISOBIT_KERNEL int16_t isobit_finish_s16(int64_t acc, int32_t rule, const int32_t *mult,
+                                        const int8_t *shift, int32_t i, const isobit_quant *q) {
+    const int32_t scaled = isobit_requantize_wide(acc, rule, mult, shift, i);
+    return (int16_t)isobit_clamp(scaled + q->y_zero, q->low, q->high);
+}
+
 #endif

@@ -1,8 +1,8 @@
 """svdf: every filter f remembers its last M features and weights them in time.
 
-    z[f]       = clamp16(R0(sum_i w[f,i] * (x[i] - Zx)))        clamp8 for a state of s8
-    next[f]    = (s[f,1], .., s[f,M-1], z[f])
-    y[u]       = clamp(Zy + R1(b[u] + sum_f sum_m t[f,m] * next[f,m])),  f in u*rank..u*rank+rank-1
+z[f]       = feature_clamp(R0(sum_i w[f,i] * (x[i] - Zx)))
+next[f]    = (s[f,1], .., s[f,M-1], z[f])
+y[u]       = clamp(Zy + R1(b[u] + sum_f sum_m t[f,m] * next[f,m])),  f in u*rank..u*rank+rank-1
 """
 
 from __future__ import annotations
@@ -38,10 +38,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class SvdfAttrs(Attrs):
-    """`rank`: filters that are summed to one unit; `clamp` is in output codes."""
+    """`rank`: filters that are summed to one unit; `clamp` is in output codes, `feature_clamp` in
+    codes of the state.
+    """
 
     rank: int = 1
     clamp: tuple[int, int] = (-128, 127)
+    feature_clamp: tuple[int, int] = (-32768, 32767)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +64,8 @@ class SvdfInputs(Inputs[T]):
 
 
 class Svdf(Op[SvdfAttrs, SvdfInputs[Any]], name="svdf"):
-    """x: s8 [N,..,I]; state: s8 or s16 [N,..,F,M], zero point 0; w: s8 [F,I]; t: the state's carrier
-    [F,M]; y: s8 [N,..,F/rank]. Both factors round as `tflite_double`.
+    """x: s8 [N,..,I]; state: s8 or s16 [N,..,F,M], zero point 0; w: s8 [F,I]; t [F,M]: of the
+    state's carrier; y: s8 [N,..,F/rank]. Both factors round as `tflite_double`.
 
     Source: docs/numerics.md; Nakkiran et al. 2015, "Compressing Deep Neural Networks using a
     Rank-Constrained Topology"; TFLite `SVDF` (`EvalIntegerSvdfReference`).
@@ -88,6 +91,7 @@ class Svdf(Op[SvdfAttrs, SvdfInputs[Any]], name="svdf"):
         errors = [*_attribute_problems(attrs, w[0]), *_type_problems(types)]
         if not is_float(x):
             errors += clamp_problems("svdf", x, attrs.clamp)
+            errors += clamp_problems("svdf", state, attrs.feature_clamp)
         units = w[0] // max(attrs.rank, 1)
         for name, size in (("b", units), ("mult", 2), ("shift", 2)):
             kind = getattr(types, name)
@@ -112,18 +116,15 @@ class Svdf(Op[SvdfAttrs, SvdfInputs[Any]], name="svdf"):
         attrs: SvdfAttrs, q: NodeTypes[Any], inputs: SvdfInputs[IntArray]
     ) -> tuple[IntArray, IntArray]:
         assert inputs.mult is not None and inputs.shift is not None
-        kind = q.inputs.state.dtype
         sums = exact_matmul(inputs.x - q.inputs.x.zero, inputs.w.T)
         newest = fixed.tflite_double(sums, inputs.mult[0], inputs.shift[0])
-        after = _shifted(inputs.state, fixed.saturate(newest, kind.low, kind.high))
+        after = _shifted(inputs.state, fixed.saturate(newest, *attrs.feature_clamp))
         acc = _in_time(attrs, after, inputs)
         scaled = fixed.tflite_double(acc, inputs.mult[1], inputs.shift[1])
         return fixed.saturate(scaled + q.outputs[0].zero, *attrs.clamp), after
 
     @staticmethod
-    def real(
-        attrs: SvdfAttrs, inputs: SvdfInputs[FloatArray]
-    ) -> tuple[FloatArray, FloatArray]:
+    def real(attrs: SvdfAttrs, inputs: SvdfInputs[FloatArray]) -> tuple[FloatArray, FloatArray]:
         after = _shifted(inputs.state, inputs.x @ inputs.w.T)
         return _in_time(attrs, after, inputs), after
 
@@ -171,7 +172,8 @@ class Svdf(Op[SvdfAttrs, SvdfInputs[Any]], name="svdf"):
     def samples() -> Iterator[Sample[Any]]:
         rng = np.random.default_rng(71)
         for label, lead, sizes, rank, kind, clamp in _CASES:
-            yield _sample(rng, f"{label}/{kind.value}", lead, sizes, SvdfAttrs(rank, clamp), kind)
+            attrs = SvdfAttrs(rank, clamp, (kind.low, kind.high))
+            yield _sample(rng, f"{label}/{kind.value}", lead, sizes, attrs, kind)
 
 
 def _attribute_problems(attrs: SvdfAttrs, filters: int) -> list[IsobitError]:
@@ -245,10 +247,10 @@ def _sample(
     features, filters, memory = sizes
     units = filters // attrs.rank
     wide = kind is DType.S16
-    ex, ew, es = Affine((0.05,), -7), Affine((0.01,), 0), Affine((0.0005 if wide else 0.05,), 0)
+    ex, ew = Affine((0.05,), -7), Affine((0.01,), 0)
     et, limit = (Affine((2.0**-13,), 0), 4000) if wide else (Affine((0.01,), 0), 127)
     spread = 3.7 * 0.75 * np.sqrt(features)  # of a feature: inputs of 3.7, weights of 0.75
-    steps = min(spread / es.scale[0], 0.5 * kind.high)
+    es, steps = Affine((float(spread * 4 / kind.high),), 0), kind.high / 4
     sums = np.sqrt(memory * attrs.rank) * steps * limit / np.sqrt(3)
     ey = Affine((float(es.scale[0] * et.scale[0] * sums / 40),), 5)
     reals = (
@@ -258,8 +260,9 @@ def _sample(
     pairs = [fixed.multiplier_q31(float(real)) for real in reals]
     arrays: SvdfInputs[Any] = SvdfInputs(
         x=sampling.codes(rng, (*lead, features)),
-        state=np.clip(np.rint(rng.normal(0, steps, (*lead, filters, memory))), kind.low, kind.high)
-        .astype(np.int64),
+        state=np.clip(
+            np.rint(rng.normal(0, steps, (*lead, filters, memory))), kind.low, kind.high
+        ).astype(np.int64),
         w=sampling.codes(rng, (filters, features), -127, 127),
         t=sampling.codes(rng, (filters, memory), -limit, limit),
         b=None if "no bias" in label else sampling.codes(rng, (units,), -int(sums), int(sums)),

@@ -1,5 +1,6 @@
 /* Main program of emulated runs: one inference per input in "input.bin", outputs to "output.bin".
- * The generated header says what to call and how large everything is. */
+ * The generated header says what to call and how large everything is. A network with states is
+ * reset once: the inputs are consecutive runs. */
 #include "semihost.h"
 
 #include "isobit_harness.h"
@@ -47,6 +48,11 @@ int main(void) {
     trace_file = semihost_open("trace.bin", SEMIHOST_WRITE_BINARY);
     if (trace_file < 0) {
         return EXIT_NO_OUTPUT;
+    }
+#endif
+#ifdef ISOBIT_HARNESS_RESET
+    if (ISOBIT_HARNESS_RESET(arena) != 0) {
+        return EXIT_RUN_FAILED;
     }
 #endif
     for (;;) {

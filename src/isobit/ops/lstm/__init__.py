@@ -1,0 +1,1 @@
+"""lstm: a sequence through a long short-term memory."""
