@@ -39,7 +39,8 @@ TYPES = {
 class Tensor:
     """A tensor; with `data` it is a constant, with `scale` it is quantised.
 
-    `scale` and `zero_point` have one entry, or one per slice of the axis `axis`.
+    `scale` and `zero_point` have one entry, or one per slice of the axis `axis`. A variable lives
+    from one run to the next.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Tensor:
     scale: tuple[float, ...] = ()
     zero_point: tuple[int, ...] = ()
     axis: int = 0
+    variable: bool = False
 
     @classmethod
     def constant(cls, name: str, data: np.ndarray, **quantisation: object) -> Tensor:
@@ -165,6 +167,8 @@ def _tensor(builder: flatbuffers.Builder, tensor: Tensor, buffer: int) -> int:
         "Buffer": buffer,
         "Name": builder.CreateString(tensor.name),
     }
+    if tensor.variable:
+        fields["IsVariable"] = True
     if tensor.scale:
         zeros = tensor.zero_point or (0,) * len(tensor.scale)
         fields["Quantization"] = _table(

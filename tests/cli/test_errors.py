@@ -307,6 +307,6 @@ def test_an_interrupt_exits_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) 
     def interrupt(*_: object, **__: object) -> Outcome:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("isobit.cli.show.read_graph", interrupt)
+    monkeypatch.setattr("isobit.cli.show.read_stored", interrupt)
     found = run("show", "m.isobit")
     assert found.code == 130 and found.err.strip() == "interrupted" and found.out == ""

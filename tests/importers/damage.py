@@ -65,7 +65,8 @@ def names(group: str) -> list[str]:
         return [f"operators:{code}-{c.label}" for code, found in all_cases().items() for c in found]
     if group == "onnx":
         found = sorted(_models().glob("onnx/*.onnx"))
-        return [f"onnx:{path.relative_to(_models()).as_posix()}" for path in found]
+        files = [f"onnx:{path.relative_to(_models()).as_posix()}" for path in found]
+        return [*files, *(f"onnx:{name}" for name in _onnx_cases())]
     if group == "isobit":
         first = [f"operators:{code}-{found[0].label}" for code, found in all_cases().items()]
         return [f"isobit:{name}" for name in (*(f"models:{name}" for name in STORED), *first)]
@@ -79,6 +80,8 @@ def original(name: str) -> bytes:
     if group == "operators":
         labels = {f"{code}-{c.label}": c.blob for code, all_ in all_cases().items() for c in all_}
         return labels[rest]
+    if group == "onnx" and rest in _onnx_cases():
+        return _onnx_cases()[rest]
     if group != "isobit":
         return (_models() / rest).read_bytes()
     from isobit.api.importing import import_model
@@ -99,8 +102,8 @@ def runtime(name: str) -> str:
 
 
 def suffix(name: str) -> str:
-    group, _, rest = name.partition(":")
-    return {"operators": ".tflite", "isobit": ".isobit"}.get(group, Path(rest).suffix)
+    group = name.partition(":")[0]
+    return {"isobit": ".isobit", "onnx": ".onnx"}.get(group, ".tflite")
 
 
 def drawn(group: str, amount: int) -> Iterator[tuple[str, int]]:
@@ -190,6 +193,16 @@ GENERIC: tuple[Callable[[bytes, Rng], bytes], ...] = (
     splice,
     clear,
 )
+
+
+@cache
+def _onnx_cases() -> dict[str, bytes]:
+    """Single-operator models; none where the package that writes them is not installed."""
+    if find_spec("onnx") is None:
+        return {}
+    from importers.onnx_cases import all_cases as all_onnx
+
+    return {f"{code}-{i}": c.blob for code, a in all_onnx().items() for i, c in enumerate(a)}
 
 
 def _models() -> Path:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 
 import flatbuffers
@@ -304,28 +304,28 @@ def _is_range(value: object) -> bool:
 # ONNX: protocol buffers, nested fields of (tag, length or number).
 
 
-def _messages(blob: bytes, start: int, end: int, depth: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield (tag's place, value's place, end, wire type) of every field down to a depth."""
-    at = start
-    while at < end:
-        tag, value = _varint(blob, at)
+def _fields_of(message: bytes) -> list[tuple[int, int, int, int]] | None:
+    """Return (start, start of the content, end, wire type) of every field; `None` where the bytes
+    are no message.
+    """
+    found, at = [], 0
+    while at < len(message):
+        tag, value = _varint(message, at)
         kind = tag & 7
-        if kind == 2:
-            size, inside = _varint(blob, value)
-            stop = inside + size
+        if kind == 0:
+            _, end = _varint(message, value)
+        elif kind == 2:
+            size, value = _varint(message, value)
+            end = value + size
         elif kind in (1, 5):
-            inside, stop = value, value + (8 if kind == 1 else 4)
-        elif kind == 0:
-            _, stop = _varint(blob, value)
-            inside = value
+            end = value + (8 if kind == 1 else 4)
         else:
-            return
-        if stop > end or stop <= at:
-            return
-        yield at, value, stop, kind
-        if kind == 2 and depth:
-            yield from _messages(blob, inside, stop, depth - 1)
-        at = stop
+            return None
+        if end > len(message) or tag >> 3 == 0:
+            return None
+        found.append((at, value, end, kind))
+        at = end
+    return found
 
 
 def _varint(blob: bytes, at: int) -> tuple[int, int]:
@@ -348,22 +348,33 @@ def _coded(value: int) -> bytes:
 
 
 def proto_field(blob: bytes, rng: Rng) -> bytes:
-    """A field with another number or length, twice, missing, or under another tag."""
-    fields = [f for f in _messages(blob, 0, len(blob), 4) if f[2] - f[0] < 4096]
+    """A field with another value, twice, missing, or under another tag, somewhere in the tree; the
+    lengths around it are corrected.
+    """
+    fields = _fields_of(blob)
     if not fields:
         return blob
-    at, value, end, kind = fields[rng.integers(len(fields))]
-    match int(rng.integers(4)):
-        case 0 if kind in (0, 2):
-            _, after = _varint(blob, value)
-            number = _coded(_one_of((*WORDS, 1 << 63, (1 << 64) - 1), rng))
-            return blob[:value] + number + blob[after:]
-        case 1:
-            return blob[:end] + blob[at:end] + blob[end:]
+    start, value, end, kind = fields[rng.integers(len(fields))]
+    content = blob[value:end]
+    if kind == 2 and _fields_of(content) and rng.random() < 0.9:
+        tag, _ = _varint(blob, start)
+        inner = proto_field(content, rng)
+        return blob[:start] + _coded(tag) + _coded(len(inner)) + inner + blob[end:]
+    match int(rng.integers(5)):
+        case 0 if kind == 0:
+            number = _one_of((*WORDS, *range(20), 1 << 63, (1 << 64) - 1), rng)
+            return blob[:value] + _coded(number) + blob[end:]
+        case 0 | 1 if content:
+            at = int(rng.integers(len(content)))
+            return blob[: value + at] + bytes([rng.integers(256)]) + blob[value + at + 1 :]
         case 2:
-            return blob[:at] + blob[end:]
+            return blob[:end] + blob[start:end] + blob[end:]
+        case 3:
+            return blob[:start] + blob[end:]
         case _:
-            return blob[:at] + bytes([blob[at] ^ int(rng.integers(1, 128))]) + blob[at + 1 :]
+            return (
+                blob[:start] + bytes([blob[start] ^ int(rng.integers(1, 128))]) + blob[start + 1 :]
+            )
 
 
 MUTATORS: dict[str, tuple[Mutator, ...]] = {

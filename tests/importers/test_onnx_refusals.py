@@ -348,3 +348,27 @@ def test_float16_and_double_are_reals(tmp_path: Path) -> None:
     path = tmp_path / "case.onnx"
     path.write_bytes(model.SerializeToString())
     assert read(path).graph.consts[0].data.ravel().tolist() == [1.5, -2.0, 0.5]
+
+
+def test_constants_larger_than_any_chip_are_refused_before_they_are_made(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("ConstantOfShape", ["s"], ["c"]),
+        helper.make_node("ReduceSum", ["c"], ["r"], keepdims=0),
+        helper.make_node("Add", ["x", "r"], ["y"]),
+    ]
+    found = problems(net(nodes, {"s": ints(1 << 20, 1 << 20)}), tmp_path)
+    assert any(problem.got == f"{1 << 40:,}" for problem in found)
+
+
+def test_weights_of_four_bits_are_refused(tmp_path: Path) -> None:
+    packed = helper.make_tensor("q", TensorProto.INT4, [4, 3, 1, 1], list(range(-6, 6)))
+    scale = numpy_helper.from_array(np.asarray(0.1, np.float32), "s")
+    nodes = [
+        helper.make_node("DequantizeLinear", ["q", "s"], ["w"]),
+        helper.make_node("Conv", ["x", "w"], ["y"]),
+    ]
+    graph = helper.make_graph(nodes, "g", [info("x", IMAGE)], [info("y", None)], [packed, scale])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)])
+    found = problems(model.SerializeToString(), tmp_path)
+    assert all(problem.code == "E208" for problem in found)
+    assert any("int4" in problem.got for problem in found)

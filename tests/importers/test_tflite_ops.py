@@ -14,6 +14,7 @@ from isobit.ops.registry import load_ops
 from isobit.run.golden import run_golden
 
 from .cases import Case, all_cases
+from .litert import Litert
 from .tflm import Wheel
 
 pytestmark = pytest.mark.data("tflite-micro")
@@ -77,9 +78,16 @@ def inputs_of(graph: Graph, feeds: list[tuple[np.ndarray, ...]]) -> dict[str, np
 
 
 def reference(case: Case, feeds: list[tuple[np.ndarray, ...]]) -> dict[str, np.ndarray]:
-    """Return what the pinned runtime computes for every output, by tensor name."""
-    wheel = Wheel(case.blob)
+    """Return what the case's pinned runtime computes for every output, by tensor name."""
     found: dict[str, list[np.ndarray]] = {}
+    if Runtime(case.runtime) is Runtime.LITERT:
+        pytest.importorskip("ai_edge_litert")
+        litert = Litert(case.blob)
+        for feed in feeds:
+            for name, tensor in litert.run(*feed):
+                found.setdefault(name, []).append(tensor)
+        return {name: np.stack(arrays) for name, arrays in found.items()}
+    wheel = Wheel(case.blob)
     for feed in feeds:
         wheel.run(*feed)
         for name, tensor in wheel.tensors():

@@ -83,12 +83,13 @@ def test_operator_equals_torch(label: str) -> None:
     module, xs = networks_own(case), examples(case)
     graph = from_torch(module, xs)
     assert largest_difference(graph, module, xs) < TOLERANCE
+    assert not any(node.op == "batch_norm" for node in graph.nodes)
 
 
 def test_cases_export_the_operators_that_they_name() -> None:
     known = {code for source, code in load_ops().rules if source == "torch"}
     for label, case in CASES.items():
-        found = {n.code for n in trace(networks_own(case), examples(case), known).nodes}
+        found = {n.code for n in trace(networks_own(case), examples(case), known).model.nodes}
         assert case.code in found, f"{label}: {case.code} is not in {sorted(found)}"
     assert len({case.code for case in CASES.values()}) >= 40
 
@@ -151,6 +152,52 @@ def test_nodes_know_the_line_that_asked_for_them() -> None:
     graph = from_torch(net, torch.randn(1, *shape))
     places = {str(node.location) for node in graph.nodes}
     assert all(place.startswith("torch_nets.py:") for place in places), places
+
+
+class Borders(nn.Module):
+    def forward(self, x: Tensor, unread: Tensor) -> tuple[Tensor, ...]:
+        y = x.relu()
+        return x, y, y
+
+
+def test_inputs_may_be_outputs_and_outputs_the_same() -> None:
+    xs = [torch.randn(EXAMPLES, 2, 3, 5), torch.randn(EXAMPLES, 4)]
+    graph = from_torch(Borders(), xs)
+    assert len(graph.inputs) == 2 and len(set(graph.outputs)) == 3
+    assert largest_difference(graph, Borders(), xs) == 0.0
+
+
+def test_parametrised_weights_and_buffers_become_constants() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3))
+            self.register_buffer("mean", torch.randn(3, 1, 1), persistent=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv((x - self.mean) / torch.tensor([2.0]))
+
+    x = torch.randn(EXAMPLES, 3, 6, 7)
+    module = Scaled().eval()
+    graph = from_torch(module, x)
+    assert largest_difference(graph, module, [x]) < TOLERANCE
+    assert "conv2d" in {node.op for node in graph.nodes}
+
+
+def test_exported_module_is_taken() -> None:
+    x = torch.randn(1, 3, 6, 7)
+    module = torch.export.export(nn.Conv2d(3, 4, 3).eval(), (x,)).module()
+    assert [node.op for node in from_torch(module, x).nodes] == ["conv2d"]
+
+
+def test_operators_without_a_rule_are_decomposed_where_that_helps() -> None:
+    class Logits(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.addcmul(x, x, x, value=1)
+
+    x = torch.randn(EXAMPLES, 2, 3, 5)
+    graph = from_torch(Logits(), x)
+    assert largest_difference(graph, Logits(), [x]) < TOLERANCE
 
 
 def test_first_example_is_the_batch() -> None:

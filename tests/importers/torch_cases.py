@@ -105,6 +105,16 @@ WEIGHTED = {
     "matmul": layer("matmul.default", lambda: Matrix(biased=False), ROW),
     "addmm": layer("addmm.default", lambda: Matrix(biased=True), ROW),
     "batch_norm": layer("_native_batch_norm_legit_no_training.default", lambda: nn.BatchNorm2d(6)),
+    "batch_norm first": layer(
+        "_native_batch_norm_legit_no_training.default",
+        lambda: nn.Sequential(nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 3, 1)),
+    ),
+    "batch_norm of a row alone": layer(
+        "_native_batch_norm_legit_no_training.default", lambda: nn.BatchNorm1d(12), ROW
+    ),
+    "batch_norm of a line alone": layer(
+        "_native_batch_norm_legit_no_training.default", lambda: nn.BatchNorm1d(6), LINE
+    ),
     "batch_norm line": layer(
         "_native_batch_norm_legit_no_training.default",
         lambda: nn.Sequential(nn.Conv1d(6, 5, 3), nn.BatchNorm1d(5)),

@@ -54,7 +54,8 @@ def test_is_conv2d_with_a_group_per_channel() -> None:
             "mult": x.mult,
             "shift": x.shift,
         }
-        zeros = {"x": types.inputs.x.zero, "y": types.output.zero}
+        zeros = {name: getattr(types.inputs, name).zero for name in ("x", "w")}
+        zeros["y"] = types.output.zero
         want = oracle("conv2d")(inputs, plain, zeros)
         assert np.array_equal(DepthwiseConv2d.integer(attrs, types, x), want), sample.label
 

@@ -106,9 +106,9 @@ class Bundle:
         """Run input codes `x` on a target: the bundle's own C on its own target, else
         re-planned C.
 
-        x: [N, *NHWC] in the input's dtype; of several inputs a mapping from name to array. The
-        result has `outputs` by name, and `output`, the array of a network that has only one.
-        compiler: "zig", "gcc" or "" for the bundle's own.
+        x: [N, *NHWC] in the input's dtype, of several inputs one by name; N consecutive runs where
+        the network has states. The result has `outputs` by name, and `output`, the array of a
+        network that has only one. compiler: "zig", "gcc" or "" for the bundle's own.
         """
         check_run("Bundle.run", () if on is None else (on,), compiler=compiler, trace=trace)
         x = check_inputs(self.graph, x)
@@ -244,8 +244,7 @@ def write_bundle(
     absorbed: Absorbed | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> Bundle:
-    """Plan, generate, compile, measure and write a bundle; the folder appears complete or not at
-    all.
+    """Plan, generate, compile, measure and write a bundle; the folder appears complete or never.
 
     inputs: codes for the golden vectors as `Bundle.run` takes them, seeded random ones where
     absent. provenance: of an imported network its source, the names of its tensors and what passes
@@ -271,6 +270,8 @@ def write_bundle(
     _require_free(out)
     content = _content_hash(graph)
     network = generate(make_plan(graph, target, optimize), content)
+    planned = measure(network, compile=False, ram_limit=ram_limit, flash_limit=flash_limit)
+    raise_all(planned.problems())  # before any array of the network's sizes is made
     given = random_codes(graph, GOLDEN_SAMPLES, 0) if inputs is None else inputs
     codes = check_inputs(graph, given)
     estimate = measure(

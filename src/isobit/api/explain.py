@@ -1,10 +1,12 @@
-"""Why a network looks on its chip as it does: kernels chosen and not, and what each node has
-absorbed.
+"""Why a network looks on its chip as it does: kernels chosen and not, what each node has absorbed,
+and what passes did to an imported one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from isobit.api.bundle import Absorbed
 from isobit.core.arguments import Arguments
@@ -28,8 +30,19 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a pass did to a value when the network was imported, or, not `done`, why nothing."""
+
+    by: str
+    text: str
+    done: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
-    """One node. `kernel` is "" for a view, which runs no code."""
+    """One node. `kernel` is "" for a view, which runs no code; `tensor` is the name in the imported
+    file, "" where it has none.
+    """
 
     name: str
     op: str
@@ -37,6 +50,17 @@ class Story:
     kernel: str
     others: tuple[Choice, ...]
     absorbed: tuple[str, ...]
+    tensor: str = ""
+    passes: tuple[Told, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removed:
+    """A value of the imported file that the network does not compute any more."""
+
+    name: str
+    tensor: str
+    passes: tuple[Told, ...]
 
 
 def absorbed_values(floats: Graph) -> dict[str, list[str]]:
@@ -48,10 +72,17 @@ def absorbed_values(floats: Graph) -> dict[str, list[str]]:
 
 
 def explain(
-    graph: Graph, target: Target, optimize: Optimize, absorbed: Absorbed, name: str = ""
+    graph: Graph,
+    target: Target,
+    optimize: Optimize,
+    absorbed: Absorbed,
+    name: str = "",
+    provenance: Mapping[str, Any] | None = None,
 ) -> list[Story]:
     """Return the story of every node, or of the one called `name`. Raises `UnknownName`,
     `NoKernel`.
+
+    provenance: of an imported network its `names` and `passes`, as its file or manifest keeps them.
     """
     given = Arguments("explain")
     given.instance("graph", graph, Graph, "an integer graph, as Bundle.graph")
@@ -69,6 +100,7 @@ def explain(
             got=name,
             fix="`isobit show` prints the network.",
         )
+    told, tensors = _told(provenance or {}), tensors_of(provenance or {})
     return [
         Story(
             name=step.name,
@@ -77,10 +109,62 @@ def explain(
             kernel=step.kernel.stem if step.kernel else "",
             others=_others(step, target, optimize),
             absorbed=tuple(absorbed.get(step.name, ())),
+            tensor=tensors.get(step.name, ""),
+            passes=tuple(told.get(step.name, ())),
         )
         for step in plan.nodes
         if name in ("", step.name)
     ]
+
+
+def removed(graph: Graph, provenance: Mapping[str, Any], name: str = "") -> list[Removed]:
+    """Return what the imported file computed and the network does not, or the one called `name`."""
+    told, tensors = _told(provenance), tensors_of(provenance)
+    present = graph.type_map()
+    return [
+        Removed(name=value, tensor=tensors.get(value, ""), passes=tuple(told.get(value, ())))
+        for value in dict.fromkeys([*tensors, *told])
+        if _final(provenance, value) not in present and name in ("", value)
+    ]
+
+
+def value_of(provenance: Mapping[str, Any], name: str) -> str:
+    """Return the value that a tensor of the imported file, or a value before the passes, is now;
+    the argument where it is neither.
+    """
+    values = {label: value for value, label in provenance.get("names", {}).items()}
+    return _final(provenance, str(values.get(name, name)))
+
+
+def _renames(provenance: Mapping[str, Any]) -> dict[str, str]:
+    """Return the new names that passes gave to values, by the old ones."""
+    steps = (step for run in provenance.get("passes", ()) for step in run["done"])
+    return {step["node"]: str(step["data"]["value"]) for step in steps if "value" in step["data"]}
+
+
+def _final(provenance: Mapping[str, Any], value: str) -> str:
+    renames = _renames(provenance)
+    for _ in renames:  # as often as there can be new names
+        value = renames.get(value, value)
+    return value
+
+
+def tensors_of(provenance: Mapping[str, Any]) -> dict[str, str]:
+    """Return the file's tensor by value; a value that a pass renamed keeps its tensor."""
+    found = dict(provenance.get("names", {}))
+    return {**{_final(provenance, value): label for value, label in found.items()}, **found}
+
+
+def _told(provenance: Mapping[str, Any]) -> dict[str, list[Told]]:
+    """Return what passes did and why they did nothing by value, under its last name too."""
+    found: dict[str, list[Told]] = {}
+    for run in provenance.get("passes", ()):
+        for kind in ("done", "kept"):
+            for step in run[kind]:
+                one = Told(by=run["name"], text=step["text"], done=kind == "done")
+                for value in dict.fromkeys((step["node"], _final(provenance, step["node"]))):
+                    found.setdefault(value, []).append(one)
+    return found
 
 
 def _others(step: NodePlan, target: Target, optimize: Optimize) -> tuple[Choice, ...]:

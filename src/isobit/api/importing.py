@@ -8,12 +8,13 @@ import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from importlib import resources
 from pathlib import Path
 from types import ModuleType
 
 from isobit import targets
-from isobit.core.arguments import Arguments
-from isobit.core.errors import BadArgument
+from isobit.core.arguments import Arguments, shown
+from isobit.core.errors import BadArgument, FileDamaged
 from isobit.importers.base import Imported, Survey
 from isobit.ir.graph import Graph, Stage
 from isobit.ir.store import Stored, read_store, write_store
@@ -92,8 +93,8 @@ def import_model(
     names added to the default ones, with `-` in front taken from them. name: of the network, the
     file's by default.
 
-    Raises `FileMissing`, `FileDamaged`, `BadArgument`, `UnknownName`, and every `Unsupported` of
-    the model at once.
+    Raises `FileMissing`, `FileDamaged`, `BadArgument`, `UnknownName`, `ToolMissing`, and every
+    `Unsupported` of the model at once.
     """
     given = Arguments("import_file")
     place = given.path("path", path)
@@ -124,16 +125,95 @@ def survey_file(path: str | Path, *, runtime: str = "tflm") -> Survey:
         importer = _importer(place)
     given.check()
     found: Survey = importer.survey(place, runtime=Runtime(chosen_runtime))
-    return found
+    known = {name for source, name in load_ops().rules if source == importer.FORMAT}
+    unknown = tuple(name for name in found.operators if name not in known)
+    return replace(found, format=importer.FORMAT, unknown=unknown)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Supported:
+    """A foreign operator with a rule, and what was shown of it."""
+
+    cases: int = 0
+    """Single-operator models that agree with the format's own runtime; 0: none was recorded."""
+    types: tuple[str, ...] = ()
+    """Element types in them, as the format names them."""
+    ours: tuple[str, ...] = ()
+    """Operators here that it becomes, the most frequent first."""
+
+
+def support() -> dict[str, dict[str, Supported]]:
+    """Return the record that `tools/write_support.py` wrote, by format and foreign operator."""
+    text = resources.files("isobit.importers").joinpath("support.json").read_text("utf-8")
+    return {
+        source: {
+            name: Supported(
+                cases=entry["cases"], types=tuple(entry["types"]), ours=tuple(entry["ours"])
+            )
+            for name, entry in found.items()
+        }
+        for source, found in json.loads(text)["sources"].items()
+    }
 
 
 def read_story(path: Path) -> Story:
     """Return the import history of a `.isobit` file, empty for one that was not imported."""
     notes = read_store(path, load_ops().signature).notes
-    return Story(
-        names=json.loads(notes.get("names", "{}")),
-        source=json.loads(notes.get("source", "{}")),
-        passes=json.loads(notes.get("passes", "[]")),
+    try:
+        content = {key: json.loads(text) for key, text in notes.items() if key in STORY}
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _damaged(path, str(error)) from error
+    return checked_story(content, path)
+
+
+STORY = ("names", "source", "passes")
+
+
+def checked_story(content: object, place: Path) -> Story:
+    """Return an import history that was read from a file at `place`, empty where it is empty.
+
+    Raises `FileDamaged` for anything else than what `ImportedModel.story` gives.
+    """
+    if not isinstance(content, Mapping):
+        raise _damaged(place, type(content).__name__)
+    names, source = content.get("names", {}), content.get("source", {})
+    passes = content.get("passes", [])
+    for table in (names, source):
+        if not (isinstance(table, dict) and all(isinstance(v, str) for v in table.values())):
+            raise _damaged(place, shown(table))
+    if not (isinstance(passes, list) and all(map(_is_run, passes))):
+        raise _damaged(place, shown(passes))
+    return Story(names=names, source=source, passes=passes)
+
+
+def _is_run(run: object) -> bool:
+    """Whether it is what `history` returns."""
+    return (
+        isinstance(run, dict)
+        and isinstance(run.get("name"), str)
+        and all(
+            isinstance(run.get(kind), list) and all(map(_is_step, run[kind]))
+            for kind in ("done", "kept")
+        )
+    )
+
+
+def _is_step(step: object) -> bool:
+    return (
+        isinstance(step, dict)
+        and isinstance(step.get("node"), str)
+        and isinstance(step.get("text"), str)
+        and isinstance(step.get("data"), dict)
+    )
+
+
+def _damaged(place: Path, got: str) -> FileDamaged:
+    return FileDamaged(
+        where=str(place),
+        what="history of the import",
+        want="names, source and passes",
+        got=got,
+        fix="Import the model again.",
     )
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from isobit.api.bundle import Bundle
+from isobit.api.explain import tensors_of
+from isobit.api.importing import checked_story
 from isobit.core.arguments import Arguments, shown
 from isobit.core.files import write_atomic
 from isobit.report.report import Report, make_report
@@ -85,6 +88,7 @@ def bundle_report(bundle: Bundle) -> Report:
             "C": str(manifest["hashes"]["c"]),
             "compiler": str(manifest["compiler_version"]),
         },
+        tensors=tensors_of(asdict(checked_story(manifest.get("import", {}), bundle.path))),
     )
 
 

@@ -1,11 +1,14 @@
-"""`isobit import`: a TFLite model as a network that computes the same integers."""
+"""`isobit import`: a TFLite or ONNX model as a network that computes the same integers."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import click
+from rich.table import Column, Table
+from rich.text import Text
 
 from isobit.api.importing import (
     ImportedModel,
@@ -14,9 +17,9 @@ from isobit.api.importing import (
     survey_file,
     total_cost,
 )
-from isobit.cli.common.output import err, json_option, out, print_json
+from isobit.cli.common.output import json_option, out, print_json
 from isobit.cli.common.progress import stage
-from isobit.core.errors import BadArgument, Problem
+from isobit.core.errors import BadArgument
 from isobit.importers.base import Survey
 from isobit.ops.foreign import Runtime
 
@@ -52,7 +55,7 @@ def command(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Read FILE (.tflite) and write it as M.isobit: the same integers in every tensor.
+    """Read FILE (.tflite or .onnx) and write it as M.isobit: the same integers in every tensor.
 
     What has no exact counterpart is refused, all of it at once.
     """
@@ -100,24 +103,41 @@ def _summary(model: ImportedModel, output: Path) -> dict[str, object]:
 def _dry_run(file: Path, runtime: str, *, as_json: bool) -> None:
     found = survey_file(file, runtime=runtime)
     if as_json:
-        errors = [asdict(problem) for problem in found.problems]
-        print_json({"operators": dict(found.operators), "errors": errors})
+        print_json(
+            {
+                "file": file.name,
+                "format": found.format,
+                "operators": dict(found.operators),
+                "unknown": list(found.unknown),
+                "errors": [asdict(problem) for problem in found.problems],
+            }
+        )
     else:
         _print_survey(file, found)
     if found.problems:
-        raise click.exceptions.Exit(1)
+        sys.exit(1)
 
 
 def _print_survey(file: Path, found: Survey) -> None:
-    counts = ", ".join(f"{count} {code}" for code, count in found.operators.items())
-    out().print(f"{file.name}: {counts}", soft_wrap=True)
-    if not found.problems:
-        out().print("Everything can be imported.")
-    for problem in found.problems:
-        err().print(_line(problem), soft_wrap=True)
-
-
-def _line(problem: Problem) -> str:
-    return (
-        f"{problem.where}\n  {problem.what}: want {problem.want}, got {problem.got}. {problem.fix}"
+    total = sum(found.operators.values())
+    out().print(f"{file.name}: {found.format}, {_count(total, 'operator')}\n", soft_wrap=True)
+    table = Table(
+        "operator", Column("count", justify="right"), "supported", box=None, pad_edge=False
     )
+    for code, count in sorted(found.operators.items(), key=lambda item: (-item[1], item[0])):
+        table.add_row(code, str(count), "no" if code in found.unknown else "yes")
+    out().print(table)
+    if not found.problems:
+        out().print("\nEverything can be imported.")
+        return
+    out().print(f"\n{_count(len(found.problems), 'reason')} why it cannot be imported:")
+    for problem in found.problems:
+        line = Text(f"\n{problem.code} ", style="bold red")
+        line.append(problem.where, style="bold")
+        line.append(f"\n  {problem.what}: want {problem.want}, got {problem.got}.")
+        line.append(f"\n  nearest: {problem.fix}", style="green")
+        out().print(line, soft_wrap=True)
+
+
+def _count(amount: int, noun: str) -> str:
+    return f"{amount} {noun}" + ("" if amount == 1 else "s")

@@ -1,33 +1,44 @@
-"""`isobit ops`: the operators there are, and what each target has kernels for."""
+"""`isobit ops`: the operators there are, what each target has kernels for, and what can be
+imported.
+"""
 
 from __future__ import annotations
 
 import inspect
 
 import click
-from rich.table import Table
+from rich.table import Column, Table
 
 from isobit import targets
+from isobit.api.importing import Supported, support
 from isobit.cli.common.output import json_option, out, print_json
 from isobit.core.errors import UnknownName
 from isobit.ops.registry import load_ops
+
+SOURCES = {
+    "tflite": "tflite-micro: every integer equal, reals within 1e-5",
+    "onnx": "onnxruntime: reals within 1e-5, codes equal or 1 apart next to a tie",
+    "torch": "torch: reals within its own rounding",
+}
+"""By format: what its operators were compared with, and how closely."""
 
 
 @click.command("ops")
 @click.argument("name", required=False)
 @click.option("--target", default="cortex-m4", show_default=True, help="Whose kernels to list.")
+@click.option("--source", type=click.Choice(list(SOURCES)), help="List what of it can be imported.")
 @json_option
-def command(name: str | None, target: str, as_json: bool) -> None:
-    """List operators, the layers and functions that make them, and the target's kernels."""
+def command(name: str | None, target: str, source: str | None, as_json: bool) -> None:
+    """List operators, the layers and functions that make them, and the target's kernels.
+
+    With --source the operators of another framework, how many single-operator models of each were
+    compared with its own runtime, value by value, and what they become here.
+    """
+    if source is not None:
+        _print_source(source, name, as_json=as_json)
+        return
     registry, chip = load_ops(), targets.load(target)
-    if name is not None and name not in registry.ops:
-        raise UnknownName(
-            where=f"operator {name!r}",
-            what="operator",
-            want="one of " + ", ".join(registry.ops),
-            got=name,
-            fix="docs/add-an-operator.md shows how to add one.",
-        )
+    _require(name, list(registry.ops))
     rows = []
     for op_name, op in registry.ops.items():
         if name in (None, op_name):
@@ -55,3 +66,44 @@ def command(name: str | None, target: str, as_json: bool) -> None:
             str(row["summary"]).partition(": ")[2],
         )
     out().print(table)
+
+
+def _print_source(source: str, name: str | None, *, as_json: bool) -> None:
+    """List the rules there are, those of other wheels included, with what was recorded of them."""
+    recorded = support().get(source, {})
+    names = sorted(rule for known, rule in load_ops().rules if known == source)
+    _require(name, names)
+    rows = {n: recorded.get(n, Supported()) for n in names if name in (None, n)}
+    if as_json:
+        listed = [
+            {"name": n, "cases": s.cases, "types": list(s.types), "ours": list(s.ours)}
+            for n, s in rows.items()
+        ]
+        print_json({"source": source, "ops": listed})
+        return
+    table = Table(
+        f"{source} operator",
+        Column("cases", justify="right"),
+        "types",
+        "becomes",
+        box=None,
+        pad_edge=False,
+    )
+    for n, s in rows.items():
+        table.add_row(n, str(s.cases), ", ".join(s.types), ", ".join(s.ours))
+    out().print(table)
+    out().print(
+        f"\ncases: models of the operator alone that were compared with {SOURCES[source]}.",
+        soft_wrap=True,
+    )
+
+
+def _require(name: str | None, known: list[str]) -> None:
+    if name is not None and name not in known:
+        raise UnknownName(
+            where=f"operator {name!r}",
+            what="operator",
+            want="one of " + ", ".join(known),
+            got=name,
+            fix="docs/add-an-operator.md shows how to add one.",
+        )

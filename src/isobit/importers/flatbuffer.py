@@ -7,6 +7,7 @@ one `FileDamaged`.
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import re
 import struct
@@ -18,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from isobit.core.errors import FileDamaged, FileMissing
+from isobit.core.errors import FileDamaged, FileMissing, ToolMissing
 from isobit.core.types import AnyArray, Shape
 
-LARGEST_ELEMENTS = 1 << 28
-"""Of one tensor; no microcontroller holds more."""
+LARGEST_ELEMENTS = (1 << 31) - 1
+"""Of one tensor: the runtimes count in 32 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,17 @@ def read_file(path: Path) -> bytes:
 
 
 def parse(blob: bytes, where: str) -> FlatModel:
-    """Return the content of a TFLite file. Raises `FileDamaged`."""
+    """Return the content of a TFLite file. Raises `FileDamaged`, and `ToolMissing` without the
+    package `tflite`.
+    """
+    if importlib.util.find_spec("tflite") is None:
+        raise ToolMissing(
+            where=where,
+            what="package tflite",
+            want="installed: it is the schema of TFLite files",
+            got="not installed",
+            fix="pip install 'isobit[import]'",
+        )
 
     def damaged(got: str) -> FileDamaged:
         return FileDamaged(
@@ -125,7 +136,6 @@ def parse(blob: bytes, where: str) -> FlatModel:
         AttributeError,
         OverflowError,
         UnicodeDecodeError,
-        MemoryError,
     ) as error:
         raise damaged(f"{len(blob)} bytes that do not parse ({type(error).__name__})") from error
 
@@ -191,8 +201,7 @@ class _Reader:
         if name != "CUSTOM":
             return name, entry.Version()
         custom = entry.CustomCode()
-        text = custom.decode("utf-8", "replace") if custom else ""
-        return f"CUSTOM {text}".strip(), entry.Version()
+        return f"CUSTOM {_text(custom) if custom else ''}".strip(), entry.Version()
 
     def _vector(self, table: Any, name: str, dtype: Any) -> AnyArray:
         """Return a vector of numbers, empty where it is absent."""
@@ -217,7 +226,7 @@ class _Reader:
         dtype = _names("TensorType").get(tensor.Type(), f"type {tensor.Type()}")
         name = tensor.Name()
         return FlatTensor(
-            name=name.decode("utf-8", "replace") if name else "",
+            name=_text(name) if name else "",
             shape=shape,
             dtype=dtype,
             quantization=self._quantization(tensor.Quantization()),
@@ -291,4 +300,10 @@ def _fields(table: type[object]) -> tuple[str, ...]:
 
 
 def _plain(value: Any) -> Any:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    return _text(value) if isinstance(value, bytes) else value
+
+
+def _text(raw: bytes) -> str:
+    """Return a name as it can be printed: on one line, without control characters."""
+    decoded = raw.decode("utf-8", "replace")
+    return "".join(c if c.isprintable() else "\ufffd" for c in decoded)

@@ -40,7 +40,8 @@ def read(path: Path, *, runtime: Runtime = Runtime.TFLM, name: str = "") -> Impo
     """Return a TFLite file as a graph, nothing rewritten yet.
 
     name: of the network; the file's stem by default. uint8 models mean LiteRT's arithmetic whatever
-    the `runtime`. Raises `FileMissing`, `FileDamaged`, and every `Unsupported` of the model at once.
+    the `runtime`. Raises `FileMissing`, `FileDamaged`, and every `Unsupported` of the model at
+    once.
     """
     blob = read_file(path)
     model = parse(blob, str(path))
@@ -158,8 +159,7 @@ class _Importer:
                 fix=NEAREST.get(operator.code, "Rewrite it with supported operators."),
             )
         inputs = tuple(None if i < 0 else self.operand(i) for i in operator.inputs)
-        touched = {*operator.inputs, *operator.outputs}
-        recoded = not touched.isdisjoint(self.recoding.tensors)
+        recoded = self.recoding.require_one(where, operator)
         folds = any(inputs) and all(each is None or each.is_const for each in inputs)
         call = Call(
             code=operator.code,
@@ -172,7 +172,7 @@ class _Importer:
             known={} if folds else self.known,
             is_uint8=recoded,
         )
-        rule(call)
+        call.answer(rule)
         if folds:
             self.store(operator, evaluate(call.build))
 
@@ -223,18 +223,20 @@ class _Importer:
             kind = self.type(tensor, self.data.get(index, tensor.data) is not None)
             data = self.data.get(index, tensor.data)
             require_numbers(tensor.name, data)
-            inside = index in self.recoding.tensors
-            if inside:
+            recoded = index in self.recoding.tensors
+            # The value at the border of the network has the file's codes, and its name.
+            at_border = recoded and index in (*self.model.inputs, *self.model.outputs)
+            if recoded:
                 kind = self.recoding.inside(kind, tensor.name)
                 if data is not None and index not in self.data:
                     data = self.recoding.codes(data)
             if data is not None and self.build.stage is Stage.FLOAT:
                 kind, data = _as_reals(kind, data)
-            wanted = tensor.name or f"tensor_{index}"
+            wanted = f"{tensor.name or f'tensor_{index}'}{'_s8' if at_border else ''}"
             # A constant reserves its name when a rule stores it, so that activations come first.
             value = clean_name(wanted) if data is not None else self.build.fresh(wanted)
             if data is None:
-                if not inside:  # else the value at the border of the network has the codes
+                if not at_border:
                     self.names[value] = tensor.name
                 self.build.declare(value, kind)
             self.operands[index] = Operand(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isobit.report import headline, tables, units
+from isobit.report.graph_svg import graph_style
 from isobit.report.pictures import confusion, flash, instructions, memory, network, training
 from isobit.report.report import Report
 from isobit.report.svg import Markup, join, prose, tag, text
@@ -65,7 +66,7 @@ def _head(report: Report) -> Markup:
     script = (_HERE / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    style = (_HERE / "page.css").read_text(encoding="utf-8")
+    style = graph_style() + (_HERE / "page.css").read_text(encoding="utf-8")
     return tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -185,10 +186,13 @@ def _verification_lead(report: Report) -> str:
 
 
 def _layers_lead(report: Report) -> str:
-    return (
+    lead = (
         "The row with the mark is the peak of the arena. Live RAM is what of it is in use while "
         "the node runs; bytes that two buffers share count once."
     )
+    if any(step.tensor for step in report.steps):
+        lead += " Below a layer's name stands the tensor of the imported file that it computes."
+    return lead
 
 
 _SECTIONS = (

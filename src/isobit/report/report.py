@@ -10,7 +10,7 @@ import numpy as np
 
 from isobit import __version__
 from isobit.core.errors import BadArgument, raise_all
-from isobit.core.types import AnyArray, Shape
+from isobit.core.types import AnyArray, Shape, TensorType
 from isobit.ir.graph import operands
 from isobit.plan.arena import Buffer
 from isobit.plan.plan import NodePlan, Plan
@@ -23,11 +23,12 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Port:
-    """An input or output of the network. `shape` is NHWC with batch 1."""
+    """An input or output of the network. `shape` is NHWC with batch 1; `tensor` as in `Step`."""
 
     name: str
     shape: Shape
     dtype: str
+    tensor: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +36,8 @@ class Step:
     """One node in execution order, with what it costs.
 
     `reads` and `writes` are activations by value name; `shape` (NHWC, batch 1) and `dtype` are the
-    first output's. `source`: `file:line` where the user wrote it, "" where unknown.
+    first output's. `source`: `file:line` where the user wrote it, "" where unknown. `tensor`: the
+    first output's name in the file that was imported, "" where it has none.
     """
 
     index: int
@@ -45,6 +47,7 @@ class Step:
     dtype: str
     source: str
     cost: LayerCost
+    tensor: str = ""
 
     @property
     def name(self) -> str:
@@ -241,6 +244,7 @@ def make_report(
     accuracy_on: str = "",
     notes: Sequence[str] = (),
     hashes: Mapping[str, str] | None = None,
+    tensors: Mapping[str, str] | None = None,
 ) -> Report:
     """Gather a report of a plan (and its graph), an estimate, verification and training.
 
@@ -249,7 +253,8 @@ def make_report(
     keys are ignored. confusion: integer counts [K, K], true class by row, taken-for class by
     column; classes: its K names, class numbers where absent. accuracy: a fraction, the confusion's
     where absent; accuracy_on: the data it was measured on. notes: sentences the reader must see,
-    such as data that could not be verified. hashes: label -> hash.
+    such as data that could not be verified. hashes: label -> hash. tensors: value -> its name in
+    the file that was imported.
 
     Raises `BadArgument` for pieces that do not belong together, all at once.
     """
@@ -265,21 +270,17 @@ def make_report(
     raise_all(errors)
     graph = plan.graph
     types = graph.type_map()
+    known = tensors or {}
     return Report(
         name=graph.name,
         target=plan.target.name,
         target_title=plan.target.title,
         isobit=__version__,
         estimate=estimate,
-        inputs=tuple(
-            Port(name=v.name, shape=v.type.shape, dtype=v.type.dtype.value) for v in graph.inputs
-        ),
-        outputs=tuple(
-            Port(name=name, shape=types[name].shape, dtype=types[name].dtype.value)
-            for name in graph.outputs
-        ),
+        inputs=tuple(_make_port(value.name, value.type, known) for value in graph.inputs),
+        outputs=tuple(_make_port(name, types[name], known) for name in graph.outputs),
         steps=tuple(
-            _make_step(index, node, cost, plan)
+            _make_step(index, node, cost, plan, known)
             for index, (node, cost) in enumerate(zip(plan.nodes, estimate.layers, strict=True))
         ),
         lifetimes=_lifetimes(plan),
@@ -294,7 +295,13 @@ def make_report(
     )
 
 
-def _make_step(index: int, step: NodePlan, cost: LayerCost, plan: Plan) -> Step:
+def _make_port(name: str, kind: TensorType, tensors: Mapping[str, str]) -> Port:
+    return Port(name=name, shape=kind.shape, dtype=kind.dtype.value, tensor=tensors.get(name, ""))
+
+
+def _make_step(
+    index: int, step: NodePlan, cost: LayerCost, plan: Plan, tensors: Mapping[str, str]
+) -> Step:
     node = step.node
     kind = node.outputs[0].type
     reads = dict.fromkeys(name for name in operands(node.inputs) if name in plan.buffers)
@@ -306,6 +313,7 @@ def _make_step(index: int, step: NodePlan, cost: LayerCost, plan: Plan) -> Step:
         dtype=kind.dtype.value,
         source=str(node.location),
         cost=cost,
+        tensor=tensors.get(step.name, ""),
     )
 
 
@@ -375,7 +383,12 @@ def _round(value: float | None, digits: int) -> float | None:
 
 
 def _port(port: Port) -> dict[str, object]:
-    return {"name": port.name, "shape": list(port.shape), "dtype": port.dtype}
+    return {
+        "name": port.name,
+        "shape": list(port.shape),
+        "dtype": port.dtype,
+        "tensor": port.tensor,
+    }
 
 
 def _step(step: Step) -> dict[str, object]:
@@ -390,6 +403,7 @@ def _step(step: Step) -> dict[str, object]:
         "shape": list(step.shape),
         "dtype": step.dtype,
         "source": step.source,
+        "tensor": step.tensor,
         "macs": cost.macs,
         "live_bytes": cost.live_bytes,
         "constant_bytes": cost.constant_bytes,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from isobit.report import units
 from isobit.report.report import Report, Step
-from isobit.report.svg import Markup, tag, text
+from isobit.report.svg import Markup, ending, tag, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def layers(report: Report) -> str:
     index_of = {step.name: step.index for step in report.steps}
     rows = []
     for step in report.steps:
-        name = tag("th", tag("b", text(step.op)), tag("span", text(step.name)), scope="row")
+        name = _name(step)
         cells = [_cell(column.read(step), column.class_) for column in columns]
         shared = step.cost.shares_code_with
         if shared in index_of and report.estimate.flash_bytes is not None:
@@ -87,6 +87,19 @@ def _columns(report: Report) -> list[_Column]:
     if any(step.source for step in report.steps):
         found.append(_Column("Source", lambda s: s.source, "words mono"))
     return found
+
+
+def _name(step: Step) -> Markup:
+    """Return the operator, the value, and below it the tensor of the imported file.
+
+    Of fused ones, which a converter joins with semicolons, the first and how many more.
+    """
+    parts = [tag("b", text(step.op)), tag("span", text(step.name))]
+    if step.tensor:
+        first, *more = step.tensor.split(";")
+        words = ending(first, 32) + (f" and {len(more)} more" if more else "")
+        parts.append(tag("span", text(words), class_="tensor", title=step.tensor))
+    return tag("th", *parts, scope="row")
 
 
 def _optional(value: float | None) -> str:

@@ -5,8 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from onnx import TensorProto, helper
 
-from .base import Case, Code, Stored, cases, codes, qdq, reals, single
+from .base import (
+    Case,
+    Code,
+    Port,
+    Stored,
+    cases,
+    codes,
+    info,
+    qdq,
+    reals,
+    serialised,
+    single,
+)
 
 SHAPES = ((1, 3, 4, 5), (1, 7), (4, 3), (1, 2, 5), (2, 3, 2), (6,))
 X = Code(scale=0.047, zero=9)
@@ -99,6 +112,11 @@ def cast(code: str) -> Iterator[Case]:
     for opset in (9, 13, 19):
         for shape in ((1, 3, 2), (4, 3)):
             yield single(code, f"to float {shape}", [shape], opset=opset, to=1)
+    nodes = [helper.make_node("Cast", ["x"], ["f"], to=1), helper.make_node("Neg", ["f"], ["y"])]
+    given = [info("x", (1, 3, 2), TensorProto.UINT8)]
+    blob = serialised(nodes, given, [info("y", None)], {})
+    port = Port(name="x", shape=(1, 3, 2), scale=1.0, dtype="uint8")
+    yield Case(label="from uint8", blob=blob, inputs=(port,))
 
 
 @cases("QuantizeLinear", "DequantizeLinear")
@@ -143,6 +161,8 @@ def div(code: str) -> Iterator[Case]:
     yield single(code, "whole", [image, np.abs(reals("w", *image)) + 0.5])
     divisor = Stored(data=np.asarray(50, np.int8), scale=0.1)
     yield qdq(code, "number", [((1, 9), X), divisor], Code(scale=0.02))
+    relu = [helper.make_node("Relu", ["y0"], ["r0"])]
+    yield qdq(code, "number, relu", [((1, 9), X), divisor], Code(scale=0.02), after=relu)
 
 
 @cases("Sum", "Max", "Min")

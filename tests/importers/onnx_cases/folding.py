@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from onnx import helper, numpy_helper
 
-from .base import Case, Port, cases, info, ints, reals, serialised
+from .base import Case, Port, cases, codes, info, ints, reals, serialised
 
 IMAGE = (1, 3, 4, 5)
 
@@ -160,6 +160,23 @@ def gelu_by_erf(code: str) -> Iterator[Case]:
         for first in (False, True):
             label = f"by Erf, half {'first' if first else 'last'}"
             yield network(label, gelu_nodes(first), constants=stored, opset=opset)
+
+
+@cases("DequantizeLinear")
+def weights_alone(code: str) -> Iterator[Case]:
+    """A float network whose file keeps weights as codes, per tensor or per channel."""
+    conv = helper.make_node("Conv", ["x", "w"], ["y"])
+    for opset in (10, 13, 19):
+        stored = {
+            "q": codes("alone", 4, 3, 2, 2),
+            "s": np.asarray(0.02, np.float32),
+            "z": np.asarray(3, np.int8),
+        }
+        nodes = [helper.make_node(code, ["q", "s", "z"], ["w"]), conv]
+        yield network("weights alone", nodes, constants=stored, opset=opset)
+    stored = {"q": codes("alone", 4, 3, 2, 2), "s": np.asarray([0.1, 0.2, 0.05, 1], np.float32)}
+    nodes = [helper.make_node(code, ["q", "s"], ["w"], axis=0), conv]
+    yield network("weights alone, per channel", nodes, constants=stored)
 
 
 @cases("Add")

@@ -27,8 +27,10 @@ _MONO_WIDTH = 7.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Box:
-    """One box; `reads` and `writes` are value names."""
+class Box:
+    """One box: `mark`, `title` and `name` above, `shape` and `note` below. `reads` and `writes` are
+    value names; `tip` is what a pointer shows; `class_`: box, and port, view, weighted or plain.
+    """
 
     mark: str
     title: str
@@ -42,7 +44,9 @@ class _Box:
 
 
 @dataclass(frozen=True, slots=True)
-class _Edge:
+class Edge:
+    """From the box that writes a value to one that reads it, by their places in the order."""
+
     source: int
     target: int
 
@@ -55,16 +59,16 @@ def draw(report: Report) -> str:
     if not report.steps:
         return ""
     boxes = [*map(_input, report.inputs), *map(_step, report.steps), *map(_output, report.outputs)]
-    edges = _edges(boxes)
+    edges = edges_between(boxes)
     columns = min(3, -(-len(boxes) // 4))
     desc = f"{len(report.steps)} nodes in execution order: " + ", ".join(s.op for s in report.steps)
-    wide = _drawing(boxes, edges, _breaks(len(boxes), edges, columns), WIDE)
-    narrow = _drawing(boxes, edges, [0, len(boxes)], NARROW)
+    wide = drawing(boxes, edges, column_breaks(len(boxes), edges, columns), WIDE)
+    narrow = drawing(boxes, edges, [0, len(boxes)], NARROW)
     return join(_frame(kind, size, desc) for kind, size in (("wide", wide), ("narrow", narrow)))
 
 
-def _frame(kind: str, drawing: tuple[Markup, float, float], desc: str) -> Markup:
-    body, width, height = drawing
+def _frame(kind: str, drawn: tuple[Markup, float, float], desc: str) -> Markup:
+    body, width, height = drawn
     whole = picture(
         body,
         id_=f"network-{kind}",
@@ -75,22 +79,21 @@ def _frame(kind: str, drawing: tuple[Markup, float, float], desc: str) -> Markup
     return tag("div", whole, class_=f"{kind}-only graph", style=f"width:{width:.0f}px")
 
 
-def _input(port: Port) -> _Box:
+def _input(port: Port) -> Box:
     return _port(port, "input", (), (port.name,))
 
 
-def _output(port: Port) -> _Box:
+def _output(port: Port) -> Box:
     return _port(port, "output", (port.name,), ())
 
 
-def _port(port: Port, title: str, reads: tuple[str, ...], writes: tuple[str, ...]) -> _Box:
+def _port(port: Port, title: str, reads: tuple[str, ...], writes: tuple[str, ...]) -> Box:
     shape = f"{units.shape(port.shape)} {port.dtype}"
-    return _Box(
-        "", title, port.name, shape, "", "box port", reads, writes, f"{title} {port.name}: {shape}"
-    )
+    tip = f"{title} {port.name}: {shape}" + (f"\ntensor {port.tensor}" if port.tensor else "")
+    return Box("", title, port.name, shape, "", "box port", reads, writes, tip)
 
 
-def _step(step: Step) -> _Box:
+def _step(step: Step) -> Box:
     cost = step.cost
     shape = f"{units.shape(step.shape)} {step.dtype}"
     lines = [f"{step.index}  {step.op}  {step.name}", f"output {shape}", f"kernel {step.kernel}"]
@@ -99,9 +102,10 @@ def _step(step: Step) -> _Box:
         [f"{units.count(cost.instructions)} instructions"] if cost.instructions is not None else []
     )
     lines += [step.source] if step.source else []
+    lines += [f"tensor {step.tensor}"] if step.tensor else []
     kind = "view" if step.is_view else "weighted" if cost.macs else "plain"
     note = "view, no code" if step.is_view else step.kernel
-    return _Box(
+    return Box(
         str(step.index),
         step.op,
         step.name,
@@ -114,18 +118,19 @@ def _step(step: Step) -> _Box:
     )
 
 
-def _edges(boxes: list[_Box]) -> list[_Edge]:
+def edges_between(boxes: list[Box]) -> list[Edge]:
+    """Return an edge per box and value that it reads."""
     found = []
     made_by: dict[str, int] = {}
     for index, box in enumerate(boxes):
         found += [
-            _Edge(made_by[name], index) for name in dict.fromkeys(box.reads) if name in made_by
+            Edge(made_by[name], index) for name in dict.fromkeys(box.reads) if name in made_by
         ]
         made_by.update(dict.fromkeys(box.writes, index))
     return found
 
 
-def _breaks(amount: int, edges: list[_Edge], columns: int) -> list[int]:
+def column_breaks(amount: int, edges: list[Edge], columns: int) -> list[int]:
     """Return where columns start, and the end: near equal heights, where the fewest edges cross."""
     breaks = [0]
     for column in range(1, columns):
@@ -167,18 +172,21 @@ class _Layout:
         return self.top + max(self.row.values()) * PITCH + BOX_HEIGHT + MARGIN
 
 
-def _drawing(
-    boxes: list[_Box], edges: list[_Edge], breaks: list[int], width: float
+def drawing(
+    boxes: list[Box], edges: list[Edge], breaks: list[int], width: float, *, alone: bool = False
 ) -> tuple[Markup, float, float]:
-    """Return (markup, width, height)."""
+    """Return (markup, width, height) of boxes in columns that start at `breaks`, `width` pixels at
+    most. alone: for a file without the page's script, so that the viewer itself shows the tips.
+    """
     layout = _layout(edges, breaks, width)
     drawn = [_arrow(*_route(edge, layout)) for edge in edges]
     for i, box in enumerate(boxes):
-        drawn.append(_box(box, layout.left[layout.column[i]], layout.y(i), layout.box_width))
+        left, top = layout.left[layout.column[i]], layout.y(i)
+        drawn.append(_rect(box, left, top, layout.box_width, alone=alone))
     return join(drawn), layout.width, layout.height
 
 
-def _layout(edges: list[_Edge], breaks: list[int], width: float) -> _Layout:
+def _layout(edges: list[Edge], breaks: list[int], width: float) -> _Layout:
     columns = len(breaks) - 1
     column = {i: c for c in range(columns) for i in range(breaks[c], breaks[c + 1])}
     skips = [e for e in edges if column[e.source] == column[e.target] and e.target > e.source + 1]
@@ -206,7 +214,7 @@ def _layout(edges: list[_Edge], breaks: list[int], width: float) -> _Layout:
     )
 
 
-def _route(edge: _Edge, layout: _Layout) -> tuple[list[tuple[float, float]], str]:
+def _route(edge: Edge, layout: _Layout) -> tuple[list[tuple[float, float]], str]:
     """Return the corners of an edge, and its class.
 
     To the next box straight down, further down the column by a lane at its left, to another column
@@ -233,7 +241,7 @@ def _route(edge: _Edge, layout: _Layout) -> tuple[list[tuple[float, float]], str
     return [*points, (layout.left[b], end)], "edge"
 
 
-def _lanes(skips: Iterable[_Edge]) -> dict[int, int]:
+def _lanes(skips: Iterable[Edge]) -> dict[int, int]:
     """Return a lane per source: first fit over the stretch from the source to its last reader."""
     ends: dict[int, int] = {}
     for edge in skips:
@@ -271,13 +279,14 @@ def _towards(
     return start[0] + dx * share, start[1] + dy * share
 
 
-def _box(box: _Box, x: float, y: float, width: float) -> Markup:
+def _rect(box: Box, x: float, y: float, width: float, *, alone: bool) -> Markup:
     inner = width - 24
     mark = tag("tspan", text(f"{box.mark} "), class_="index") if box.mark else Markup("")
     head = shorten(box.title, int(inner / _OP_WIDTH))
     space = int((inner - (len(head) + len(box.mark) + 2) * _OP_WIDTH) / _MONO_WIDTH)
     shape_space = int((inner - (len(box.note) + 2) * _MONO_WIDTH) / _MONO_WIDTH)
-    parts = [
+    parts = [tag("title", text(box.tip))] if alone else []
+    parts += [
         tag(
             "rect",
             x=x,
@@ -296,4 +305,4 @@ def _box(box: _Box, x: float, y: float, width: float) -> Markup:
         parts.append(label(shorten(box.note, 24), x + width - 12, y + 36, "mono soft end"))
     if "weighted" in box.class_:
         parts.append(tag("rect", x=x, y=y + 8, width=3, height=BOX_HEIGHT - 16, class_="stripe"))
-    return tag("g", *parts, class_=f"{box.class_} mark", data_tip=box.tip)
+    return tag("g", *parts, class_=f"{box.class_} mark", data_tip=None if alone else box.tip)

@@ -1,0 +1,272 @@
+"""PT2E graphs, which torchao's `convert_pt2e` makes, in the words of ONNX's QDQ form.
+
+Both say: codes, made real by a dequantisation, an operator of reals, made codes again by a
+quantisation. So `isobit.importers.onnx_codes` reads both. Here `quantized_decomposed` operators
+get ONNX's names, and two differences are levelled:
+
+1. torch quantises behind a chain of views, ONNX's tools before it. A quantisation commutes with
+   operators that only move values, and with a maximum, because rounding is monotone.
+2. Quantisers leave some values real: X86InductorQuantizer the result of the last layer, and a
+   convolution before an addition or a hard-swish. Such a value gets int8 codes for the range that
+   it has on the example inputs; where torch quantises it for another reader, those codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from isobit.core.errors import Unsupported
+from isobit.core.types import AnyArray
+from isobit.importers.onnx_file import FileModel, FileNode, FileValue
+from isobit.ops.clamp.from_aten import bounds
+
+QUANTISED = "quantized_decomposed."
+FULL = {"int8": (-128, 127), "uint8": (0, 255)}
+ACTIVATIONS = frozenset(
+    {"relu.default", "relu6.default", "hardtanh.default", "clamp.default"}
+    | {"clamp_min.default", "clamp_max.default"}
+)
+MOVING = frozenset(
+    {"view.default", "_unsafe_view.default", "reshape.default", "flatten.using_ints"}
+    | {"unsqueeze.default", "squeeze.default", "squeeze.dim", "squeeze.dims", "unflatten.int"}
+    | {"clone.default", "contiguous.default", "alias.default", "detach.default"}
+    | {"dropout.default", "permute.default", "transpose.int", "t.default", "cat.default"}
+    | {"stack.default", "slice.Tensor", "select.int", "flip.default", "index.Tensor"}
+    | {"max_pool1d.default", "max_pool2d.default", "adaptive_max_pool2d.default"}
+    | {"amax.default", "amin.default", "maximum.default", "minimum.default"}
+    | {"pixel_shuffle.default", "pixel_unshuffle.default", "channel_shuffle.default"}
+    | {"expand.default", "repeat.default", "upsample_nearest2d.vec", "pad.default"}
+    | {"constant_pad_nd.default", "reflection_pad2d.default"}
+)
+"""Their results are values of their operands."""
+PRESERVING = MOVING | {"Relu", "Clip", "split.Tensor", "split_with_sizes.default", "unbind.int"}
+"""Without a quantisation of their own, results keep that of the first operand."""
+FUSES = frozenset(
+    {"conv1d.default", "conv1d.padding", "conv2d.default", "conv2d.padding"}
+    | {"conv_transpose1d.default", "conv_transpose2d.input", "linear.default", "addmm.default"}
+    | {"mm.default", "matmul.default", "add.Tensor", "sub.Tensor", "mul.Tensor"}
+    | {"avg_pool2d.default", "adaptive_avg_pool2d.default", "mean.dim", "sum.dim_IntList"}
+)
+"""Their result is rounded to codes, so that the bounds of an activation are code bounds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Island:
+    """A value that torch leaves real between two operators; here it has codes."""
+
+    codes: str
+    """Their name."""
+    text: str
+
+
+def as_qdq(
+    model: FileModel, ranges: Mapping[str, tuple[float, float]]
+) -> tuple[FileModel, list[Island]]:
+    """Return a PT2E graph in QDQ form, and the values that needed codes of their own.
+
+    ranges: smallest and largest value of what the network computes, by name.
+    """
+    nodes = [_renamed(model, node) for node in model.nodes]
+    model = replace(model, nodes=nodes, problems=list(model.problems))
+    _quantise_before_moves(model)
+    model, islands = _Islands(model, ranges).run()
+    ordered = [replace(node, position=position) for position, node in enumerate(model.nodes)]
+    return replace(model, nodes=ordered, coded=True), islands
+
+
+def coding(low: float, high: float) -> tuple[float, int]:
+    """Return scale and zero point of int8 codes for a range and 0.
+
+    >>> coding(0.0, 255 / 256)
+    (0.00390625, -128)
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = float(np.float32((high - low) / 255)) or 1.0
+    return scale, int(np.clip(round(-128 - low / scale), -128, 127))
+
+
+def _is(node: FileNode, start: str) -> bool:
+    return node.code.startswith(QUANTISED + start)
+
+
+def _renamed(model: FileModel, node: FileNode) -> FileNode:
+    if node.code in ACTIVATIONS:
+        return _activation(model, node)
+    static = ("per_tensor.", "per_channel.")
+    if any(_is(node, f"quantize_{kind}") for kind in static):
+        _require_full_range(model, node)
+        return _border(model, node, "QuantizeLinear")
+    if any(_is(node, f"dequantize_{kind}") for kind in static):
+        return _border(model, node, "DequantizeLinear")
+    return node
+
+
+def _activation(model: FileModel, node: FileNode) -> FileNode:
+    low, high = bounds(node.code, node.options)
+    if node.code == "relu.default":
+        return replace(node, code="Relu", options={})
+    names = (f"{node.outputs[0]}.low", f"{node.outputs[0]}.high")
+    model.constants.update(zip(names, (np.asarray(low), np.asarray(high)), strict=True))
+    return replace(node, code="Clip", inputs=(node.inputs[0], *names), options={})
+
+
+def _border(model: FileModel, node: FileNode, code: str) -> FileNode:
+    """Return a quantisation whose scale and zero point are stored tensors."""
+    inputs, dtype = node.inputs, str(node.options["dtype"]).removeprefix("torch.")
+    if len(inputs) == 1:
+        names = (f"{node.outputs[0]}.scale", f"{node.outputs[0]}.zero")
+        model.constants[names[0]] = np.asarray(node.options["scale"], np.float32)
+        model.constants[names[1]] = np.asarray(node.options["zero_point"])
+        inputs = (inputs[0], *names)
+    if inputs[2] in model.constants:
+        name = f"{node.outputs[0]}.zero_{dtype}"
+        model.constants[name] = model.constants[inputs[2]].astype(dtype)
+        inputs = (*inputs[:2], name)
+    return replace(node, code=code, inputs=inputs, options={"axis": node.options.get("axis", 0)})
+
+
+def _require_full_range(model: FileModel, node: FileNode) -> None:
+    """Remember a refusal of codes that are bounded more narrowly than their type."""
+    found = (node.options["quant_min"], node.options["quant_max"])
+    dtype = str(node.options["dtype"]).removeprefix("torch.")
+    if found != FULL.get(dtype):
+        model.problems.append(
+            Unsupported(
+                where=node.where,
+                what="codes",
+                want="int8 -128..127 or uint8 0..255",
+                got=f"{dtype} {found[0]}..{found[1]}",
+                fix="Quantise activations with reduce_range=False.",
+            )
+        )
+
+
+def _pair(model: FileModel, name: str, *numbers: AnyArray) -> tuple[FileNode, FileNode]:
+    """Return a quantisation and a dequantisation of a real tensor."""
+    names = (f"{name}.scale_before", f"{name}.zero_before")
+    model.constants.update(zip(names, numbers, strict=True))
+    codes, back = f"{name}.codes", f"{name}.real"
+    shape = model.values[name].shape
+    model.values[codes] = FileValue(numbers[1].dtype.name, shape)
+    model.values[back] = FileValue("float32", shape)
+    producer = next((n for n in model.nodes if name in n.outputs), model.nodes[0])
+    quantize = replace(
+        producer, code="QuantizeLinear", inputs=(name, *names), outputs=(codes,), options={}
+    )
+    dequantize = replace(
+        producer, code="DequantizeLinear", inputs=(codes, *names), outputs=(back,), options={}
+    )
+    return quantize, dequantize
+
+
+def _quantise_before_moves(model: FileModel) -> None:
+    """Quantise what a moving operator reads as what it writes, from the end to the beginning."""
+    nodes = model.nodes
+    at = len(nodes) - 1
+    while at >= 0:
+        asked = node = nodes[at]
+        producer = {name: n for n in nodes for name in n.outputs}
+        readers: dict[str, list[FileNode]] = {}
+        for reader in nodes:
+            for name in reader.inputs:
+                readers.setdefault(name, []).append(reader)
+        behind = [reader for name in node.outputs for reader in readers.get(name, [])]
+        coded = [reader for reader in behind if reader.code == "QuantizeLinear"]
+        if node.code in MOVING and coded and len(coded) == len(behind):
+            numbers = [model.constants.get(name) for name in coded[0].inputs[1:]]
+            for name in dict.fromkeys(node.inputs):
+                before = producer.get(name)
+                stored = before is None and name not in model.inputs
+                if stored or (before is not None and before.code == "DequantizeLinear"):
+                    continue
+                if name in model.outputs or any(r is not asked for r in readers[name]):
+                    continue
+                if numbers[0] is None or numbers[1] is None:
+                    continue
+                quantize, dequantize = _pair(model, name, *[n for n in numbers if n is not None])
+                inputs = tuple(dequantize.outputs[0] if i == name else i for i in node.inputs)
+                position = next(i for i, n in enumerate(nodes) if n is node)
+                node = replace(node, inputs=inputs)
+                nodes[position : position + 1] = [quantize, dequantize, node]
+        at -= 1
+
+
+class _Islands:
+    """Quantises what is left real, in the order of the nodes. O(nodes)."""
+
+    def __init__(self, model: FileModel, ranges: Mapping[str, tuple[float, float]]) -> None:
+        self.model, self.ranges = model, ranges
+        self.readers: dict[str, list[FileNode]] = {}
+        for node in model.nodes:
+            for name in dict.fromkeys(node.inputs):
+                self.readers.setdefault(name, []).append(node)
+        self.nodes: list[FileNode] = []
+        self.instead: dict[str, str] = {}
+        """Real value -> what its readers read now."""
+        self.outputs: dict[str, str] = {}
+        self.islands: list[Island] = []
+        self.bounded: set[str] = set()
+        """Results of activations that the operator before them computes."""
+
+    def run(self) -> tuple[FileModel, list[Island]]:
+        """Return the model without real values between operators."""
+        for name in self.model.inputs:
+            if self.is_read_as_real(name):
+                self.quantise(name, self.model.nodes[0])
+        for node in self.model.nodes:
+            if node.code != "QuantizeLinear":
+                inputs = tuple(self.instead.get(name, name) for name in node.inputs)
+                node = replace(node, inputs=inputs)
+            self.nodes.append(node)
+            for name in node.outputs:
+                if self.needs_codes(node, name):
+                    self.quantise(name, node)
+        outputs = tuple(self.outputs.get(name, name) for name in self.model.outputs)
+        return replace(self.model, nodes=self.nodes, outputs=outputs), self.islands
+
+    def is_read_as_real(self, name: str) -> bool:
+        """Whether more than quantisations reads a value."""
+        real = name in self.model.values and self.model.values[name].dtype == "float32"
+        others = [r for r in self.readers.get(name, []) if r.code != "QuantizeLinear"]
+        return real and (bool(others) or name in self.model.outputs)
+
+    def needs_codes(self, node: FileNode, name: str) -> bool:
+        """Whether a result is a value that the chip would have to keep as a real."""
+        if node.code == "DequantizeLinear" or not self.is_read_as_real(name):
+            return False
+        readers = self.readers.get(name, [])
+        alone = len(readers) == 1 and name not in self.model.outputs
+        if node.code in FUSES and alone and readers[0].code in ("Relu", "Clip"):
+            self.bounded.add(readers[0].outputs[0])
+            return False
+        keeps = node.code in PRESERVING and node.code != "Clip"
+        return name in self.bounded or not keeps
+
+    def quantise(self, name: str, producer: FileNode) -> None:
+        """Append a quantisation and a dequantisation; what comes later reads the latter."""
+        own = [r for r in self.readers.get(name, []) if r.code == "QuantizeLinear"]
+        if own:
+            numbers = [self.model.constants.get(n) for n in own[0].inputs[1:]]
+            text = "it is read before its quantisation in torch, behind it here"
+        else:
+            low, high = self.ranges.get(name, (0.0, 0.0))
+            if producer.code.split(".")[0] in PROBABILITIES:
+                low, high = 0.0, 255 / 256
+            scale, zero = coding(low, high)
+            numbers = [np.asarray(scale, np.float32), np.asarray(zero, np.int8)]
+            text = f"it is real in torch; codes of step {scale:.6g} for {low:.6g}..{high:.6g}"
+        found = [n for n in numbers if n is not None]
+        if len(found) != 2:  # a scale found at run time, which is refused where it is read
+            return
+        quantize, dequantize = _pair(self.model, name, *found)
+        self.nodes += [quantize, dequantize]
+        self.instead[name] = dequantize.outputs[0]
+        self.outputs[name] = quantize.outputs[0]
+        self.islands.append(Island(quantize.outputs[0], f'"{name}": {text}'))
+
+
+PROBABILITIES = ("softmax", "sigmoid", "hardsigmoid")
+"""Their results are in 0..1, whatever the examples."""

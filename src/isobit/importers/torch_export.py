@@ -1,0 +1,174 @@
+"""PyTorch modules to graphs, through `torch.export`: float ones, and PT2E graphs on codes.
+
+`torch_program` makes a module plain data, `torch_codes` a PT2E graph one in QDQ form. From there on
+it is imported as an ONNX file is, with PyTorch's names of operators.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+from isobit.core.errors import IsobitError, Unsupported, raise_all
+from isobit.importers.base import Imported
+from isobit.importers.onnx import Importer
+from isobit.importers.onnx_codes import Work
+from isobit.importers.onnx_file import FileModel
+from isobit.importers.torch_codes import FUSES, PRESERVING, Island, as_qdq
+from isobit.importers.torch_program import trace
+from isobit.ir.builder import clean_name
+from isobit.ir.graph import Graph
+from isobit.ops.check import check
+from isobit.ops.foreign import Operand, Rule
+from isobit.ops.logical import Note
+from isobit.ops.registry import load_ops
+
+if TYPE_CHECKING:
+    import torch
+
+FORMAT = "torch"
+SHARED = frozenset({"Relu", "Clip", "QuantizeLinear"})
+"""What `torch_codes` calls by ONNX's name."""
+WRITTEN = ("float32", "int8", "uint8")
+WEIGHTED = ("conv", "linear", "addmm", "mm.", "matmul")
+"""How the names of operators begin that batch norms fold into."""
+
+
+def read(
+    module: torch.nn.Module, example_inputs: Sequence[torch.Tensor], *, name: str = ""
+) -> Imported:
+    """Return a module as a graph, nothing rewritten yet: of reals, or of codes for a PT2E graph.
+
+    name: of the network; the module's class by default. Raises `BadArgument`, `NotTraceable`, and
+    every `Unsupported` of the module at once.
+    """
+    known = {code for source, code in load_ops().rules if source == FORMAT}
+    traced = trace(module, example_inputs, known)
+    model = traced.model
+    islands: list[Island] = []
+    if model.coded:
+        model, islands = as_qdq(model, traced.ranges)
+    label = type(module).__name__
+    reader = _Importer(model, name or clean_name(label))
+    graph = reader.graph()
+    check(graph)
+    notes = list(reader.notes)
+    for island in islands:
+        value = reader.operand(island.codes).value
+        notes.append(Note(value=value, kind="range", text=island.text))
+    source = {
+        "format": FORMAT,
+        "module": label,
+        "notes": json.dumps([asdict(note) for note in notes], sort_keys=True),
+    }
+    return Imported(graph=graph, names=reader.names, source=source, notes=tuple(notes))
+
+
+class _Importer(Importer):
+    """One module on its way to a graph."""
+
+    preserving = PRESERVING
+    fuses = FUSES
+
+    def __init__(self, model: FileModel, name: str) -> None:
+        super().__init__(_norms_marked(model), name)
+        self.computed = set(self.coded.inputs)
+
+    def graph(self) -> Graph:
+        """Return the graph, or raise every refusal."""
+        problems: list[IsobitError] = []
+        for name in dict.fromkeys(self.model.outputs):
+            if name not in self.model.values:  # the reader of the program has refused it
+                problems.extend(self.model.problems)
+        raise_all(problems)
+        return super().graph()
+
+    def rule(self, work: Work) -> Rule | None:
+        """Return the rule of an operator, `None` where there is none."""
+        rules = load_ops().rules
+        return rules.get(("onnx" if work.code in SHARED else FORMAT, work.code))
+
+    def unknown(self, work: Work) -> Unsupported:
+        """Return the refusal of an operator without a rule."""
+        return Unsupported(
+            where=work.node.where,
+            what="operator",
+            want="one of `isobit ops --source torch`",
+            got=work.code,
+            fix=NEAREST.get(work.code.split(".")[0], "Rewrite it with supported operators."),
+        )
+
+    def results(self, work: Work) -> tuple[Operand, ...]:
+        """Return the outputs that rules may write: not the indices of maxima, and none of those
+        without elements that torch declares.
+        """
+        found = [(name, self.model.values.get(name)) for name in work.outputs]
+        return tuple(
+            self.operand(name)
+            for name, value in found
+            if value is not None and value.dtype in WRITTEN and 0 not in value.shape
+        )
+
+    def operator(self, work: Work) -> None:
+        """Let the operator's rule record its steps; refuse what reads a result it has none for."""
+        if self.rule(work) is None:
+            raise self.unknown(work)
+        for name in work.inputs:
+            if name and name not in self.model.constants and name not in self.computed:
+                raise _uncomputed(work.node.where, name)
+        first = len(self.steps)
+        super().operator(work)
+        written = {y.value for step in self.steps[first:] for y in step.ys}
+        own = [name for name in work.outputs if name in self.operands]
+        self.computed.update(name for name in own if self.operands[name].value in written)
+
+
+def _norms_marked(model: FileModel) -> FileModel:
+    """Return the model with `alone` set on batch norms that no operator with weights takes on."""
+    producer = {name: node for node in model.nodes for name in node.outputs}
+    reads = Counter(name for node in model.nodes for name in node.inputs)
+    nodes = []
+    for node in model.nodes:
+        if "batch_norm" in node.code:
+            x = node.inputs[0]
+            before = producer.get(x)
+            folds = before is not None and before.code.startswith(WEIGHTED)
+            alone = not folds or reads[x] > 1 or x in model.outputs
+            node = replace(node, options={**node.options, "alone": alone})
+        nodes.append(node)
+    return replace(model, nodes=nodes)
+
+
+def _uncomputed(where: str, name: str) -> Unsupported:
+    return Unsupported(
+        where=where,
+        what="value",
+        want="the first result of an operator",
+        got=f'"{name}", which has no counterpart here',
+        fix="End the network before it; indices of maxima can be found on the host.",
+    )
+
+
+NEAREST: dict[str, str] = {
+    "layer_norm": "Train with batch normalisation, which folds into weights.",
+    "group_norm": "Train with batch normalisation, which folds into weights.",
+    "instance_norm": "Train with batch normalisation, which folds into weights.",
+    "argmax": "End the network before it and take the largest output: the order is the same.",
+    "topk": "End the network before it and choose on the host.",
+    "log_softmax": "End the network before it, or use softmax.",
+    "lstm": "Import the network as TFLite, whose LSTM is exact.",
+    "gru": "Import the network as TFLite with SVDF or LSTM.",
+    "rnn_tanh": "Import the network as TFLite with SVDF or LSTM.",
+    "embedding": "Look the rows up on the host and make them the input.",
+    "scaled_dot_product_attention": "There is no product of two activations yet; use convolutions.",
+    "bmm": "There is no product of two activations yet; multiply by parameters.",
+    "quantized_decomposed": "Quantise statically, with one scale per tensor or per channel of "
+    "weights, as X86InductorQuantizer and XNNPACKQuantizer do.",
+    "torchao": "Quantise statically with prepare_pt2e and convert_pt2e.",
+    "where": "Write the choice as relu, clamp, leaky_relu or maximum.",
+    "einsum": "Write it as torch.nn.Linear or a 1x1 convolution.",
+}
+"""The closest thing that can be imported."""

@@ -1,0 +1,363 @@
+"""A torch module as plain data: values, constants, nodes; what operators compute is not known here.
+
+Needs PyTorch, which is imported when a module is. What happens to it on the way, in this order:
+
+1. The module runs once on the first example of every input, in eval mode, so that its own faults
+   are told apart from what cannot be exported.
+2. `torch.export` traces it; `run_decompositions({})` replaces in-place operators by their results
+   and leaves every other one whole. Operators without a rule are decomposed further, if the
+   network then has rules for everything.
+3. Nodes that read no input become constants, computed by torch itself. Parameters and buffers are
+   constants, labelled as in `state_dict`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from isobit.core.errors import IsobitError, Unsupported
+from isobit.core.types import AnyArray, Shape
+from isobit.importers.onnx_file import FileModel, FileNode, FileValue
+from isobit.importers.onnx_types import MOST_ELEMENTS
+from isobit.importers.torch_tracing import (
+    eval_mode,
+    exported,
+    first_examples,
+    location_of,
+    quiet,
+    require_run,
+    value_ranges,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+QUANTISED = "quantized_decomposed"
+"""The operators between which a PT2E graph computes with reals."""
+PLAIN = ("float16", "bfloat16", "float32", "float64")
+TRANSPARENT = frozenset({"_assert_tensor_metadata.default", "_assert_scalar.default"})
+"""Checks of the export that compute nothing."""
+BROADCASTING = frozenset(
+    {"add.Tensor", "sub.Tensor", "mul.Tensor", "div.Tensor", "maximum.default", "minimum.default"}
+)
+"""They broadcast what they read, so an `expand` before them is not needed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramNode(FileNode):
+    """An operator of the program."""
+
+    asked: str
+    """Its name there; `code` may become another one."""
+
+    @property
+    def where(self) -> str:
+        """How errors name it."""
+        label = self.outputs[0] if self.outputs else self.name
+        shown = f" ({self.location})" if self.location.file else ""
+        return f'{self.asked} "{label}"{shown}'
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """A module as plain data."""
+
+    model: FileModel
+    ranges: Mapping[str, tuple[float, float]]
+    """Of PT2E graphs: smallest and largest value over all examples, by name."""
+
+
+def trace(
+    module: torch.nn.Module, example_inputs: Sequence[torch.Tensor], known: Collection[str]
+) -> Traced:
+    """Return a module as plain data. Raises `BadArgument` and `NotTraceable`; what cannot be
+    imported is in `problems`.
+
+    known: operators that have a rule, such as `conv2d.default`.
+    """
+    examples = first_examples(example_inputs)
+    with eval_mode(module), quiet():
+        require_run(module, examples)
+        program = exported(module, examples)
+        reader = _Reader(program)
+        whole = reader.read()
+        if whole.coded:
+            found = value_ranges(program, example_inputs)
+            return Traced(whole, {reader.label(name): pair for name, pair in found.items()})
+        if all(node.code in known for node in whole.nodes):
+            return Traced(whole, {})
+        smaller = _Reader(_decomposed(program, whole.nodes, known)).read()
+        return Traced(smaller if all(node.code in known for node in smaller.nodes) else whole, {})
+
+
+def _decomposed(program: Any, nodes: Sequence[FileNode], known: Collection[str]) -> Any:
+    """Return the program with operators without a rule written as smaller ones, where torch can."""
+    import torch
+
+    wanted = {node.code for node in nodes} - set(known)
+    decompositions: Any = torch.export.default_decompositions()
+    table = {
+        operator: rule
+        for operator, rule in decompositions.items()
+        if str(operator).removeprefix("aten.") in wanted
+    }
+    return program.run_decompositions(table) if table else program
+
+
+class _Reader:
+    def __init__(self, program: Any) -> None:
+        self.program = program
+        self.tensors: dict[str, torch.Tensor] = {}
+        """Known before the network runs, by node name."""
+        self.labels: dict[str, str] = {}
+        self.values: dict[str, FileValue] = {}
+        self.nodes: list[FileNode] = []
+        self.problems: list[IsobitError] = []
+        self.parts: dict[str, tuple[str, ...]] = {}
+        """Outputs of nodes that have several."""
+        self.constants: dict[str, AnyArray] = {}
+        self.inputs: list[str] = []
+        self.coded = any(
+            _code(node).startswith(f"{QUANTISED}.quantize")
+            for node in program.graph.nodes
+            if node.op == "call_function"
+        )
+        """Whether activations are quantised. Weights alone become reals again."""
+
+    def read(self) -> FileModel:
+        """Return the plain model."""
+        self.signature()
+        self.skip_expansions()
+        for node in self.program.graph.nodes:
+            if node.op == "call_function":
+                self.call(node)
+        outputs = self.outputs()
+        for name, tensor in self.tensors.items():
+            self.constants.setdefault(self.label(name), as_numpy(tensor))
+        codes = [node.code for node in self.nodes]
+        return FileModel(
+            inputs=tuple(self.inputs),
+            outputs=outputs,
+            values=self.values,
+            constants=self.constants,
+            nodes=self.nodes,
+            opset=0,
+            counts={code: codes.count(code) for code in sorted(set(codes))},
+            coded=self.coded,
+            problems=self.problems,
+        )
+
+    def label(self, name: str) -> str:
+        """Return how a node of the program is called in the graph and in errors."""
+        return self.labels.get(name, name)
+
+    def signature(self) -> None:
+        """Take parameters, buffers and constants, and the inputs."""
+        from torch.export.graph_signature import InputKind, OutputKind
+
+        signature = self.program.graph_signature
+        nodes = {node.name: node for node in self.program.graph.nodes}
+        stored = {**self.program.state_dict, **self.program.constants}
+        for spec in signature.input_specs:
+            name = spec.arg.name
+            if spec.kind is InputKind.USER_INPUT:
+                self.inputs.append(name)
+                self.declare(name, nodes[name].meta["val"])
+            elif spec.target in stored:
+                self.tensors[name] = stored[spec.target]
+                self.labels[name] = spec.target
+        for spec in signature.output_specs:
+            if spec.kind is OutputKind.BUFFER_MUTATION:
+                self.refuse(
+                    f'buffer "{spec.target}"',
+                    "state",
+                    "a network without memory",
+                    "a buffer that forward changes",
+                    "Make the buffer an input and an output of forward.",
+                )
+
+    def refuse(self, where: str, what: str, want: str, got: str, fix: str) -> None:
+        """Remember a refusal."""
+        self.problems.append(Unsupported(where=where, what=what, want=want, got=got, fix=fix))
+
+    def declare(self, name: str, value: Any) -> None:
+        """Note element type and shape of a value computed at run time."""
+        dtype = str(value.dtype).removeprefix("torch.")
+        shape: Shape = tuple(int(size) for size in value.shape)
+        self.values[self.label(name)] = FileValue("float32" if dtype in PLAIN else dtype, shape)
+        if math.prod(shape) > MOST_ELEMENTS:
+            self.refuse(
+                f'value "{self.label(name)}"',
+                "elements",
+                f"at most {MOST_ELEMENTS:,}",
+                f"{math.prod(shape):,} in {list(shape)}",
+                "Export for a smaller input.",
+            )
+
+    def skip_expansions(self) -> None:
+        """Let operators that broadcast anyway read what an `expand` reads."""
+        for node in list(self.program.graph.nodes):
+            if node.op != "call_function" or _code(node) != "expand.default":
+                continue
+            full = tuple(node.meta["val"].shape)
+            if node.users and all(_broadcasts(user, node, full) for user in node.users):
+                node.replace_all_uses_with(node.args[0])
+        self.program.graph.eliminate_dead_code()
+
+    def call(self, node: Any) -> None:
+        """Take a node: a part of another's result, a constant, or an operator."""
+        if _code(node) == "getitem":
+            source, index = node.args
+            if source.name in self.parts:
+                self.labels[node.name] = self.parts[source.name][index]
+            else:
+                self.tensors[node.name] = self.tensors[f"{source.name}[{index}]"]
+            return
+        reads = [arg.name for arg in node.all_input_nodes]
+        if _code(node) in TRANSPARENT:
+            return
+        if all(name in self.tensors for name in reads) and self.is_computable(node):
+            self.compute(node)
+            return
+        self.operator(node)
+
+    def is_computable(self, node: Any) -> bool:
+        """Whether torch may compute the node now: it is not random, and no weights in codes."""
+        import torch
+
+        operator = node.target
+        if not isinstance(operator, torch._ops.OpOverload):
+            return False
+        random = torch.Tag.nondeterministic_seeded in operator.tags
+        return not random and not (self.coded and "dequantize" in _code(node))
+
+    def compute(self, node: Any) -> None:
+        import torch
+        from torch.fx import map_arg
+
+        with torch.no_grad():
+            args, kwargs = map_arg((node.args, node.kwargs), lambda n: self.tensors[n.name])
+            result = node.target(*args, **kwargs)
+        if isinstance(result, tuple | list):
+            self.tensors.update((f"{node.name}[{i}]", part) for i, part in enumerate(result))
+        self.tensors[node.name] = result[0] if isinstance(result, tuple | list) else result
+
+    def operator(self, node: Any) -> None:
+        """Take an operator that computes at run time."""
+        location = location_of(node.meta.get("stack_trace") or "")
+        label = _path(node)
+        value = node.meta.get("val")
+        several = isinstance(value, tuple | list)
+        count = len(value) if several else 1
+        outputs = (label, *(f"{label}.{i}" for i in range(1, count)))
+        for name, one in zip(outputs, value if several else (value,), strict=True):
+            if hasattr(one, "shape"):
+                self.declare(name, one)
+        if several:
+            self.parts[node.name] = outputs
+        self.labels[node.name] = outputs[0]
+        inputs, options = self.arguments(node)
+        self.nodes.append(
+            ProgramNode(
+                position=len(self.nodes),
+                code=_code(node),
+                domain="",
+                name=node.name,
+                inputs=inputs,
+                outputs=outputs,
+                options=options,
+                location=location,
+                asked=_code(node),
+            )
+        )
+
+    def arguments(self, node: Any) -> tuple[tuple[str, ...], Mapping[str, Any]]:
+        """Return tensors in the order of the operator's schema, and everything else by name."""
+        schema = getattr(node.target, "_schema", None)
+        if schema is None:
+            return tuple(self.label(arg.name) for arg in node.all_input_nodes), {}
+        inputs: list[str] = []
+        options: dict[str, Any] = {}
+        for index, argument in enumerate(schema.arguments):
+            given = node.kwargs.get(argument.name, argument.default_value)
+            if index < len(node.args):
+                given = node.args[index]
+            kind = str(argument.type)
+            if "Tensor" not in kind:
+                options[argument.name] = _plain(given)
+            elif isinstance(given, tuple | list):
+                inputs.extend(self.tensor(node, argument.name, item) for item in given)
+            else:
+                inputs.append(self.tensor(node, argument.name, given))
+        return tuple(inputs), options
+
+    def tensor(self, node: Any, name: str, given: Any) -> str:
+        """Return the name of an operand, "" for one left out; a Python number is a constant."""
+        if given is None:
+            return ""
+        if isinstance(given, bool | int | float):
+            label = f"{_path(node)}.{name}"
+            self.constants[label] = np.asarray(given, np.float64)
+            return label
+        return self.label(given.name)
+
+    def outputs(self) -> tuple[str, ...]:
+        """Return what the module returns, nested results one after the other."""
+        from torch.export.graph_signature import OutputKind
+
+        found: list[str] = []
+        for spec in self.program.graph_signature.output_specs:
+            if spec.kind is not OutputKind.USER_OUTPUT:
+                continue
+            name = getattr(spec.arg, "name", "")
+            if self.label(name) not in self.values:
+                self.refuse(
+                    f"output {len(found)}",
+                    "value",
+                    "one that the network computes",
+                    "a constant",
+                    "Leave this output out.",
+                )
+            found.append(self.label(name))
+        return tuple(found)
+
+
+def as_numpy(tensor: torch.Tensor) -> AnyArray:
+    """Return a constant: reals as float64, everything else as it is."""
+    plain = tensor.detach().cpu()
+    found: AnyArray = (plain.double() if plain.is_floating_point() else plain).numpy()
+    return found
+
+
+def _code(node: Any) -> str:
+    """Return an operator's name without `aten.`, e.g. `conv2d.default`."""
+    target = node.target
+    if hasattr(target, "_schema"):
+        return str(target).removeprefix("aten.")
+    return str(getattr(target, "__name__", target))
+
+
+def _path(node: Any) -> str:
+    """Return the place of a node in the module tree and its own name, e.g. `stem.0/conv2d`."""
+    stack = node.meta.get("nn_module_stack") or {}
+    paths = [str(path) for path, _ in stack.values()]
+    inner = re.sub(r"^L\['self'\]\.?|^L__self___?", "", paths[-1]) if paths else ""
+    name = str(node.name).removeprefix("_").replace("native_batch_norm_legit_no_training", "norm")
+    return f"{inner}/{name}" if inner else name
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _broadcasts(user: Any, expand: Any, full: Shape) -> bool:
+    if user.op != "call_function" or _code(user) not in BROADCASTING:
+        return False
+    others = [arg for arg in user.all_input_nodes if arg is not expand]
+    return any(tuple(other.meta["val"].shape) == full for other in others)

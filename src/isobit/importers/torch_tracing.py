@@ -1,0 +1,162 @@
+"""Running `torch.export`: examples, eval mode, and what becomes of torch's own refusals."""
+
+from __future__ import annotations
+
+import re
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from isobit.core.errors import BadArgument, IsobitError, NotTraceable, raise_all
+from isobit.ir.graph import Location
+
+if TYPE_CHECKING:
+    import torch
+
+WHERE = "from_torch"
+
+
+def first_examples(inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """Return the inputs with a batch of one: axis 0 of those with two axes or more is the batch."""
+    import torch
+
+    problems: list[IsobitError] = []
+    for index, x in enumerate(inputs):
+        if not isinstance(x, torch.Tensor) or not x.is_floating_point() or not x.numel():
+            got = f"{x.dtype} {list(x.shape)}" if isinstance(x, torch.Tensor) else type(x).__name__
+            problems.append(
+                BadArgument(
+                    where=WHERE,
+                    what=f"example_inputs[{index}]",
+                    want="a tensor of floats that is not empty",
+                    got=got,
+                    fix="Pass what the module is called with, e.g. torch.randn(1, 3, 32, 32).",
+                )
+            )
+    raise_all(problems)
+    return tuple(x[:1] if x.ndim > 1 else x for x in inputs)
+
+
+@contextmanager
+def eval_mode(module: torch.nn.Module) -> Iterator[None]:
+    """Put a module into eval mode, and every part of it back afterwards."""
+    modes = [(part, part.training) for part in module.modules()]
+    with suppress(NotImplementedError):  # a module that was exported before has its mode built in
+        module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Filter warnings that torch raises about itself while it exports."""
+    with warnings.catch_warnings():
+        for place in (r"torch(\.|$)", r"torchao(\.|$)"):
+            warnings.filterwarnings("ignore", module=place)
+        # torch.export copies its own deprecated tree specifications.
+        warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
+        # Recurrent layers assign attributes while they are traced.
+        warnings.filterwarnings("ignore", message="The tensor attributes", category=UserWarning)
+        yield
+
+
+def require_run(module: torch.nn.Module, examples: Sequence[torch.Tensor]) -> None:
+    """Call the module; raises `BadArgument` with its own words."""
+    import torch
+
+    try:
+        with torch.no_grad():
+            module(*examples)
+    except Exception as error:  # a user's forward raises what it likes
+        shapes = ", ".join(str(list(x.shape)) for x in examples)
+        raise BadArgument(
+            where=WHERE,
+            what="example_inputs",
+            want="tensors that the module can be called with, batch first",
+            got=f"{shapes}: {first_line(error)}",
+            fix="Call module(*example_inputs) yourself, with a batch of 1.",
+        ) from error
+
+
+def exported(module: torch.nn.Module, examples: Sequence[torch.Tensor]) -> Any:
+    """Return the `ExportedProgram` without in-place operators; raises `NotTraceable`."""
+    import torch
+
+    try:
+        # torch prints the graph so far where it gives up; the error says it in one line.
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            return torch.export.export(module, tuple(examples)).run_decompositions({})
+    except Exception as error:  # torch.export has no common base of its refusals
+        place = location_of("".join(_frames(error)) or str(error))
+        raise NotTraceable(
+            where=f"{type(module).__name__} ({place})" if place.file else type(module).__name__,
+            what="torch.export",
+            want="a forward whose path does not depend on the values of tensors",
+            got=first_line(error),
+            fix="Write it with tensor operators only; torch.export.export(module, inputs) tells "
+            "more.",
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """Return the line of an error that says most: the first one, cut to a readable length."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return text if len(text) <= 160 else f"{text[:156]} ..."
+
+
+def _frames(error: BaseException) -> list[str]:
+    return traceback.format_tb(error.__traceback__)
+
+
+_FRAME = re.compile(r'File "([^"]+)", line (\d+)')
+
+
+def location_of(stack: str) -> Location:
+    """Return the innermost line of a stack trace that is neither torch's nor ours."""
+    import torch
+
+    internal = (Path(torch.__file__).parent, Path(__file__).parents[1])
+    for file, line in reversed(_FRAME.findall(stack)):
+        path = Path(file)
+        library = any(path.is_relative_to(folder) for folder in internal)
+        if not library and not file.startswith("<") and "torchao" not in path.parts:
+            return Location(path.name, int(line))
+    return Location()
+
+
+def value_ranges(program: Any, inputs: Sequence[torch.Tensor]) -> dict[str, tuple[float, float]]:
+    """Return the smallest and the largest value of every node of an exported program, over all
+    examples; parameters and integers are left out.
+    """
+    import torch
+    from torch.export.graph_signature import InputKind
+
+    stored = {**program.state_dict, **program.constants}
+    found: dict[str, tuple[float, float]] = {}
+
+    class Watch(torch.fx.Interpreter):
+        def run_node(self, n: torch.fx.Node) -> Any:
+            value = super().run_node(n)
+            if isinstance(value, torch.Tensor) and value.is_floating_point() and value.numel():
+                low, high = found.get(n.name, (float("inf"), float("-inf")))
+                found[n.name] = min(low, float(value.min())), max(high, float(value.max()))
+            return value
+
+    count = max((len(x) for x in inputs if x.ndim > 1), default=1)
+    with torch.no_grad():
+        for i in range(count):
+            one = iter([x[i : i + 1] if x.ndim > 1 else x for x in inputs])
+            args = [
+                next(one) if spec.kind is InputKind.USER_INPUT else stored[spec.target]
+                for spec in program.graph_signature.input_specs
+            ]
+            Watch(program.graph_module).run(*args)
+    return found

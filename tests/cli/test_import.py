@@ -1,0 +1,308 @@
+"""`isobit import`, and what other verbs then say of an imported network."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tflite_builder import Operator, Tensor, build
+
+from .conftest import Run, files_below
+
+
+def tensor(name: str, shape: tuple[int, ...], dtype: str = "int8", **changes: Any) -> Tensor:
+    quantised: dict[str, Any] = {"scale": (0.1,), "zero_point": (0,)} if dtype == "int8" else {}
+    return Tensor(name=name, shape=shape, dtype=dtype, **{**quantised, **changes})
+
+
+def two_steps(*, broken: bool = False) -> bytes:
+    """RELU, MAX_POOL_2D; broken: between them an operator without a rule, a pool that overlaps
+    nothing, and weights that are computed.
+    """
+    shape, half = (1, 4, 4, 2), (1, 2, 2, 2)
+    tensors = [tensor("net/x", shape), tensor("net/act/Relu", shape), tensor("net/pool", half)]
+    pool = {"StrideW": 2, "StrideH": 2, "FilterWidth": 2, "FilterHeight": 2, "Padding": 1}
+    operators = [Operator(code="RELU", inputs=("net/x",), outputs=("net/act/Relu",))]
+    source = "net/act/Relu"
+    if broken:
+        tensors += [tensor("net/order", shape), tensor("net/flat", (1, 32)), tensor("net/y", half)]
+        operators += [
+            Operator(code="BATCH_MATMUL", inputs=(source, source), outputs=("net/order",)),
+            Operator(code="WHILE", inputs=("net/order",), outputs=("net/flat",)),
+            Operator(
+                code="FULLY_CONNECTED",
+                inputs=("net/flat", "net/order"),
+                outputs=("net/y",),
+                options="FullyConnectedOptions",
+            ),
+        ]
+        source = "net/order"
+    operators.append(
+        Operator(
+            code="MAX_POOL_2D",
+            inputs=(source,),
+            outputs=("net/pool",),
+            options="Pool2DOptions",
+            values=pool,
+        )
+    )
+    return build(tensors=tensors, operators=operators, inputs=["net/x"], outputs=["net/pool"])
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    path = tmp_path / "good.tflite"
+    path.write_bytes(two_steps())
+    return path
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> Path:
+    path = tmp_path / "bad.tflite"
+    path.write_bytes(two_steps(broken=True))
+    return path
+
+
+def test_import_writes_a_network_that_other_verbs_take(
+    run: Run, good: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "good.isobit"
+    done = run("import", good, "-o", out, "--json")
+    assert done.code == 0 and done.err == ""
+    assert done.json["source"]["format"] == "tflite" and done.json["nodes"] == 2
+    assert "max_pool2d" in run("show", out).out
+    assert run("check", out, "--no-compile", "--json").code == 0
+    shown = run("import", good, "-o", out)
+    assert "2 nodes" in shown.out and "isobit deploy" in shown.out
+
+
+def test_a_dry_run_lists_operators_and_writes_nothing(run: Run, good: Path, tmp_path: Path) -> None:
+    before = files_below(tmp_path)
+    shown = run("import", good, "--dry-run")
+    assert shown.code == 0 and shown.err == ""
+    assert shown.out.splitlines()[0] == "good.tflite: tflite, 2 operators"
+    assert re.search(r"^MAX_POOL_2D +1 +yes\s*$", shown.out, re.M)
+    assert re.search(r"^RELU +1 +yes\s*$", shown.out, re.M)
+    assert "Everything can be imported." in shown.out
+    found = run("import", good, "--dry-run", "-o", tmp_path / "no.isobit", "--json")
+    assert found.code == 0 and found.json["errors"] == [] and found.json["unknown"] == []
+    assert found.json["operators"] == {"MAX_POOL_2D": 1, "RELU": 1}
+    assert files_below(tmp_path) == before
+
+
+def test_a_dry_run_gives_every_reason_and_the_nearest_rewrite(
+    run: Run, bad: Path, tmp_path: Path
+) -> None:
+    before = files_below(tmp_path)
+    shown = run("import", bad, "--dry-run")
+    assert shown.code == 1
+    assert "5 operators" in shown.out.splitlines()[0]
+    assert re.search(r"^BATCH_MATMUL +1 +no\s*$", shown.out, re.M)
+    assert re.search(r"^FULLY_CONNECTED +1 +yes\s*$", shown.out, re.M)
+    assert "3 reasons why it cannot be imported:" in shown.out
+    assert "nearest: With one constant operand it is FULLY_CONNECTED." in shown.out
+    found = run("import", bad, "--dry-run", "--json")
+    assert found.code == 1 and found.json["unknown"] == ["BATCH_MATMUL", "WHILE"]
+    errors = found.json["errors"]
+    assert [error["code"] for error in errors] == ["E208"] * 3
+    places = ["1 BATCH_MATMUL", "2 WHILE", "3 FULLY_CONNECTED"]
+    assert all(place in error["where"] for place, error in zip(places, errors, strict=True))
+    assert all(all(error.values()) for error in errors)
+    for error in errors:
+        assert error["where"] in shown.out and error["fix"] in shown.out
+    assert files_below(tmp_path) == before
+
+
+def test_what_a_dry_run_lists_is_what_an_import_refuses(
+    run: Run, bad: Path, tmp_path: Path
+) -> None:
+    listed = run("import", bad, "--dry-run", "--json").json["errors"]
+    refused = run("import", bad, "-o", tmp_path / "no.isobit", "--json")
+    assert refused.code == 1 and refused.json["errors"] == listed
+    assert not (tmp_path / "no.isobit").exists()
+
+
+def test_import_needs_a_file_to_write(run: Run, good: Path) -> None:
+    assert run("import", good, "--json").error("E105")["what"] == "-o"
+
+
+def test_without_the_schema_it_says_what_to_install(
+    run: Run, good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tflite", None)
+    for words in (["--dry-run"], ["-o", tmp_path / "no.isobit"]):
+        assert "isobit[import]" in run("import", good, *words, "--json").error("E401")["fix"]
+
+
+def test_a_dry_run_of_no_model(run: Run, tmp_path: Path) -> None:
+    assert run("import", tmp_path / "absent.tflite", "--dry-run", "--json").error("E101")
+    path = tmp_path / "x.tflite"
+    path.write_bytes(b"no model")
+    assert run("import", path, "--dry-run", "--json").error("E102")
+    assert run("import", tmp_path / "x.h5", "--dry-run", "--json").error("E105")
+
+
+@pytest.fixture(scope="module")
+def fused(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network in which passes fused, renamed, removed and kept: imported, not deployed."""
+    from isobit.cli import main
+
+    folder = tmp_path_factory.mktemp("fused")
+    (folder / "net.tflite").write_bytes(four_steps())
+    with pytest.raises(SystemExit) as caught:
+        main(["import", str(folder / "net.tflite"), "-o", str(folder / "net.isobit"), "--json"])
+    assert caught.value.code == 0
+    return folder / "net.isobit"
+
+
+def four_steps() -> bytes:
+    """A RELU on the input, which must stay; PAD by nothing; a convolution, one channel of which is
+    constant; RELU, which is fused into it.
+    """
+    shape, out = (1, 4, 4, 2), (1, 4, 4, 3)
+    rng = np.random.default_rng(1)
+    weights = rng.integers(-90, 90, size=(3, 1, 1, 2)).astype(np.int8)
+    weights[1] = 0
+    scales = {"scale": (0.01,), "zero_point": (0,)}
+    bias = {"scale": (0.001,), "zero_point": (0,)}
+    tensors = [
+        tensor("net/x", shape),
+        tensor("net/act/Relu", shape),
+        Tensor.constant("net/pads", np.zeros((4, 2), dtype=np.int32)),
+        tensor("net/padded", shape),
+        Tensor.constant("net/conv/w", weights, **scales),
+        Tensor.constant("net/conv/b", np.array([5, 100, -7], dtype=np.int32), **bias),
+        tensor("net/conv/Conv2D", out),
+        tensor("net/conv/Relu", out),
+        Tensor.constant("net/head/w", rng.integers(-90, 90, (4, 48)).astype(np.int8), **scales),
+        tensor("net/head/y", (1, 4), scale=(2.0,)),
+    ]
+    conv = {"StrideW": 1, "StrideH": 1, "DilationWFactor": 1, "DilationHFactor": 1}
+    operators = [
+        Operator(code="RELU", inputs=("net/x",), outputs=("net/act/Relu",)),
+        Operator(code="PAD", inputs=("net/act/Relu", "net/pads"), outputs=("net/padded",)),
+        Operator(
+            code="CONV_2D",
+            inputs=("net/padded", "net/conv/w", "net/conv/b"),
+            outputs=("net/conv/Conv2D",),
+            options="Conv2DOptions",
+            values=conv,
+        ),
+        Operator(code="RELU", inputs=("net/conv/Conv2D",), outputs=("net/conv/Relu",)),
+        Operator(
+            code="FULLY_CONNECTED",
+            inputs=("net/conv/Relu", "net/head/w"),
+            outputs=("net/head/y",),
+            options="FullyConnectedOptions",
+        ),
+    ]
+    return build(tensors=tensors, operators=operators, inputs=["net/x"], outputs=["net/head/y"])
+
+
+def told(entry: dict[str, Any]) -> dict[str, bool]:
+    return {one["by"]: one["done"] for one in entry["passes"]}
+
+
+def test_explain_tells_what_passes_did_and_why_not(run: Run, fused: Path) -> None:
+    found = run("explain", fused, "--json").json
+    assert found["source"]["file"] == "net.tflite"
+    nodes = {node["tensor"]: node for node in found["nodes"]}
+    gone = {one["tensor"]: one for one in found["removed"]}
+    assert told(nodes["net/act/Relu"]) == {"fuse_clamp": False}
+    assert told(nodes["net/conv/Relu"])["fuse_clamp"] is True
+    assert told(gone["net/padded"]) == {"drop_noop": True}
+    assert "net/conv/Conv2D" in gone
+    assert set(nodes) | set(gone) >= {"net/act/Relu", "net/padded", "net/conv/Relu", "net/head/y"}
+    assert not set(nodes) & set(gone)
+    shown = run("explain", fused).out
+    kept = nodes["net/act/Relu"]["passes"][0]["text"]
+    assert f"fuse_clamp: not rewritten: {kept}" in shown
+    assert "computed no more" in shown and "tensor net/padded" in shown
+
+
+@pytest.mark.parametrize("tensor_name", ["net/act/Relu", "net/conv/Relu", "net/padded"])
+def test_explain_takes_the_names_of_the_file(run: Run, fused: Path, tensor_name: str) -> None:
+    found = run("explain", fused, tensor_name, "--json").json
+    (one,) = [*found["nodes"], *found["removed"]]
+    assert one["tensor"] == tensor_name and one["passes"]
+    again = run("explain", fused, one["name"], "--json").json
+    assert again == found
+    assert run("explain", fused, "net/nothing", "--json").error("E104")
+
+
+def test_explain_of_a_folder_is_explain_of_the_file(run: Run, fused: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "net"
+    assert run("deploy", fused, "--out", folder, "--json").code == 0
+    assert run("explain", folder, "--json").json == run("explain", fused, "--json").json
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["import"]["passes"] = [{"name": 1}]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert "history" in run("explain", folder, "--json").error("E102")["what"]
+
+
+def test_a_history_that_is_damaged_is_refused(run: Run, fused: Path, tmp_path: Path) -> None:
+    from isobit.ir.store import Stored, read_store, to_bytes
+    from isobit.ops.registry import load_ops
+
+    stored = read_store(fused, load_ops().signature)
+    path = tmp_path / "m.isobit"
+    for key, text in (("names", "{"), ("names", "[]"), ("source", '{"a": 1}'), ("passes", "[1]")):
+        path.write_bytes(to_bytes(Stored(stored.graphs, notes={**stored.notes, key: text})))
+        assert "history" in run("explain", path, "--json").error("E102")["what"]
+
+
+def test_show_draws_the_graph(run: Run, fused: Path, spec: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "net.svg"
+    before = run("show", fused).out
+    assert run("show", fused, "--svg", picture, "--json").json["svg"] == str(picture)
+    drawn = picture.read_bytes()
+    assert b"tensor net/head/y" in drawn and b"linear" in drawn
+    assert str(picture) in run("show", fused, "--svg", picture).out
+    assert picture.read_bytes() == drawn and run("show", fused).out == before
+    assert run("show", spec, "--svg", tmp_path / "spec.svg", "--json").code == 0
+    occupied = tmp_path / "folder"
+    occupied.mkdir()
+    assert run("show", fused, "--svg", occupied, "--json").error("E103")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "net.svg", "spec.svg"]
+
+
+def test_show_takes_float_networks(run: Run, tmp_path: Path) -> None:
+    tensors = [tensor(name, (1, 3), "float32") for name in "xy"]
+    path = tmp_path / "net.tflite"
+    relu = Operator(code="RELU", inputs=("x",), outputs=("y",))
+    path.write_bytes(build(tensors=tensors, operators=[relu], inputs=["x"], outputs=["y"]))
+    assert run("import", path, "-o", tmp_path / "net.isobit", "--json").json["stage"] == "float"
+    assert "stage=float" in run("show", tmp_path / "net.isobit").out
+    assert run("show", tmp_path / "net.isobit", "--svg", tmp_path / "net.svg").code == 0
+
+
+def test_the_report_shows_the_names_of_the_file(run: Run, fused: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "net"
+    assert run("deploy", fused, "--out", folder, "--json").code == 0
+    found = run("report", folder, "--json").json
+    named = {layer["tensor"] for layer in found["layers"]}
+    assert {"net/act/Relu", "net/conv/Relu", "net/head/y"} <= named
+    assert [port["tensor"] for port in found["inputs"]] == ["net/x"]
+    page = (folder / "report.html").read_text()
+    assert 'title="net/conv/Relu"' in page and "tensor net/conv/Relu" in page
+
+
+def test_ops_lists_what_can_be_imported(run: Run) -> None:
+    found = run("ops", "--source", "tflite", "--json").json
+    rows = {row["name"]: row for row in found["ops"]}
+    assert found["source"] == "tflite"
+    assert rows["CONV_2D"]["cases"] >= 12 and "conv2d" in rows["CONV_2D"]["ours"]
+    assert "int8" in rows["CONV_2D"]["types"]
+    shown = run("ops", "--source", "tflite").out
+    assert re.search(rf"^CONV_2D +{rows['CONV_2D']['cases']} .*int8.* conv2d", shown, re.M)
+    (one,) = run("ops", "SOFTMAX", "--source", "tflite", "--json").json["ops"]
+    assert one == rows["SOFTMAX"]
+    assert run("ops", "conv2d", "--source", "tflite", "--json").error("E104")
+    for source in ("onnx", "torch"):
+        assert isinstance(run("ops", "--source", source, "--json").json["ops"], list)
