@@ -37,6 +37,7 @@ def bias(dtype: str) -> Tensor:
     return constant("b", [9, 8, 7], dtype, [1e-5])
 
 
+SYMMETRIC = constant("w", np.ones((1, 1, 1, 3)), "int8", [0.01], [5])
 SIZE = constant("size", [8, 8])
 AXES = constant("axes", [1, 2])
 CASES: tuple[tuple[str, str, list[Tensor], Tensor, str, dict[str, Any], str], ...] = (
@@ -55,6 +56,15 @@ CASES: tuple[tuple[str, str, list[Tensor], Tensor, str, dict[str, Any], str], ..
         "bias: want int64, got int32",
         [s16("x", IMAGE), weights("int8", [0.01]), bias("int32")],
         s16("y", IMAGE),
+        "DepthwiseConv2DOptions",
+        DEPTHWISE,
+        "tflm",
+    ),
+    (
+        "DEPTHWISE_CONV_2D",
+        "zero point of the weights: want 0, got 5",
+        [activation("x", IMAGE), SYMMETRIC, bias("int32")],
+        activation("y", IMAGE),
         "DepthwiseConv2DOptions",
         DEPTHWISE,
         "tflm",

@@ -212,6 +212,31 @@ def test_rewritten_network_computes_the_same(dtype: str, tmp_path: Path) -> None
     assert np.array_equal(run_golden(graph, x)[output], wanted)
 
 
+def test_float_borders_of_int16(tmp_path: Path) -> None:
+    """What converters write by default: float32 in and out, int16 between."""
+    net = Net("int16")
+    net.tensors.append(activation("x", IMAGE, dtype="float32"))
+    codes = net.value("codes", IMAGE, 0.0001)
+    net.add("QUANTIZE", ["x"], codes, "Quantize")
+    w, b = net.weights("w1", (6, 3, 3, 3), 0.01, 0), net.bias("b1", 6, 1 << 20, 1e-6)
+    first = net.value("first", (1, 8, 9, 6), 0.0003)
+    net.add("CONV_2D", [codes, w, b], first, "Conv2D", **CONV)
+    net.tensors.append(activation("y", (1, 8, 9, 6), dtype="float32"))
+    net.add("DEQUANTIZE", [first], "y", "Dequantize")
+    blob, path = net.blob("y"), tmp_path / "floats.tflite"
+    path.write_bytes(blob)
+    graph = read(path).graph
+    x = np.random.default_rng(2).normal(size=(2, *IMAGE[1:])).astype(np.float32) * 2
+    wheel, wanted = Wheel(blob), []
+    for sample in x:
+        wheel.run(sample)
+        wanted.append(wheel.output()[0])
+    assert np.array_equal(run_golden(graph, x)["y"], np.stack(wanted))
+    bundle = write_bundle(graph, load_target("nucleo-l4r5zi"), tmp_path / "b", inputs=x)
+    for comparison in bundle.verify(x, on=list(CORES)):
+        assert comparison.differing == 0, comparison
+
+
 CORES = ("host", "cortex-m4", "cortex-m0plus", "rv32imc")
 
 

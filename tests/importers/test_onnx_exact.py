@@ -12,7 +12,12 @@ import pytest
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+from isobit.core.dtypes import DType
+from isobit.core.types import Affine, TensorType
 from isobit.ir.graph import Stage
+from isobit.ops.base import NodeTypes
+from isobit.ops.schemes import Scheme
+from isobit.ops.softmax.op import OUTPUT, Softmax, SoftmaxAttrs, SoftmaxInputs
 
 from . import onnx_exact
 from .onnx_cases import all_cases
@@ -67,3 +72,20 @@ def codes_of(values: dict[str, np.ndarray], name: str, scale: np.float32, zero: 
 
 def test_enough_cases_are_compared() -> None:
     assert len(exact_cases()) >= 40
+
+
+@pytest.mark.parametrize("depth", [2, 3, 10, 100, 1000, 2000])
+@pytest.mark.parametrize("step", [0.004, 0.03, 0.2, 1.0])
+def test_softmax_is_within_a_step_of_the_real_one(depth: int, step: float) -> None:
+    """What `ops/softmax/from_onnx.py` derives: less than 1 in steps of 1/256."""
+    x = TensorType((1, depth), DType.S8, Affine((step,), 3))
+    types = NodeTypes(SoftmaxInputs(x), (TensorType((1, depth), DType.S8, OUTPUT),))
+    attrs, _ = Softmax.derive(SoftmaxAttrs(), types, Scheme.AFFINE, SoftmaxInputs(None))
+    rng = np.random.default_rng(depth)
+    codes = rng.integers(-128, 128, (40, depth))
+    codes[1] = codes[2, 0]
+    codes[3, 1:] = -128
+    got = Softmax.integer(attrs, types, SoftmaxInputs(codes))
+    e = np.exp((codes - codes.max(axis=1, keepdims=True)) * step)
+    real = 256 * e / e.sum(axis=1, keepdims=True)
+    assert np.abs(got + 128 - real).max() <= 1.0

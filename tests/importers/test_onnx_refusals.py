@@ -163,6 +163,15 @@ def test_options_without_counterpart_are_refused(case: Case, what: str, tmp_path
         ),
         (qdq("Conv", "r", [(IMAGE, X), reals("w", 4, 3, 1, 1)], Y).blob, "weights"),
         (
+            qdq(
+                "MatMul",
+                "inner axis",
+                [((1, 4), X), Stored(data=codes("i", 4, 4), scale=np.full(4, 0.1), axis=0)],
+                Y,
+            ).blob,
+            "scales of the weights",
+        ),
+        (
             qdq("Gemm", "a", [((1, 6), X), Stored(data=codes("g", 6, 4))], Y, alpha=2.0).blob,
             "alpha, beta",
         ),

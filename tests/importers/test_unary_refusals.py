@@ -45,10 +45,11 @@ CASES: tuple[tuple[str, Kind, Kind, str, dict[str, float], str], ...] = (
     ("EXP", (0.1, 0, "int8"), (0.1, 0, "int8"), "ExpOptions", {}, "a graph of float32"),
     ("SOFTMAX", (0.1, 0, "int8"), (2**-16, 0, "int16"), "SoftmaxOptions", {}, "s8 to s16"),
     ("SOFTMAX", (0.1, 0, "int8"), (0.01, 0, "int8"), "SoftmaxOptions", {}, "encoding"),
-    ("QUANTIZE", (0.0, 0, "float32"), (0.1, 0, "int16"), "", {}, "float32 to s16"),
+    ("QUANTIZE", (0.0, 0, "float32"), (2.0**-110, 0, "int16"), "", {}, "2^-100..2^100"),
+    ("QUANTIZE", (0.0, 0, "float32"), (0.1, 3, "int16"), "", {}, 'zero point of "y"'),
     ("QUANTIZE", (0.1, 0, "int32"), (0.1, 0, "int8"), "", {}, "s32 to s8"),
     ("QUANTIZE", (0.1, 0, "int16"), (1e-6, 0, "int8"), "", {}, "below 2^13"),
-    ("DEQUANTIZE", (0.1, 0, "int16"), (0.0, 0, "float32"), "", {}, "s16 to f32"),
+    ("DEQUANTIZE", (0.1, 3, "int16"), (0.0, 0, "float32"), "", {}, 'zero point of "x"'),
     ("LEAKY_RELU", (1.0, 0, "int8"), (0.1, 0, "int8"), "LeakyReluOptions", {"Alpha": 1e8}, "alpha"),
 )
 

@@ -102,6 +102,19 @@ WEIGHTED = {
         "linear.default",
         lambda: nn.Sequential(nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(4 * 5 * 7, 3)),
     ),
+    "convolution": of(
+        "convolution.default",
+        lambda x: torch.ops.aten.convolution(
+            x, torch.ones(4, 6, 3, 2), None, [2, 1], [1, 0], [1, 1], False, [0, 0], 1
+        ),
+    ),
+    "convolution transposed": of(
+        "convolution.default",
+        lambda x: torch.ops.aten.convolution(
+            x, torch.ones(6, 4, 3, 2), None, [2, 1], [1, 0], [1, 1], True, [1, 0], 1
+        ),
+    ),
+    "mm": of("mm.default", lambda x: torch.mm(x, torch.ones(12, 3)), ROW),
     "matmul": layer("matmul.default", lambda: Matrix(biased=False), ROW),
     "addmm": layer("addmm.default", lambda: Matrix(biased=True), ROW),
     "batch_norm": layer("_native_batch_norm_legit_no_training.default", lambda: nn.BatchNorm2d(6)),
@@ -140,6 +153,13 @@ PAIRS = {
     "sub": of("sub.Tensor", torch.sub, IMAGE, IMAGE),
     "sub twice": of("sub.Tensor", lambda x: torch.sub(x, torch.ones(6, 1, 1), alpha=2)),
     "rsub": of("rsub.Scalar", lambda x: 1.0 - x),
+    "add scalar": of("add.Scalar", lambda x: torch.ops.aten.add.Scalar(x, 1.5)),
+    "sub scalar": of("sub.Scalar", lambda x: torch.ops.aten.sub.Scalar(x, 1.5)),
+    "mul scalar": of("mul.Scalar", lambda x: torch.ops.aten.mul.Scalar(x, 1.5)),
+    "div scalar": of("div.Scalar", lambda x: torch.ops.aten.div.Scalar(x, 1.5)),
+    "rsub tensor": of("rsub.Tensor", torch.rsub, IMAGE, IMAGE),
+    "max of two": of("max.other", torch.max, IMAGE, IMAGE),
+    "min of two": of("min.other", torch.min, IMAGE, IMAGE),
     "mul": of("mul.Tensor", torch.mul, IMAGE, IMAGE),
     "mul number": of("mul.Tensor", lambda x: x * 0.25),
     "mul gate": of("mul.Tensor", torch.mul, IMAGE, (6, 1, 1)),
@@ -180,6 +200,9 @@ UNARY = {
     "ceil": of("ceil.default", torch.ceil),
     "round": of("round.default", torch.round),
     "square": of("pow.Tensor_Scalar", lambda x: x**2),
+    "torch.square": of("square.default", lambda x: torch.ops.aten.square(x)),
+    "inverse root": of("pow.Tensor_Scalar", lambda x: x**-0.5, positive=True),
+    "same power": of("pow.Tensor_Scalar", lambda x: x**1),
     "root": of("pow.Tensor_Scalar", lambda x: x**0.5, positive=True),
     "sqrt": of("sqrt.default", torch.sqrt, positive=True),
     "rsqrt": of("rsqrt.default", torch.rsqrt, positive=True),
@@ -201,6 +224,18 @@ WINDOWS = {
     "adaptive rows": of("adaptive_avg_pool2d.default", lambda x: F.adaptive_avg_pool2d(x, (7, 3))),
     "adaptive line": of("adaptive_avg_pool1d.default", lambda x: F.adaptive_avg_pool1d(x, 1), LINE),
     "adaptive max": of("adaptive_max_pool2d.default", lambda x: F.adaptive_max_pool2d(x, (1, 3))),
+    "adaptive max line": of(
+        "adaptive_max_pool1d.default", lambda x: F.adaptive_max_pool1d(x, 1), LINE
+    ),
+    "nearest line": of("upsample_nearest1d.vec", lambda x: F.interpolate(x, scale_factor=3), LINE),
+    "nearest exact line": of(
+        "_upsample_nearest_exact1d.vec",
+        lambda x: F.interpolate(x, size=17, mode="nearest-exact"),
+        LINE,
+    ),
+    "linear interpolation": of(
+        "upsample_linear1d.vec", lambda x: F.interpolate(x, size=22, mode="linear"), LINE
+    ),
     "nearest": of("upsample_nearest2d.vec", lambda x: F.interpolate(x, scale_factor=2)),
     "nearest size": of("upsample_nearest2d.vec", lambda x: F.interpolate(x, size=(5, 13))),
     "nearest exact": of(
@@ -220,6 +255,16 @@ MOVES = {
     "unsqueeze": of("unsqueeze.default", lambda x: x.unsqueeze(2), LINE),
     "squeeze": of("squeeze.dim", lambda x: x.mean(2, keepdim=True).squeeze(2)),
     "unflatten": of("view.default", lambda x: x.unflatten(1, (2, 3))),
+    "squeeze all": of("squeeze.default", lambda x: x.mean((2, 3), keepdim=True).squeeze()),
+    "squeeze two": of("squeeze.dims", lambda x: x.mean((2, 3), keepdim=True).squeeze((2, 3))),
+    "detach": of("alias.default", lambda x: torch.ops.aten.alias(x.relu()).tanh()),
+    "double": of("_to_copy.default", lambda x: x.double().relu().float()),
+    "t": of("t.default", lambda x: torch.ops.aten.t(x[0]).relu().unsqueeze(0), LINE),
+    "expand to copies": of("expand.default", lambda x: x[:, :, :1].expand(-1, -1, 4, -1).relu()),
+    "tile": of("tile.default", lambda x: x.tile(1, 2, 1, 1)),
+    "index_select": of(
+        "index_select.default", lambda x: x.index_select(1, torch.tensor([5, 3, 1]))
+    ),
     "clone": of("clone.default", lambda x: x.permute(0, 2, 3, 1).contiguous()),
     "dropout": layer("clone.default", lambda: nn.Sequential(nn.Conv2d(6, 4, 1), nn.Dropout(0.5))),
     "permute": of("permute.default", lambda x: F.relu(x.permute(0, 2, 3, 1))),
@@ -239,6 +284,13 @@ MOVES = {
     "flip": of("flip.default", lambda x: x.flip(2, 3)),
     "repeat": of("repeat.default", lambda x: x.repeat(1, 2, 1, 3)),
     "pad": of("pad.default", lambda x: F.pad(x, (1, 2, 3, 0), value=0.5)),
+    "constant_pad_nd": of("constant_pad_nd.default", lambda x: torch.constant_pad_nd(x, [2, 1])),
+    "reflection_pad1d": of(
+        "reflection_pad1d.default", lambda x: torch.ops.aten.reflection_pad1d(x, [2, 1]), LINE
+    ),
+    "reflection_pad2d": of(
+        "reflection_pad2d.default", lambda x: torch.ops.aten.reflection_pad2d(x, [2, 1, 0, 3])
+    ),
     "pad zeros": of("pad.default", lambda x: F.pad(x, (1, 0))),
     "pad reflect": of("pad.default", lambda x: F.pad(x, (1, 2, 3, 0), mode="reflect")),
 }
@@ -247,6 +299,10 @@ REDUCTIONS = {
     "mean of a row": of("mean.dim", lambda x: x.mean(3, keepdim=True)),
     "mean of all": of("mean.default", lambda x: F.relu(x).mean()),
     "sum of channels": of("sum.dim_IntList", lambda x: x.sum(1)),
+    "sum of all": of("sum.default", lambda x: x.sum()),
+    "largest of all": of("max.default", lambda x: x.max()),
+    "smallest of all": of("min.default", lambda x: x.min()),
+    "min values": of("min.dim", lambda x: x.min(2, keepdim=True)[0]),
     "amax": of("amax.default", lambda x: x.amax((2, 3))),
     "amin": of("amin.default", lambda x: x.amin(1, keepdim=True)),
     "max values": of("max.dim", lambda x: x.max(2)[0]),

@@ -109,7 +109,7 @@ def parse(blob: bytes, where: str) -> FlatModel:
             what="package tflite",
             want="installed: it is the schema of TFLite files",
             got="not installed",
-            fix="pip install 'isobit[import]'",
+            fix="pip install tflite",
         )
 
     def damaged(got: str) -> FileDamaged:

@@ -154,7 +154,12 @@ class _Coder:
         value = self.model.values.get(name)
         stored = self.model.constants.get(name)
         rank = len(value.shape) if value else (stored.ndim if stored is not None else 1)
-        axis = int(node.options.get("axis", 1)) if node.code not in QLINEAR else 0
+        axis = int(node.options.get("axis", 1))
+        if node.code in QLINEAR:  # one scale for every output
+            last = node.code == "QLinearMatMul" or not node.options.get(
+                "transB", 0 if node.code == "QGemm" else 1
+            )
+            axis = rank - 1 if last else 0
         coding = Coding(
             tuple(float(s) for s in scale),
             int(zeros[0]),

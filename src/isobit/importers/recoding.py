@@ -54,7 +54,7 @@ class Recoding:
         return quantizes and types[0] in UNCHANGED and types[1] == "UINT8"
 
     def require_one(self, where: str, operator: FlatOperator) -> bool:
-        """Return whether an operator computes uint8; refuses one that mixes it with another type."""
+        """Return whether an operator computes uint8; refuses one that mixes it with others."""
         touched = {i for i in (*operator.inputs, *operator.outputs) if i >= 0}
         if touched.isdisjoint(self.tensors):
             return False

@@ -30,10 +30,9 @@ ACTIVATIONS = frozenset(
     | {"clamp_min.default", "clamp_max.default"}
 )
 MOVING = frozenset(
-    {"view.default", "_unsafe_view.default", "reshape.default", "flatten.using_ints"}
-    | {"unsqueeze.default", "squeeze.default", "squeeze.dim", "squeeze.dims", "unflatten.int"}
-    | {"clone.default", "contiguous.default", "alias.default", "detach.default"}
-    | {"dropout.default", "permute.default", "transpose.int", "t.default", "cat.default"}
+    {"view.default", "unsqueeze.default", "squeeze.default", "squeeze.dim", "squeeze.dims"}
+    | {"clone.default", "alias.default", "detach.default"}
+    | {"permute.default", "transpose.int", "t.default", "cat.default"}
     | {"stack.default", "slice.Tensor", "select.int", "flip.default", "index.Tensor"}
     | {"max_pool1d.default", "max_pool2d.default", "adaptive_max_pool2d.default"}
     | {"amax.default", "amin.default", "maximum.default", "minimum.default"}

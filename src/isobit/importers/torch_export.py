@@ -153,15 +153,13 @@ def _uncomputed(where: str, name: str) -> Unsupported:
 
 
 NEAREST: dict[str, str] = {
+    "_native_batch_norm_legit": "Use track_running_stats=True, and export in eval mode.",
     "layer_norm": "Train with batch normalisation, which folds into weights.",
     "group_norm": "Train with batch normalisation, which folds into weights.",
     "instance_norm": "Train with batch normalisation, which folds into weights.",
     "argmax": "End the network before it and take the largest output: the order is the same.",
     "topk": "End the network before it and choose on the host.",
     "log_softmax": "End the network before it, or use softmax.",
-    "lstm": "Import the network as TFLite, whose LSTM is exact.",
-    "gru": "Import the network as TFLite with SVDF or LSTM.",
-    "rnn_tanh": "Import the network as TFLite with SVDF or LSTM.",
     "embedding": "Look the rows up on the host and make them the input.",
     "scaled_dot_product_attention": "There is no product of two activations yet; use convolutions.",
     "bmm": "There is no product of two activations yet; multiply by parameters.",

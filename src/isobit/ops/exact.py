@@ -51,9 +51,7 @@ def half_even(value: Fraction) -> int:
     return round(value)
 
 
-def match(
-    real: Fraction, beta: Fraction, codes: tuple[int, int], zero: int, bound: int
-) -> Factor:
+def match(real: Fraction, beta: Fraction, codes: tuple[int, int], zero: int, bound: int) -> Factor:
     """Return the factor that agrees with `real * (acc + beta)` for all |acc| <= bound.
 
     codes: the output's clamp, zero: its zero point. Where no factor agrees everywhere (a tie that
@@ -162,12 +160,14 @@ def match_sum(
     b: IntArray,
     codes: tuple[int, int],
     zero: int,
+    reach: tuple[int, int] = (255, 255),
 ) -> SumFactor:
     """Return factors for `clamp(Zy + round_half_even(real_a * a + real_b * b))`, compared on every
     pair of centred operands `a` and `b`.
 
     real_b may be negative, for a difference; `mult_b` then is the factor of its amount. Of all
-    shifts whose sums fit int32 the one with the smallest largest difference is taken.
+    shifts whose sums fit int32 for operands up to `reach` the one with the smallest largest
+    difference is taken.
     """
     low, high = codes[0] - zero, codes[1] - zero
     common = math.lcm(real_a.denominator, real_b.denominator)
@@ -178,7 +178,6 @@ def match_sum(
     wide = upper - ((rest == 0) & (upper % 2 != 0))
     want = np.clip(wide, low - 1, high + 1).astype(np.int64)
     sign = -1 if real_b < 0 else 1
-    reach = max(int(np.abs(a).max()), 1), max(int(np.abs(b).max()), 1)
     best: SumFactor | None = None
     for shift in range(30, -1, -1):
         ka, kb = (round(abs(real) * (1 << shift)) for real in (real_a, real_b))

@@ -23,6 +23,7 @@ from isobit.ops.foreign import Operand
 
 V = TypeVar("V")
 Perm = tuple[int, ...]
+UNKNOWN = Location()
 Names = tuple[str, ...]
 NHWC: Perm = (0, 2, 3, 1)
 """Stored axes of a foreign NCHW image."""
@@ -129,7 +130,7 @@ class Step:
     kind: Kind
     xs: tuple[Operand, ...]
     ys: tuple[Operand, ...]
-    location: Location = Location()
+    location: Location = UNKNOWN
     """The line of the user's program, of formats that remember it."""
 
 
@@ -140,11 +141,13 @@ class Note:
     value: str
     kind: str
     """`transpose`: one had to stay; `lsb`: the result is not always the format's own; `border`: an
-    input or output differs from the file's.
+    input or output differs from the file's; `range`: a value that is real there has codes here.
     """
     text: str
     lsb: int = 0
-    """The largest difference in codes, proven, of kind `lsb`."""
+    """Of kind `lsb`: the largest difference in codes for the operands' codes, proven."""
+    perm: Perm = ()
+    """Of kind `border`: stored axis i is axis `perm[i]` of the file; () where all stay."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -162,7 +165,7 @@ class LogicalCall:
     notes: list[Note]
     bounds: tuple[float, float] = (-np.inf, np.inf)
     """Of an activation that integer graphs fuse: real numbers."""
-    location: Location = Location()
+    location: Location = UNKNOWN
     inherits: bool = False
     """Integer graphs: results are no codes of their own but exact values of the first operand's."""
 
@@ -222,10 +225,13 @@ class LogicalCall:
             raise self.unsupported("axis", f"{-rank}..{rank - 1}", str(value))
         return value % rank
 
-    def const(self, wanted: str, data: AnyArray, kind: TensorType | None = None) -> str:
+    def const(
+        self, wanted: str, data: AnyArray, kind: TensorType | None = None, label: str = ""
+    ) -> str:
         """Add a constant, by default raw int32; in float graphs a real."""
         like = self.outputs[0].type if self.is_float else TensorType((), DType.S32, Raw())
-        return self.build.const(f"{self.outputs[0].value}_{wanted}", kind or like, np.asarray(data))
+        name = f"{self.outputs[0].value}_{wanted}"
+        return self.build.const(name, kind or like, np.asarray(data), label)
 
     def temp(self, wanted: str, shape: Shape, kind: TensorType) -> Operand:
         """Return a new value between two steps, of a foreign shape."""

@@ -64,10 +64,10 @@ def tabulated(
     """Record the table of a function of one code: exact, whatever the encodings."""
     x, y = x or call.activation(), y or call.output()
     sx, sy = scale(call, x), scale(call, y)
-    low, high = CODES
+    low, high = code_bounds(call, y)
     entries = [
         min(max(y.zero + half_even(function(sx * (q - x.zero)) / sy), low), high)
-        for q in range(low, high + 1)
+        for q in range(CODES[0], CODES[1] + 1)
     ]
     kind = TensorType((), DType.S8, Raw())
     table = call.const("table", np.asarray(entries, dtype=np.int8), kind)
@@ -182,16 +182,17 @@ class Sums:
     b: AnyArray | None
     mult: IntArray | None = None
     shift: IntArray | None = None
+    label: str = ""
+    """Of the bias, where it is the file's."""
 
-    def names(
-        self, call: LogicalCall, rows: IntArray | None = None
-    ) -> dict[str, str | None]:
+    def names(self, call: LogicalCall, rows: IntArray | None = None) -> dict[str, str | None]:
         """Add the constants to the graph, in the order `rows`; return the fields of the inputs."""
 
         def stored(wanted: str, data: AnyArray | None) -> str | None:
             if data is None:
                 return None
-            return call.const(wanted, data if rows is None or data.size == 1 else data[rows])
+            found = data if rows is None or data.size == 1 else data[rows]
+            return call.const(wanted, found, label=self.label if wanted == "b" else "")
 
         return {
             "b": stored("b", self.b),
@@ -234,9 +235,10 @@ def weight_type(call: LogicalCall, w: Operand, axis: int) -> TensorType:
 
 
 def sums(
-    call: LogicalCall, x: Operand, w: Operand, rows: AnyArray, bias: Operand | None
+    call: LogicalCall, x: Operand, w: Operand, rows: AnyArray, bias: Operand | None, channel: int
 ) -> Sums:
     """Return bias, multipliers and shifts of weighted sums; `rows` [O, taps] are `centred`.
+    `channel`: the axis of w that outputs run along.
 
     Integer graphs: M = Sx*Sw/Sy exactly; what cannot be matched is reported by `call.lossy`.
     """
@@ -248,7 +250,16 @@ def sums(
     if call.is_float:
         if bias is None or not np.any(bias.data):
             return Sums(b=None)
-        return Sums(b=np.broadcast_to(np.asarray(bias.data).reshape(-1), (outputs,)))
+        data = np.broadcast_to(np.asarray(bias.data).reshape(-1), (outputs,))
+        return Sums(b=data, label=bias.label)
+    along = w.type.encoding.axis if isinstance(w.type.encoding, Affine) else None
+    if along not in (None, channel):
+        raise call.unsupported(
+            "scales of the weights",
+            f"one, or one for every output: along axis {channel}",
+            f"along axis {along}",
+            "Quantise weights per output channel.",
+        )
     y = call.output()
     steps = _accumulator_scales(call, x, w, outputs)
     betas = _betas(call, bias, steps)
@@ -272,9 +283,7 @@ def sums(
     )
 
 
-def _accumulator_scales(
-    call: LogicalCall, x: Operand, w: Operand, outputs: int
-) -> list[Fraction]:
+def _accumulator_scales(call: LogicalCall, x: Operand, w: Operand, outputs: int) -> list[Fraction]:
     """Return what one step of each channel's sum stands for."""
     given = call.options.get("accumulator_scale")
     if given is not None:

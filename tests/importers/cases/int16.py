@@ -172,6 +172,8 @@ def quantize(code: str) -> Iterator[Case]:
         s8 = activation("y", CODES, scale * 200, 5)
         other = activation("x", CODES, 0.07, 3)
         y = _s16("y", CODES, scale)
+        plain = activation("x", CODES, dtype="float32")
+        yield _single(code, f"float to {number}", [plain], [y], "QuantizeOptions")
         yield _single(
             code, f"int16 to {number}", [_s16("x", CODES, 0.0005)], [y], "QuantizeOptions"
         )
@@ -179,6 +181,13 @@ def quantize(code: str) -> Iterator[Case]:
             code, f"to int8 {number}", [_s16("x", CODES, 0.0005)], [s8], "QuantizeOptions"
         )
         yield _single(code, f"int8 to {number}", [other], [y], "QuantizeOptions")
+
+
+@cases("DEQUANTIZE")
+def dequantize(code: str) -> Iterator[Case]:
+    for number, scale in enumerate(SCALES):
+        y = activation("y", CODES, dtype="float32")
+        yield _single(code, f"{number}", [_s16("x", CODES, scale)], [y], "DequantizeOptions")
 
 
 @cases(*(code for code in MOVES if code != "MIRROR_PAD"))

@@ -107,6 +107,8 @@ def qlinear_matmul(code: str) -> Iterator[Case]:
     yield qoperator(name, "row", [((1, 6), X), w], Y)
     yield qoperator(name, "rows", [((5, 6), X), w], Y)
     yield qoperator(name, "batch", [((1, 5, 6), X), w], Y)
+    each = Stored(data=codes("qm", 6, 4), scale=np.asarray([0.01, 0.02, 0.005, 0.03]))
+    yield qoperator(name, "per channel", [((1, 6), X), each], Y)
     unsigned = Stored(data=codes("qn", 6, 4, dtype="uint8") // 2 + 64, scale=0.013, zero=128)
     yield qoperator(name, "uint8", [((1, 6), U), unsigned], V)
 

@@ -105,6 +105,7 @@ def gemm(code: str) -> Iterator[Case]:
     yield single(code, "rows, transA", [(6, 3), w, b], transA=1)
     yield single(code, "c of rows", [(3, 6), w, reals("c", 3, 4)])
     yield single(code, "c of columns", [(3, 6), w, reals("c", 3, 1)])
+    yield single(code, "c of columns, square", [(4, 6), w, reals("c", 4, 1)])
     yield single(code, "c computed", [(1, 6), w, (1, 4)])
     yield single(code, "c one number", [(1, 6), w, reals("one", 1)])
     q = Stored(data=codes("gq", 4, 6), scale=np.asarray([0.01, 0.02, 0.005, 0.03]))

@@ -1,0 +1,132 @@
+"""ONNX's Resize and Upsample."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from isobit.core.types import AnyArray, IntArray
+from isobit.ops.foreign import Operand, onnx
+from isobit.ops.logical import Fixed, LogicalCall
+from isobit.ops.onnx import done, image, image_shape, target
+from isobit.ops.resize_nearest.op import ResizeAttrs, ResizeInputs, nearest
+from isobit.ops.window import Pair
+
+PIXELS = ((False, False), (False, True), (True, False))
+"""align_corners, half_pixel_centers."""
+
+
+@onnx("Resize", "Upsample")
+def resize(call: LogicalCall) -> None:
+    """x: [1,C,H,W] or [1,C,L]; rows and columns only; modes nearest and linear.
+
+    The source of every output row and column is computed as ONNX defines it; what our operator
+    can say with its options is imported, anything else refused.
+    """
+    x = image(call, call.activation())
+    shape = image_shape(call.output().shape)
+    if shape[:2] != x.shape[:2]:
+        got = f"{list(x.shape)} to {list(shape)}"
+        raise call.unsupported("axes", "rows and columns", got, "Resize images only.")
+    size: Pair = (shape[2], shape[3])
+    mode = call.option("mode", "nearest")
+    if mode not in ("nearest", "linear") or call.option("antialias", 0):
+        raise call.unsupported("mode", "nearest or linear", mode, "Use one of these.")
+    if mode == "linear" and not call.is_float:
+        raise call.unsupported(
+            "mode", "nearest in a quantised graph", mode, "Interpolate in an operator of reals."
+        )
+    sources = [_positions(call, x, size, axis) for axis in (0, 1)]
+    for aligned, half in PIXELS:
+        attrs = ResizeAttrs(size, aligned, half)
+        if all(_agrees(call, mode, attrs, x, size, axis, sources[axis]) for axis in (0, 1)):
+            break
+    else:
+        what = call.option("coordinate_transformation_mode", "half_pixel")
+        got = f"{what}, {call.option('nearest_mode', 'round_prefer_floor')}"
+        raise call.unsupported(
+            "coordinates",
+            "those of align_corners, half_pixel or asymmetric with floor",
+            f"{got} from {x.shape[2:]} to {size}",
+            "Resize by a whole factor.",
+        )
+    y = target(call, (1, x.shape[1], *size), like=x)
+    op = "resize_nearest" if mode == "nearest" else "resize_bilinear"
+    call.step(Fixed(op, lambda n: ResizeInputs(n[0]), attrs), [x], y)
+    done(call, y)
+
+
+def _positions(call: LogicalCall, x: Operand, size: Pair, axis: int) -> AnyArray:
+    """Return where the outputs along an axis lie on the input, in pixels, as ONNX defines it."""
+    old, new = x.shape[2 + axis], size[axis]
+    out = np.arange(new, dtype=np.float64)
+    scale = _scale(call, axis) or new / old
+    mode = call.option("coordinate_transformation_mode", _default(call))
+    if mode == "half_pixel" or (mode == "pytorch_half_pixel" and new > 1):
+        return (out + 0.5) / scale - 0.5
+    if mode == "half_pixel_symmetric":
+        centre = old / 2 * (1 - new / (scale * old))
+        return centre + (out + 0.5) / scale - 0.5
+    if mode == "pytorch_half_pixel":
+        return np.zeros(new)
+    if mode == "align_corners":
+        return out * (old - 1) / (new - 1) if new > 1 else np.zeros(new)
+    if mode == "asymmetric":
+        return out / scale
+    raise call.unsupported(
+        "coordinate_transformation_mode",
+        "half_pixel, pytorch_half_pixel, align_corners or asymmetric",
+        mode,
+        "Export with one of these.",
+    )
+
+
+def _default(call: LogicalCall) -> str:
+    return "asymmetric" if call.code == "Upsample" else "half_pixel"
+
+
+def _scale(call: LogicalCall, axis: int) -> float:
+    """Return the stored scale of rows (0) or columns (1), 0.0 where sizes are given."""
+    index = 1 if call.code == "Upsample" else 2
+    given = call.optional(index)
+    if given is None or given.data is None or given.data.size == 0:
+        return 0.0
+    data = given.data.reshape(-1)
+    whole = "axes" not in call.options and data.size == len(call.activation().shape)
+    if not whole or (len(call.activation().shape) == 3 and axis == 0):
+        return 0.0
+    return float(data[axis - 2])
+
+
+def _agrees(
+    call: LogicalCall,
+    mode: str,
+    attrs: ResizeAttrs,
+    x: Operand,
+    size: Pair,
+    axis: int,
+    want: AnyArray,
+) -> bool:
+    """Whether our operator reads the same pixels along an axis."""
+    old, new = x.shape[2 + axis], size[axis]
+    if mode == "nearest":
+        default = "floor" if call.code == "Upsample" else "round_prefer_floor"
+        found = _rounded(want, call.option("nearest_mode", default))
+        return bool(np.array_equal(np.clip(found, 0, old - 1), nearest(attrs, old, new)))
+    aligned = attrs.align_corners and new > 1
+    step = (old - 1) / (new - 1) if aligned else old / new
+    offset = 0.5 if attrs.half_pixel_centers else 0.0
+    ours = np.clip((np.arange(new) + offset) * step - offset, 0, old - 1)
+    return bool(np.allclose(ours, np.clip(want, 0, old - 1), rtol=0, atol=1e-9))
+
+
+def _rounded(position: AnyArray, mode: str) -> IntArray:
+    match mode:
+        case "floor":
+            found = np.floor(position)
+        case "ceil":
+            found = np.ceil(position)
+        case "round_prefer_ceil":
+            found = np.floor(position + 0.5)
+        case _:
+            found = np.ceil(position - 0.5)
+    return found.astype(np.int64)

@@ -1,0 +1,31 @@
+"""ONNX's Split."""
+
+from __future__ import annotations
+
+from isobit.ops.foreign import onnx
+from isobit.ops.logical import Along, LogicalCall, View
+from isobit.ops.onnx import finished
+from isobit.ops.split.op import SplitAttrs, SplitInputs
+
+
+@onnx("Split")
+def split(call: LogicalCall) -> None:
+    """x: any shape; sizes follow from the shapes of the outputs."""
+    x = call.activation()
+    axis = call.axis(int(call.option("axis", 0)), len(x.shape))
+    sizes = tuple(y.shape[axis] for y in call.outputs)
+    if sum(sizes) != x.shape[axis] or min(sizes) < 1:
+        raise call.unsupported("sizes", f"{x.shape[axis]} in all, each >= 1", str(sizes))
+    if len(sizes) == 1:
+        call.step(View(), [x])
+        return
+    parts = [call.temp("part", y.shape, x.type) for y in call.outputs]
+    same = [call.is_float or y.type.encoding == x.type.encoding for y in call.outputs]
+    results = [y if ok else part for y, part, ok in zip(call.outputs, parts, same, strict=True)]
+    kind = Along(
+        "split", lambda n: SplitInputs(n[0]), lambda at: SplitAttrs(at.axis(axis), sizes), (axis,)
+    )
+    call.step(kind, [x], *results)
+    for index, ok in enumerate(same):
+        if not ok:
+            finished(call, parts[index], index)
