@@ -141,8 +141,8 @@ BOUNDS: dict[str, float] = {
     # interpolation included; a cell below 4 by 4 * 5 / 8 + 14 / 8 + 5 / 8 and twice 0.75 of 2^-12:
     # at most 6.4 of its steps where they are 2^-12, and less than 2 of the hidden state's.
     "lstm": 6.4,
-    # TFLite's table of 256 entries: an argument in units of 1/12288 (1.4 steps of tanh), a factor of
-    # 15 bits (0.9), interpolation and two roundings.
+    # TFLite's table of 256 entries: an argument in units of 1/12288 (1.4 steps of tanh), a factor
+    # of 15 bits (0.9), interpolation and two roundings.
     "lut_interpolated": 4.0,
     # Where the sum of squares is large, the result is rounded twice: 0.5 and half of that.
     "l2_normalization": 0.75,

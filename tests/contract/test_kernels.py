@@ -38,7 +38,7 @@ HOST = {
     )
 }
 FIRMWARE = Variant("zig")
-ROOM_BYTES = 256 * 1024
+ROOM_BYTES = 512 * 1024
 VARIATIONS = 6
 """Other inputs and constants per sample whose instruction counts are compared."""
 

@@ -175,5 +175,15 @@ def test_wrong_types_are_refused() -> None:
         Quantize.infer(
             QuantizeAttrs((0, 128)), QuantizeInputs(TensorType((1, 5), DType.F32, Real()))
         )
+    one, floats = TensorType((1,), DType.F32, Real()), TensorType((1, 5), DType.F32, Real())
+    with pytest.raises(BadShape, match=r"divisor: want f32\[1\]"):
+        Quantize.infer(QuantizeAttrs(), QuantizeInputs(floats, divisor=floats))
+    with pytest.raises(BadAttribute, match="or a divisor, got two of these"):
+        both = QuantizeInputs(floats, mult=one, shift=one, divisor=one)
+        Quantize.infer(QuantizeAttrs(), both)
+    with pytest.raises(BadAttribute, match="-32768 <= low"):
+        Quantize.infer(QuantizeAttrs((0, 32768)), QuantizeInputs(floats, divisor=one))
+    with pytest.raises(BadShape, match="a scale for s16"):
+        Dequantize.infer(DequantizeAttrs(), DequantizeInputs(codes, scale=one))
     with pytest.raises(BadShape, match="table"):
         Dequantize.infer(DequantizeAttrs(), DequantizeInputs(codes, table=codes))

@@ -1,10 +1,11 @@
 """`lut_interpolated`: sigmoid or tanh of 16-bit codes, as TensorFlow Lite interpolates them.
 
 `a = half_up(x, mult, shift)` is the argument in units of 1 / 12288. The table holds a sigmoid in
-units of 2^-16 less 2^15, at multiples of 2^9 such units; with `tanh`, `2 * sigmoid(2 * x) - 1`, the
-entries are at multiples of 2^8. Between two entries the value is interpolated without rounding, from
-the last one on it is 2^16 - 2 (sigmoid) or 2^16 - 1 (tanh) entries' units. For a < 0 sigmoid is
-1 - v and tanh is -v, less one unit of what interpolation keeps; then codes of 2^-15, ties upwards.
+units of 2^-16 less 2^15, at multiples of 2^9 such units; with `tanh`, `2 * sigmoid(2 * x) - 1`,
+the entries are at multiples of 2^8. Between two entries the value is interpolated without rounding,
+from the last one on it is 2^16 - 2 (sigmoid) or 2^16 - 1 (tanh) entries' units. For a < 0 sigmoid
+is 1 - v and tanh is -v, less one unit of what interpolation keeps; then codes of 2^-15, ties
+upwards.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 A float32 is `(-1)^s * m * 2^t` with m < 2^24: its bits are read, not its value. NaN counts as 0;
 infinity saturates to the end of the clamp. k = mult[0] < 2^31, e = shift[0].
+With `divisor`, `clamp(round_half_away(x / divisor))` of 16-bit codes, the quotient a float32.
 With `thresholds`, 255 float32 values, the code is -128 plus how many of them x is not below; NaN
 counts as 0.
 Default: clamp (-128,127).
@@ -38,6 +39,8 @@ def oracle(inputs, attrs, zeros) -> np.ndarray:
     assert x.dtype == np.float32
     if inputs.get("thresholds") is not None:
         return by_thresholds(x, [float(t) for t in inputs["thresholds"]], limits)
+    if inputs.get("divisor") is not None:
+        return by_division(x, inputs["divisor"][0], limits)
     (k,), (e,) = inputs["mult"].tolist(), inputs["shift"].tolist()
     assert 0 <= k < 2**31
     y = filled(x.shape)
@@ -49,6 +52,32 @@ def oracle(inputs, attrs, zeros) -> np.ndarray:
         real = Fraction(0) if exponent == SPECIAL else finite_value(sign, exponent, fraction)
         y[index] = clamp(zy + round_half_away(real * k / Fraction(2) ** e), limits)
     return y
+
+
+def by_division(x: np.ndarray, divisor: np.float32, limits: tuple[int, int]) -> np.ndarray:
+    """The quotient as the nearest float32, ties to even, then as an integer, ties away."""
+    scale = finite_value(*fields_of(divisor))
+    y = filled(x.shape)
+    for index in positions(x.shape):
+        sign, exponent, fraction = fields_of(x[index])
+        if exponent == SPECIAL:
+            y[index] = 0 if fraction else limits[0] if sign else limits[1]
+            continue
+        quotient = finite_value(sign, exponent, fraction) / scale
+        y[index] = clamp(round_half_away(nearest_float(quotient)), limits)
+    return y
+
+
+def nearest_float(value: Fraction) -> Fraction:
+    """`value` to 24 significant bits, ties to even; numbers far below 1 as they are."""
+    if abs(value) < Fraction(1, 4):
+        return value
+    unit = Fraction(2) ** -23
+    while abs(value) / unit >= 2**24:
+        unit *= 2
+    while abs(value) / unit < 2**23:
+        unit /= 2
+    return round(value / unit) * unit
 
 
 def by_thresholds(x: np.ndarray, steps: list[float], limits: tuple[int, int]) -> np.ndarray:

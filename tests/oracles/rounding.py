@@ -111,8 +111,8 @@ def accumulate(bias: int, terms: Iterable[int], wide: bool = False) -> int:
     for term in terms:
         total += term
         magnitude += abs(term)
-    most = 2**63 if wide else 2**31
-    assert magnitude < most, f"partial sums may reach {magnitude}, outside {most}"
+    bits = 64 if wide else 32
+    assert magnitude < 2 ** (bits - 1), f"partial sums may reach {magnitude}, outside int{bits}"
     return total
 
 

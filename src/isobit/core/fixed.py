@@ -37,13 +37,16 @@ class Average(Enum):
     """To nearest, ties away from zero (TFLite)."""
     TRUNC = "trunc"
     """Towards zero (legacy CMSIS-NN)."""
+    HALF_UP = "half_up"
+    """To nearest, ties towards +infinity (TFLite's pools of uint8, whose sums are never negative).
+    """
 
 
 def half_up(acc: IntArray, mult: IntArray | int, shift: IntArray | int) -> IntArray:
     """`floor(acc * mult * 2**-shift + 1/2)`, ties towards +infinity, with a 64-bit product.
 
     acc: int32 range; mult: 0..2^31-1; shift: 0..62. The product must fit int64, which those ranges
-    guarantee.
+    guarantee; of wider sums (int16 activations) the exporter proves it.
     """
     acc, mult, shift = (np.asarray(v, dtype=np.int64) for v in (acc, mult, shift))
     product = acc * mult
@@ -108,6 +111,10 @@ def average(total: IntArray, count: AnyArray | int, rounding: Average) -> IntArr
             return divide_round_away(total, count)
         case Average.TRUNC:
             return divide_trunc(total, count)
+        case Average.HALF_UP:
+            total, count = (np.asarray(v, dtype=np.int64) for v in (total, count))
+            nearest: IntArray = (total + count // 2) // count
+            return nearest
 
 
 def saturate(values: IntArray, low: int, high: int) -> IntArray:
@@ -120,14 +127,18 @@ def round_half_away(value: float) -> int:
     return math.floor(abs(value) + 0.5) * (1 if value >= 0 else -1)
 
 
+class BadMultiplier(ValueError):
+    """A quotient of scales that no multiplier holds; importers refuse the operator."""
+
+
 def multiplier_q31(real: float) -> tuple[int, int]:
     """TFLite's `QuantizeMultiplier`: real = mult * 2^(shift-31), mult in [2^30, 2^31), 0 for 0.
 
-    Ties of the mantissa round away from zero; shift < -31 becomes (0, 0). Raises ValueError outside
-    [0, 2^31).
+    Ties of the mantissa round away from zero; shift < -31 becomes (0, 0). Raises BadMultiplier
+    outside [0, 2^31).
     """
     if not 0 <= real < 2.0**31:
-        raise ValueError(f"multiplier {real} outside [0, 2^31)")
+        raise BadMultiplier(f"multiplier {real} outside [0, 2^31)")
     if real == 0.0:
         return 0, 0
     mantissa, shift = math.frexp(real)
@@ -145,7 +156,7 @@ def multiplier_half_up(real: float, bits: int = 15) -> tuple[int, int]:
     real.
     """
     if not (math.isfinite(real) and 0 <= real < 2.0**bits):
-        raise ValueError(f"multiplier {real} outside [0, 2^{bits})")
+        raise BadMultiplier(f"multiplier {real} outside [0, 2^{bits})")
     if real == 0.0:
         return 0, 0
     _, exponent = math.frexp(real)

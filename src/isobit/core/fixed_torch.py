@@ -25,6 +25,8 @@ F32_EXACT = 1 << 24
 """
 
 
+MOST_S8 = 255
+"""No centred int8 code is further from 0."""
 Soft = tuple[bool, bool]
 """Whether the gradient passes the (low, high) clamp; see `NodeTypes.soft`."""
 HARD: Soft = (False, False)
@@ -90,7 +92,9 @@ class _WideRequantize(torch.autograd.Function):
         high: float,
         soft: Soft,
     ) -> Tensor:
-        if rounding is Rounding.HALF_UP and _fits_f64(mult, shift):
+        # Codes of 16 bits have sums beyond int32: their products need all 64 bits.
+        narrow = max(-low, high) <= MOST_S8
+        if rounding is Rounding.HALF_UP and narrow and _fits_f64(mult, shift):
             real = mult.double() * torch.exp2(-shift.double())
             y = (acc.double() * real).add_(0.5).floor_()
         else:
@@ -112,15 +116,17 @@ class _WideRequantize(torch.autograd.Function):
 
 
 class _Average(torch.autograd.Function):
-    """clamp(sign(t) * floor((|t| + half) / count), low, high); the gradient is 1 / count where
-    strictly inside.
+    """clamp(sign(t) * floor((|t| + half) / count), low, high), without the signs where `up`; the
+    gradient is 1 / count where strictly inside.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, total: Tensor, count: Tensor, half: Tensor, low: float, high: float
+        ctx: Any, total: Tensor, count: Tensor, half: Tensor, low: float, high: float, up: bool
     ) -> Tensor:
-        y = (total.abs() + half).div_(count).floor_().mul_(total.sign()).clamp_(low, high)
+        size = total if up else total.abs()
+        y = (size + half).div_(count).floor_()
+        y = (y if up else y.mul_(total.sign())).clamp_(low, high)
         ctx.save_for_backward(y, count)
         ctx.bounds = (low, high)
         return y
@@ -129,7 +135,7 @@ class _Average(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         y, count = ctx.saved_tensors
         inside = torch.ops.aten.hardtanh_backward(grads[0], y, *ctx.bounds)
-        return inside.div_(count), None, None, None, None
+        return inside.div_(count), None, None, None, None, None
 
 
 def _fits_f64(mult: Tensor, shift: Tensor) -> bool:
@@ -191,8 +197,9 @@ def average(total: Tensor, count: Tensor, rounding: Average, low: float, high: f
     integer q <= 129. Rounding to float32 moves it by at most 2^-17 there, so it cannot reach q
     while count < 2^17; in float64 while count < 2^46.
     """
-    half = torch.floor(count / 2) if rounding is Average.AWAY else torch.zeros_like(count)
-    result: Tensor = _Average.apply(total, count, half, low, high)  # type: ignore[no-untyped-call]  # torch's apply is untyped
+    half = torch.zeros_like(count) if rounding is Average.TRUNC else torch.floor(count / 2)
+    up = rounding is Average.HALF_UP
+    result: Tensor = _Average.apply(total, count, half, low, high, up)  # type: ignore[no-untyped-call]  # torch's apply is untyped
     return result
 
 

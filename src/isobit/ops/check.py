@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-from isobit.core.errors import BadGraph, BadShape, IsobitError, raise_all
+import numpy as np
+
+from isobit.core.errors import BadGraph, BadShape, BadWeights, IsobitError, raise_all
 from isobit.core.types import Affine, AnyArray, Pow2, TensorType
 from isobit.ir.graph import Graph, Node, Stage, map_inputs, operands
 from isobit.ops.base import NodeTypes, Op
@@ -157,6 +159,15 @@ def _values(graph: Graph) -> Iterator[IsobitError]:
                 want=want,
                 got=got,
                 fix="The file is damaged; export or convert the model again.",
+            )
+    for const in graph.consts:
+        if const.data.dtype.kind == "f" and bool(np.isnan(const.data).any()):
+            yield BadWeights(
+                where=f"{graph.name} %{const.name}",
+                what="stored values",
+                want="numbers",
+                got="NaN",
+                fix="The file is damaged, or the training diverged.",
             )
 
 

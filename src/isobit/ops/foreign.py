@@ -22,6 +22,7 @@ import numpy as np
 
 from isobit.core.dtypes import DType
 from isobit.core.errors import IsobitError, Unsupported
+from isobit.core.fixed import BadMultiplier
 from isobit.core.types import Affine, AnyArray, Raw, Real, Shape, TensorType
 from isobit.ir.builder import GraphBuilder
 from isobit.ir.graph import Attrs, Inputs, Stage, Value
@@ -58,7 +59,8 @@ def aten(*names: str) -> Callable[[R], R]:
 
 def _mark(source: str, names: tuple[str, ...]) -> Callable[[R], R]:
     def mark(rule: R) -> R:
-        rule.foreign = tuple((source, name) for name in names)  # type: ignore[attr-defined]  # read by the registry's scan
+        found = (*getattr(rule, "foreign", ()), *((source, name) for name in names))
+        rule.foreign = found  # type: ignore[attr-defined]  # read by the registry's scan
         return rule
 
     return mark
@@ -86,6 +88,10 @@ class Operand:
     """The name of the value in our graph; of constants, the name they would get."""
     data: AnyArray | None = None
     """Constants only: codes or reals of `shape`."""
+    is_variable: bool = False
+    """Whether it lives from one run to the next; `value` is then its name after the operator that
+    updates it.
+    """
 
     @property
     def is_const(self) -> bool:
@@ -186,6 +192,13 @@ class Call:
         cure = fix or "The file is damaged, or its converter is; convert the model again."
         return Unsupported(where=self.where, what=what, want=want, got=got or "nothing", fix=cure)
 
+    def answer(self, rule: Rule) -> None:
+        """Let a rule emit its nodes; scales too far apart for a multiplier are refused here."""
+        try:
+            rule(self)
+        except BadMultiplier as error:
+            raise self.unsupported("scales", "a quotient below 2^31", str(error), "") from error
+
     def const(self, wanted: str, data: AnyArray, kind: TensorType | None = None) -> str:
         """Add a constant, by default raw int32."""
         raw = TensorType((), DType.S32, Raw())
@@ -210,6 +223,25 @@ class Call:
         if operand.data is None:
             return operand.value
         return self.stored(operand, operand.data.reshape(operand.type.shape), "value")
+
+    def state(self, index: int, what: str, shape: Shape) -> tuple[str, Value]:
+        """Return the state that a variable of the file is, and the value that it becomes, which the
+        node must compute. shape: with the batch, of the same elements.
+        """
+        operand = self.operand(index)
+        kind = operand.type.with_shape(shape)
+        key = f"{operand.value}/state"
+        if not operand.is_variable or operand.is_const or kind.elements != operand.type.elements:
+            got = "a variable" if operand.is_variable else "another tensor"
+            want = f"a variable of {kind.elements} elements that starts from zero"
+            raise self.unsupported(what, want, f"{got} {list(operand.shape)}", "")
+        if key in self.known:
+            raise self.unsupported(
+                what, "a variable of its own", "one that two operators update", ""
+            )
+        name = self.build.fresh(f"{operand.value}_before")
+        self.known[key] = self.build.state(name, kind, next=operand.value)
+        return name, Value(operand.value, kind)
 
     def emit(self, op: str, inputs: Inputs[str], attrs: Attrs, kind: TensorType) -> str:
         """Append a node whose result only this operator reads."""

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-LARGEST = 255
-"""No centred int8 code `q - zero` is further from 0."""
-
 
 def mean_codes(
     centred: IntArray, count: AnyArray, y: TensorType, clamp: tuple[int, int], rounding: Average
@@ -27,13 +24,15 @@ def mean_codes(
     return fixed.saturate(fixed.average(total, count, rounding), *clamp)
 
 
-def sum_carrier(terms: int) -> torch.dtype:
-    """The torch dtype in which `terms` centred codes add up exactly in any order."""
+def sum_carrier(terms: int, kind: TensorType) -> torch.dtype:
+    """The torch dtype in which `terms` centred codes of `kind` add up exactly in any order."""
     import torch
 
     from isobit.core.fixed_torch import F32_EXACT
 
-    return torch.float32 if terms * LARGEST <= F32_EXACT else torch.float64
+    return (
+        torch.float32 if terms * (kind.dtype.high - kind.dtype.low) <= F32_EXACT else torch.float64
+    )
 
 
 def mean_carriers(
@@ -52,9 +51,9 @@ def mean_carriers(
     return (codes - y.zero).to(torch.float32)
 
 
-def overflow_problems(where: str, terms: int) -> list[IsobitError]:
-    """Refuse means of so many codes that the sum and its rounding term may leave int32."""
-    worst = 128 * terms + terms // 2
+def overflow_problems(where: str, terms: int, kind: TensorType) -> list[IsobitError]:
+    """Refuse means of so many codes of `kind` that sum and rounding term may leave int32."""
+    worst = -kind.dtype.low * terms + terms // 2
     if worst < 2**31:
         return []
     return [

@@ -12,11 +12,12 @@ from dataclasses import replace
 import numpy as np
 
 from isobit.core import fixed
-from isobit.core.types import Affine, Real, Shape
+from isobit.core.dtypes import DType
+from isobit.core.types import Affine, Raw, Real, Shape, TensorType
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops.broadcast import broadcast_shape
 from isobit.ops.clamp.op import ClampAttrs, ClampInputs
-from isobit.ops.foreign import Call, Operand
+from isobit.ops.foreign import Call, Operand, Runtime
 from isobit.ops.window import Pair, Quad, Window
 
 ACTIVATIONS: dict[int, tuple[str, float, float]] = {
@@ -220,6 +221,27 @@ def weighted_reals(x: Operand, w: Operand, y: Operand, *, narrow: bool = False) 
     return [x.scale * scale / y.scale for scale in w.scales]
 
 
+def quotient(call: Call, *scales: float) -> float:
+    """Return the product of scales over the output's, in float64; LiteRT has float32 throughout."""
+    if call.runtime is Runtime.TFLM:
+        return math.prod(scales) / call.output().scale
+    factors = [np.float32(scale) for scale in scales]
+    return float(math.prod(factors[1:], start=factors[0]) / np.float32(call.output().scale))
+
+
+def filters(call: Call, index: int) -> Operand:
+    """Return the weights of a convolution; those of uint8 may have a zero point, int8's may not."""
+    w = call.operand(index)
+    if w.zero and not call.is_uint8:
+        raise call.unsupported(
+            "zero point of the weights",
+            "0",
+            str(w.zero),
+            "The runtime would not subtract it; converters give int8 weights symmetric ranges.",
+        )
+    return recentred(w)
+
+
 def recentred(w: Operand) -> Operand:
     """Return weights with zero point 0 where the centred codes fit int8, else as they are."""
     if w.data is None or not w.zero:
@@ -239,8 +261,11 @@ def bias_constant(call: Call, index: int) -> str | None:
     data = call.constant(index, "bias").reshape(-1)
     if not data.any():
         return None
-    kind = b.type if call.is_float else None
-    return call.const("b", data, kind)
+    if call.is_float:
+        return call.const("b", data, b.type)
+    if np.abs(data).max() < 1 << 31:  # of int16x8 models: int64 that needs no 64 bits
+        return call.const("b", data.astype(np.int32))
+    return call.const("b", data, TensorType((), DType.S64, Raw()))
 
 
 def pool_window(call: Call) -> tuple[Pair, Pair, Quad]:

@@ -200,7 +200,7 @@ def derive_multipliers(
     real = scale_of(x.encoding) * scale_of(w.encoding) / scale_of(y.encoding)
     if extra_scale is not None:
         real = real * extra_scale
-    return multipliers(real)
+    return wide_multipliers(real) if y.dtype is DType.S16 else multipliers(real)
 
 
 SATURATING = 512.0
@@ -222,6 +222,19 @@ def multipliers(real: AnyArray) -> dict[str, AnyArray]:
             "shift": np.full(real.shape, 16, dtype=np.int32),
         }
     found = [fixed.multiplier_half_up(float(r)) for r in real]
+    return {
+        "mult": np.asarray([m for m, _ in found], dtype=np.int32),
+        "shift": np.asarray([s for _, s in found], dtype=np.int32),
+    }
+
+
+S16_BITS = 22
+"""Of a multiplier of 16-bit codes: 15 would be wrong by a whole step."""
+
+
+def wide_multipliers(real: AnyArray) -> dict[str, AnyArray]:
+    """`mult`, `shift` (int32) nearest to positive reals in front of 16-bit codes."""
+    found = [fixed.multiplier_half_up(float(r), S16_BITS) for r in np.ravel(real)]
     return {
         "mult": np.asarray([m for m, _ in found], dtype=np.int32),
         "shift": np.asarray([s for _, s in found], dtype=np.int32),
@@ -298,8 +311,8 @@ def overflow_problems(
         elif rounding is Rounding.HALF_UP:
             worst = max(worst, acc, 2 * ((acc * m >> s) + codes))
         else:
-            high = (acc << max(s, 0)) * m >> 31 + max(-s, 0)
-            worst = max(worst, acc << max(s, 0), 2 * (high + codes))
+            high = ((acc << max(s, 0)) * m >> 31) + 1
+            worst = max(worst, acc << max(s, 0), high, 2 * ((high >> max(-s, 0)) + 1 + codes))
     if worst < 2**31 and before < 2**bits:
         return []
     return [

@@ -6,12 +6,13 @@ Imported networks round three times, as TensorFlow Lite does (`round=tflite_doub
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from isobit.core import fixed
+from isobit.core.dtypes import DType
 from isobit.core.errors import BadAttribute, BadShape, IsobitError, Overflow, raise_all
 from isobit.core.fixed import Rounding
 from isobit.core.types import (
@@ -31,6 +32,7 @@ from isobit.ops.base import Cost, EncodingRule, Inferred, Layer, NodeTypes, Op, 
 from isobit.ops.broadcast import broadcast_shape, lower_pair
 from isobit.ops.channels import Coupled
 from isobit.ops.clamps import clamp_problems
+from isobit.ops.int16_samples import widened
 from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import CODES, overflow_problems
 
@@ -41,8 +43,8 @@ T = TypeVar("T")
 
 MULTIPLIER_BITS = 20
 """Multipliers are below 2^20, so two products of 9-bit operands and their sum stay below 2^30."""
-LEFT_SHIFT = 20
-"""Bits by which `tflite_double` widens operands of 8 bits."""
+LEFT_SHIFT = {DType.S8: 20, DType.S16: 15}
+"""Bits by which `tflite_double` widens operands."""
 LARGEST_GAP = 22
 """pow2: more bits between the operands' steps and the sum of 8-bit codes could leave int32."""
 
@@ -74,10 +76,10 @@ class AddInputs(Inputs[T]):
 
 
 class Add(Op[AddAttrs, AddInputs[Any]], name="add"):
-    """a, b: s8, shapes equal up to axes of size 1; y: s8.
+    """a, b, y: s8 or s16 (`tflite_double` only); shapes equal up to axes of size 1.
 
     The sum is rounded once, ties towards +infinity; with `tflite_double` both operands, shifted
-    left by 20, and their sum are. Source: docs/numerics.md; TFLite `ADD`, `SUB`
+    left by 20 (s16: 15), and their sum are. Source: docs/numerics.md; TFLite `ADD`, `SUB`
     (`reference_integer_ops::AddElementwise`).
     """
 
@@ -115,8 +117,9 @@ class Add(Op[AddAttrs, AddInputs[Any]], name="add"):
         if attrs.round is Rounding.TFLITE_DOUBLE:
             assert inputs.shift_a is not None and inputs.shift_b is not None
             assert inputs.mult is not None
-            a = fixed.tflite_double(a << LEFT_SHIFT, inputs.mult_a, inputs.shift_a)
-            b = fixed.tflite_double(b << LEFT_SHIFT, inputs.mult_b, inputs.shift_b)
+            bits = LEFT_SHIFT[q.inputs.a.dtype]
+            a = fixed.tflite_double(a << bits, inputs.mult_a, inputs.shift_a)
+            b = fixed.tflite_double(b << bits, inputs.mult_b, inputs.shift_b)
             total = fixed.tflite_double(a + sign * b, inputs.mult, inputs.shift)
         else:
             total = fixed.half_up(inputs.mult_a * a + sign * inputs.mult_b * b, 1, inputs.shift)
@@ -213,33 +216,23 @@ class Add(Op[AddAttrs, AddInputs[Any]], name="add"):
 
     @staticmethod
     def samples() -> Iterator[Sample[Any]]:
-        rng = np.random.default_rng(28)
-        pow2 = (Pow2((5,)), Pow2((3,)), Pow2((2,)))
-        affine = (Affine((0.031,), -12), Affine((0.072,), 9), Affine((0.09,), 4))
-        for label, a, b, clamp in _CASES:
-            for scheme, (ea, eb, ey) in ((Scheme.POW2, pow2), (Scheme.AFFINE, affine)):
-                yield _sample(rng, f"{label}/{scheme.value}", (a, b), (ea, eb, ey), clamp, scheme)
-        same = (Pow2((4,)),) * 3
-        yield _sample(rng, "no shift", ((2, 5), (2, 5)), same, (-128, 127), Scheme.POW2)
-        finer = (Affine((0.09,), 3), Affine((0.0002,), -50), Affine((0.1,), 0))
-        yield _sample(
-            rng, "unlike ranges", ((2, 8, 3), (2, 8, 3)), finer, (-128, 127), Scheme.AFFINE
-        )
-        for label, a, b, clamp in _CASES:
-            for subtract in (False, True):
-                yield _rescaled_sample(rng, label, (a, b), affine, clamp, subtract)
-        shapes, both = ((2, 7), (2, 7)), (-128, 127)
-        yield _sample(rng, "difference", shapes, affine, both, Scheme.AFFINE, subtract=True)
+        found = list(_narrow())
+        yield from found
+        for sample in widened(np.random.default_rng(16), found, *Add.constants):
+            # 2^-15 in the last multiplier instead of 2^-20.
+            arrays: Any = sample.inputs
+            coarser = arrays.shift + LEFT_SHIFT[DType.S8] - LEFT_SHIFT[DType.S16]
+            yield replace(sample, inputs=replace(arrays, shift=coarser))
 
 
-def rescaling(sa: float, sb: float, sy: float) -> dict[str, int]:
+def rescaling(sa: float, sb: float, sy: float, dtype: DType = DType.S8) -> dict[str, int]:
     """Return the constants of `tflite_double` from scales: both operands are brought to half a step
-    of the coarser one, in float64 (TFLite `kernels/add.cc`).
+    of the coarser one, in float64 (TFLite `kernels/add.cc`). dtype: of the operands.
     """
     twice = 2.0 * max(sa, sb)
     mult_a, shift_a = fixed.multiplier_q31(sa / twice)
     mult_b, shift_b = fixed.multiplier_q31(sb / twice)
-    mult, shift = fixed.multiplier_q31(twice / ((1 << LEFT_SHIFT) * sy))
+    mult, shift = fixed.multiplier_q31(twice / ((1 << LEFT_SHIFT[dtype]) * sy))
     return {
         "mult_a": mult_a,
         "mult_b": mult_b,
@@ -271,12 +264,25 @@ def prove_rescaled(q: NodeTypes[Any], consts: Any, where: str) -> list[IsobitErr
     """Prove that shifted operands fit int32 and that the sum leaves room for zero point and
     bounds.
     """
+    wide = [k.dtype.value for k in (q.inputs.a, q.inputs.b) if k.dtype not in LEFT_SHIFT]
+    if wide:
+        return [
+            BadShape(
+                where=where,
+                what="dtype of the operands",
+                want=" or ".join(dtype.value for dtype in LEFT_SHIFT),
+                got=", ".join(wide),
+                fix="Import the model again.",
+            )
+        ]
     total = 0
     for kind, mult, shift in (
         (q.inputs.a, consts.mult_a, consts.shift_a),
         (q.inputs.b, consts.mult_b, consts.shift_b),
     ):
-        largest = max(kind.dtype.high - kind.zero, kind.zero - kind.dtype.low) << LEFT_SHIFT
+        largest = (
+            max(kind.dtype.high - kind.zero, kind.zero - kind.dtype.low) << LEFT_SHIFT[kind.dtype]
+        )
         total += abs(int(fixed.tflite_double(np.asarray(largest), mult[0], shift[0]))) + 1
     found = overflow_problems(
         where, np.asarray([total]), consts.mult, consts.shift, Rounding.TFLITE_DOUBLE
@@ -321,6 +327,25 @@ def _multipliers(sa: float, sb: float, sy: float) -> tuple[int, int, int]:
         if max(ka, kb) <= limit:
             return ka, kb, e
     return min(ka, limit), min(kb, limit), 0
+
+
+def _narrow() -> Iterator[Sample[Any]]:
+    """The samples of int8."""
+    rng = np.random.default_rng(28)
+    pow2 = (Pow2((5,)), Pow2((3,)), Pow2((2,)))
+    affine = (Affine((0.031,), -12), Affine((0.072,), 9), Affine((0.09,), 4))
+    for label, a, b, clamp in _CASES:
+        for scheme, (ea, eb, ey) in ((Scheme.POW2, pow2), (Scheme.AFFINE, affine)):
+            yield _sample(rng, f"{label}/{scheme.value}", (a, b), (ea, eb, ey), clamp, scheme)
+    same = (Pow2((4,)),) * 3
+    yield _sample(rng, "no shift", ((2, 5), (2, 5)), same, (-128, 127), Scheme.POW2)
+    finer = (Affine((0.09,), 3), Affine((0.0002,), -50), Affine((0.1,), 0))
+    yield _sample(rng, "unlike ranges", ((2, 8, 3), (2, 8, 3)), finer, (-128, 127), Scheme.AFFINE)
+    for label, a, b, clamp in _CASES:
+        for subtract in (False, True):
+            yield _rescaled_sample(rng, label, (a, b), affine, clamp, subtract)
+    shapes, both = ((2, 7), (2, 7)), (-128, 127)
+    yield _sample(rng, "difference", shapes, affine, both, Scheme.AFFINE, subtract=True)
 
 
 _CASES: tuple[tuple[str, Shape, Shape, tuple[int, int]], ...] = (
@@ -374,7 +399,8 @@ def _rescaled_sample(
         sampling.kind((1, *shape[1:]), e) for shape, e in zip(shapes, encodings[:2], strict=True)
     )
     y = sampling.kind(broadcast_shape("add", a.shape, b.shape), encodings[2])
-    derived = rescaling(*(float(scale_of(t.encoding)[0]) for t in (a, b, y)))
+    sa, sb, sy = (float(scale_of(t.encoding)[0]) for t in (a, b, y))
+    derived = rescaling(sa, sb, sy)
     one = sampling.raw32(1)
     types: AddInputs[TensorType] = AddInputs(a, b, **dict.fromkeys(derived, one))
     arrays: AddInputs[Any] = AddInputs(

@@ -10,12 +10,11 @@ from torch import Tensor
 from isobit.core import fixed_torch as ft
 from isobit.core.fixed import Rounding
 from isobit.core.types import scale_of
+from isobit.ops.add.op import LEFT_SHIFT
 from isobit.ops.base import NodeTypes
 
 if TYPE_CHECKING:
     from isobit.ops.add.op import AddAttrs, AddInputs
-
-LEFT_SHIFT = 20
 
 
 def rescaled_sum(
@@ -24,8 +23,9 @@ def rescaled_sum(
     """Return centred codes; inputs are centred carriers."""
     low, high = (float(c - q.output.zero) for c in attrs.clamp)
     with torch.no_grad():
-        a = _rescaled(inputs.a.long() << LEFT_SHIFT, inputs.mult_a, inputs.shift_a)
-        b = _rescaled(inputs.b.long() << LEFT_SHIFT, inputs.mult_b, inputs.shift_b)
+        bits = LEFT_SHIFT[q.inputs.a.dtype]
+        a = _rescaled(inputs.a.long() << bits, inputs.mult_a, inputs.shift_a)
+        b = _rescaled(inputs.b.long() << bits, inputs.mult_b, inputs.shift_b)
         total = _rescaled(a + int(sign) * b, inputs.mult, inputs.shift)
         exact = total.float().clamp(low, high)
     if not (inputs.a.requires_grad or inputs.b.requires_grad):

@@ -17,10 +17,10 @@ from isobit.ops.tflite import (
 
 @tflite("AVERAGE_POOL_2D")
 def average_pool_2d(call: Call) -> None:
-    """x: [1,H,W,C]; padding is not counted. Sources: TFLite `reference_integer_ops::AveragePool`, of
-    uint8 `reference_ops::AveragePool`.
+    """x: [1,H,W,C]; padding is not counted. Sources: TFLite `reference_integer_ops::AveragePool`,
+    of uint8 `reference_ops::AveragePool`.
     """
-    require_types(call, "s8")
+    require_types(call, "s8", "s16")
     require_same_encoding(call, 0)
     kernel, stride, pad = pool_window(call)
     inputs = AvgPool2dInputs(computed(call))

@@ -18,6 +18,7 @@ from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Op, Sample, is_flo
 from isobit.ops.channels import Coupled
 from isobit.ops.clamps import clamp_problems
 from isobit.ops.global_avg_pool.op import GlobalAvgPoolAttrs, GlobalAvgPoolInputs
+from isobit.ops.int16_samples import widened
 from isobit.ops.pooling import (
     adaptive_kernel,
     mean_carriers,
@@ -86,11 +87,11 @@ class AvgPool2dInputs(Inputs[T]):
 
 
 class AvgPool2d(Op[AvgPool2dAttrs, AvgPool2dInputs[Any]], name="avg_pool2d"):
-    """x, y: s8 [N,H,W,C], the same encoding.
+    """x, y: s8 or s16 [N,H,W,C], the same encoding.
 
     Taps on the input are summed and counted; with `count_include_pad` those on padding are too, as
-    the code of real 0. Source: docs/numerics.md; TFLite `AVERAGE_POOL_2D` (`away`, of uint8 `half_up`), legacy CMSIS-NN
-    `arm_avepool_q7_HWC` (`trunc`).
+    the code of real 0. Source: docs/numerics.md; TFLite `AVERAGE_POOL_2D` (`away`, of uint8
+    `half_up`), legacy CMSIS-NN `arm_avepool_q7_HWC` (`trunc`).
     """
 
     absorbs_clamp = True
@@ -150,7 +151,7 @@ class AvgPool2d(Op[AvgPool2dAttrs, AvgPool2dInputs[Any]], name="avg_pool2d"):
         from torch.nn.functional import avg_pool2d, pad
 
         kernel = attrs.kernel
-        x = inputs.x.to(sum_carrier(kernel[0] * kernel[1])).permute(0, 3, 1, 2)
+        x = inputs.x.to(sum_carrier(kernel[0] * kernel[1], q.inputs.x)).permute(0, 3, 1, 2)
         top, left, bottom, right = attrs.window().pad
         # divisor_override=1 makes torch's pool a sum. Its own padding must be the same on both
         # sides and at most half the kernel.
@@ -171,21 +172,28 @@ class AvgPool2d(Op[AvgPool2dAttrs, AvgPool2dInputs[Any]], name="avg_pool2d"):
         cls, attrs: AvgPool2dAttrs, q: NodeTypes[Any], consts: Any, where: str
     ) -> list[IsobitError]:
         """Prove from the window that no sum leaves int32."""
-        return overflow_problems(where, int(attrs.counts(q.inputs.x.shape).max()))
+        return overflow_problems(where, int(attrs.counts(q.inputs.x.shape).max()), q.inputs.x)
 
     @staticmethod
     def samples() -> Iterator[Sample[Any]]:
-        rng = np.random.default_rng(26)
-        zeros: tuple[Encoding, ...] = (Pow2((5,)), Affine((0.1,), -7))
-        for index, (label, shape, attrs) in enumerate(_CASES):
-            x = sampling.kind((1, *shape[1:]), zeros[index % 2])
-            out = AvgPool2d.infer(attrs, AvgPool2dInputs(x))
-            types = NodeTypes(AvgPool2dInputs(x), (x.with_shape(out.shape),))
-            codes = sampling.codes(rng, shape)
-            if "just below" in label:
-                lowest = np.arange(10)[:, None] - 128
-                codes = (lowest + (np.arange(900) < 451)).reshape(shape)
-            yield Sample(label, attrs, types, AvgPool2dInputs(codes))
+        found = list(_narrow())
+        yield from found
+        yield from widened(np.random.default_rng(16), found)
+
+
+def _narrow() -> Iterator[Sample[Any]]:
+    """The samples of int8."""
+    rng = np.random.default_rng(26)
+    zeros: tuple[Encoding, ...] = (Pow2((5,)), Affine((0.1,), -7))
+    for index, (label, shape, attrs) in enumerate(_CASES):
+        x = sampling.kind((1, *shape[1:]), zeros[index % 2])
+        out = AvgPool2d.infer(attrs, AvgPool2dInputs(x))
+        types = NodeTypes(AvgPool2dInputs(x), (x.with_shape(out.shape),))
+        codes = sampling.codes(rng, shape)
+        if "just below" in label:
+            lowest = np.arange(10)[:, None] - 128
+            codes = (lowest + (np.arange(900) < 451)).reshape(shape)
+        yield Sample(label, attrs, types, AvgPool2dInputs(codes))
 
 
 _CASES: tuple[tuple[str, tuple[int, ...], AvgPool2dAttrs], ...] = (
@@ -225,7 +233,7 @@ _CASES: tuple[tuple[str, tuple[int, ...], AvgPool2dAttrs], ...] = (
     ),
     (
         "20x19 window, half up",
-        (1, 22, 20, 2),
+        (9, 22, 20, 2),
         AvgPool2dAttrs((20, 19), (1, 1), round=Average.HALF_UP),
     ),
     (

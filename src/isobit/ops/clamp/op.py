@@ -15,6 +15,7 @@ from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
 from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Op, Sample, is_float
 from isobit.ops.channels import Coupled
+from isobit.ops.int16_samples import widened
 from isobit.ops.schemes import Scheme
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class ClampInputs(Inputs[T]):
 
 
 class Clamp(Op[ClampAttrs, ClampInputs[Any]], name="clamp"):
-    """x, y: s8, the same shape and encoding. Commutes with max_pool2d and with requantisation."""
+    """x, y: s8 or s16, the same shape and encoding. Commutes with max_pool2d and requantisation."""
 
     elementwise = True
     channels = Coupled()
@@ -96,26 +97,9 @@ class Clamp(Op[ClampAttrs, ClampInputs[Any]], name="clamp"):
 
     @staticmethod
     def samples() -> Iterator[Sample[Any]]:
-        rng = np.random.default_rng(23)
-        cases = (
-            ("relu", (2, 3, 5, 7), Pow2((5,)), ClampAttrs(0.0, clamp=(0, 127))),
-            (
-                "relu6 with zero point",
-                (3, 33),
-                Affine((0.05,), -9),
-                ClampAttrs(0.0, 6.0, (-9, 111)),
-            ),
-            ("hardtanh", (1, 4, 4, 2), Affine((0.02,), 2), ClampAttrs(-1.0, 1.0, (-48, 52))),
-            ("one element", (9, 1), Pow2((4,)), ClampAttrs(-7.0, 7.0, clamp=(-112, 112))),
-        )
-        for label, shape, encoding, attrs in cases:
-            x = sampling.kind((1, *shape[1:]), encoding)
-            yield Sample(
-                label,
-                attrs,
-                NodeTypes(ClampInputs(x), (x,)),
-                ClampInputs(sampling.codes(rng, shape)),
-            )
+        found = list(_narrow())
+        yield from found
+        yield from widened(np.random.default_rng(16), found)
 
 
 def clamp_codes(kind: TensorType, low: float, high: float) -> tuple[int, int]:
@@ -212,3 +196,27 @@ class OneSidedClampFunction(Layer, functions=("torch.clamp_min", "Tensor.clamp_m
 
 def _shown(bound: Any) -> str:
     return "a tensor" if hasattr(bound, "type") else str(bound)
+
+
+def _narrow() -> Iterator[Sample[Any]]:
+    """The samples of int8."""
+    rng = np.random.default_rng(23)
+    cases = (
+        ("relu", (2, 3, 5, 7), Pow2((5,)), ClampAttrs(0.0, clamp=(0, 127))),
+        (
+            "relu6 with zero point",
+            (3, 33),
+            Affine((0.05,), -9),
+            ClampAttrs(0.0, 6.0, (-9, 111)),
+        ),
+        ("hardtanh", (1, 4, 4, 2), Affine((0.02,), 2), ClampAttrs(-1.0, 1.0, (-48, 52))),
+        ("one element", (9, 1), Pow2((4,)), ClampAttrs(-7.0, 7.0, clamp=(-112, 112))),
+    )
+    for label, shape, encoding, attrs in cases:
+        x = sampling.kind((1, *shape[1:]), encoding)
+        yield Sample(
+            label,
+            attrs,
+            NodeTypes(ClampInputs(x), (x,)),
+            ClampInputs(sampling.codes(rng, shape)),
+        )

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from isobit.core.dtypes import DType
+from isobit.core.types import Raw, TensorType
 from isobit.ops.concat.op import ConcatAttrs, ConcatInputs
 from isobit.ops.concat.reference import MAX_INPUTS
 from isobit.ops.foreign import Call, Operand, tflite
+from isobit.ops.lut.litert import moved
+from isobit.ops.lut.op import LutAttrs, LutInputs
+from isobit.ops.lut.tflm import Quantised
 from isobit.ops.movement import axis_of, framed, framed_shape, lead_of, require_one_encoding
 from isobit.ops.tflite import finish
 
 
 @tflite("CONCATENATION")
 def concatenation(call: Call) -> None:
-    """Any number of tensors, any axis, one encoding. Source: TFLM `kernels/concatenation.cc`, which
-    refuses fused activations and a second encoding as well.
+    """Any number of tensors, any axis, one encoding; of uint8 any encodings. Source: TFLM
+    `kernels/concatenation.cc`, which refuses fused activations and a second encoding as well.
     """
     y, xs = call.output(), _operands(call)
     activation = call.option("fused_activation_function", 0)
@@ -25,7 +32,7 @@ def concatenation(call: Call) -> None:
         )
     axis = axis_of(call, int(call.option("axis", 0)), len(y.shape))
     lead = lead_of((*xs, y), touches_first=axis == 0)
-    _join(call, [framed(call, x, lead) for x in xs], axis + lead, lead)
+    _join(call, [_rescaled(call, x, framed(call, x, lead)) for x in xs], axis + lead, lead)
 
 
 @tflite("PACK")
@@ -43,8 +50,22 @@ def _operands(call: Call) -> tuple[Operand, ...]:
     xs = tuple(call.operand(i) for i in range(len(call.inputs)))
     if not xs:
         raise call.unsupported("inputs", "at least 1", "none", "The file is damaged.")
-    require_one_encoding(call, *xs)
+    if not (call.is_uint8 and call.code == "CONCATENATION"):
+        require_one_encoding(call, *xs)
     return xs
+
+
+def _rescaled(call: Call, x: Operand, name: str) -> str:
+    """Return the value in the output's encoding; only uint8 models have another."""
+    y = call.output()
+    if x.type.encoding == y.type.encoding:
+        return name
+    table = moved(Quantised(sx=x.scale, zx=x.zero, sy=y.scale, zy=y.zero))
+    kind = TensorType((), DType.S8, Raw())
+    entries = call.const("table", table.astype(np.int8), kind)
+    own = call.build.type_of(name)
+    attrs, inputs = LutAttrs(""), LutInputs(name, table=entries)
+    return call.emit("lut", inputs, attrs, y.type.with_shape(own.shape))
 
 
 def _join(call: Call, names: list[str], axis: int, lead: int) -> None:

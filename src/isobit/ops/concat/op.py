@@ -12,9 +12,10 @@ from isobit.core.errors import BadAttribute, BadShape, IsobitError, raise_all
 from isobit.core.types import Affine, Encoding, FloatArray, IntArray, Pow2, Shape, TensorType
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
-from isobit.ops.axes import require_axis
+from isobit.ops.axes import outer_inner, require_axis
 from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Op, Sample, is_float
 from isobit.ops.channels import Joined
+from isobit.ops.int16_samples import widened
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,6 +81,10 @@ class Concat(Op[ConcatAttrs, ConcatInputs[Any]], name="concat"):
         return ConcatAttrs(perm[attrs.axis])
 
     @staticmethod
+    def contiguous(attrs: ConcatAttrs, q: NodeTypes[Any]) -> bool:
+        return outer_inner(q.output.shape, attrs.axis)[0] == 1
+
+    @staticmethod
     def identity(attrs: ConcatAttrs, q: NodeTypes[Any]) -> str:
         return "joins one tensor" if len(q.inputs.xs) == 1 else ""
 
@@ -99,22 +104,9 @@ class Concat(Op[ConcatAttrs, ConcatInputs[Any]], name="concat"):
 
     @staticmethod
     def samples() -> Iterator[Sample[Any]]:
-        rng = np.random.default_rng(31)
-        cases: tuple[tuple[str, int, tuple[tuple[int, ...], ...], Encoding], ...] = (
-            ("channels", 3, ((2, 3, 4, 5), (2, 3, 4, 1), (2, 3, 4, 2)), Affine((0.05,), -7)),
-            ("rows", 1, ((1, 2, 3, 4), (1, 5, 3, 4)), Pow2((5,))),
-            ("columns", 2, ((3, 2, 1, 3), (3, 2, 4, 3)), Pow2((5,))),
-            ("features", 1, ((4, 7), (4, 1), (4, 12), (4, 3)), Affine((0.1,), 11)),
-            ("one input", 1, ((3, 9),), Pow2((6,))),
-            ("many inputs", 1, tuple((2, k + 1) for k in range(16)), Pow2((4,))),
-        )
-        for label, axis, shapes, encoding in cases:
-            kinds = tuple(sampling.kind((1, *s[1:]), encoding) for s in shapes)
-            attrs = ConcatAttrs(axis)
-            inferred = Concat.infer(attrs, ConcatInputs(kinds))
-            arrays = tuple(sampling.codes(rng, s) for s in shapes)
-            types = NodeTypes(ConcatInputs(kinds), (sampling.kind(inferred.shape, encoding),))
-            yield Sample(label, attrs, types, ConcatInputs(arrays))
+        found = list(_narrow())
+        yield from found
+        yield from widened(np.random.default_rng(16), found)
 
 
 def _mismatches(axis: int, kinds: tuple[TensorType, ...]) -> Iterator[IsobitError]:
@@ -157,3 +149,23 @@ class ConcatFunction(Layer, functions=("torch.cat", "torch.concat", "torch.conca
         if len(tensors) == 1:
             return tensors[0]
         return build.node("concat", ConcatInputs(tuple(t.name for t in tensors)), ConcatAttrs(axis))
+
+
+def _narrow() -> Iterator[Sample[Any]]:
+    """The samples of int8."""
+    rng = np.random.default_rng(31)
+    cases: tuple[tuple[str, int, tuple[tuple[int, ...], ...], Encoding], ...] = (
+        ("channels", 3, ((2, 3, 4, 5), (2, 3, 4, 1), (2, 3, 4, 2)), Affine((0.05,), -7)),
+        ("rows", 1, ((1, 2, 3, 4), (1, 5, 3, 4)), Pow2((5,))),
+        ("columns", 2, ((3, 2, 1, 3), (3, 2, 4, 3)), Pow2((5,))),
+        ("features", 1, ((4, 7), (4, 1), (4, 12), (4, 3)), Affine((0.1,), 11)),
+        ("one input", 1, ((3, 9),), Pow2((6,))),
+        ("many inputs", 1, tuple((2, k + 1) for k in range(16)), Pow2((4,))),
+    )
+    for label, axis, shapes, encoding in cases:
+        kinds = tuple(sampling.kind((1, *s[1:]), encoding) for s in shapes)
+        attrs = ConcatAttrs(axis)
+        inferred = Concat.infer(attrs, ConcatInputs(kinds))
+        arrays = tuple(sampling.codes(rng, s) for s in shapes)
+        types = NodeTypes(ConcatInputs(kinds), (sampling.kind(inferred.shape, encoding),))
+        yield Sample(label, attrs, types, ConcatInputs(arrays))

@@ -15,7 +15,7 @@ from isobit.ops.weighted import WeightedInputs, carrier_problem, pack_asymmetric
 class Asymmetric(Kernel, op="conv2d", function="conv2d_s8_asymmetric"):
     """As the reference; a subtraction more for every tap."""
 
-    code_bytes = 260
+    code_bytes = 340
 
     @staticmethod
     def when(attrs: Conv2dAttrs, q: NodeTypes[Any]) -> str:

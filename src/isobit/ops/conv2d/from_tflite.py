@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from isobit.core.fixed import Rounding
 from isobit.ops.conv2d.op import Conv2dAttrs
 from isobit.ops.foreign import Call, tflite
+from isobit.ops.int16 import weighted_rule
 from isobit.ops.tflite import (
     bias_constant,
     code_bounds,
     dilations,
-    factors,
+    filters,
     finish,
     padding,
-    recentred,
     require_types,
     strides,
-    weighted_reals,
 )
 from isobit.ops.weighted import WeightedInputs
 
@@ -23,8 +21,8 @@ from isobit.ops.weighted import WeightedInputs
 @tflite("CONV_2D")
 def conv_2d(call: Call) -> None:
     """x: [1,H,W,C], w [O,KH,KW,C/groups], b [O] or none. Source: TFLM `kernels/conv.cc`."""
-    require_types(call, "s8")
-    x, w, y = call.operand(0), recentred(call.operand(1)), call.output()
+    require_types(call, "s8", "s16")
+    x, w, y = call.operand(0), filters(call, 1), call.output()
     weights = call.constant(1, "weights")
     if len(x.shape) != 4 or x.shape[0] != 1 or weights.ndim != 4:
         got = f"{list(x.shape)} and weights {list(w.shape)}"
@@ -42,8 +40,7 @@ def conv_2d(call: Call) -> None:
     if call.is_float:
         finish(call, "conv2d", inputs, attrs)
         return
-    requant = factors(call, weighted_reals(x, w, y, narrow=call.is_uint8))
+    requant, rule = weighted_rule(call, x, w, y, 2, narrow_bias=True)
     inputs = WeightedInputs(x.value, name, inputs.b, **requant)
-    clamp = code_bounds(call, y)
-    exact = Conv2dAttrs(stride, pad, dilation, groups, clamp, Rounding.TFLITE_DOUBLE)
+    exact = Conv2dAttrs(stride, pad, dilation, groups, code_bounds(call, y), rule)
     call.result("conv2d", inputs, exact)

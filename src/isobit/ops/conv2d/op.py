@@ -23,6 +23,7 @@ from isobit.ops.weighted import (
     finish,
     weight_problems,
 )
+from isobit.ops.weighted_samples import others
 from isobit.ops.window import Pair, Quad, Window, pair, torch_padding
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ class Conv2dAttrs(Attrs):
 
 
 class Conv2d(WeightedOp[Conv2dAttrs], name="conv2d"):
-    """x: s8 [N,H,W,C]; w: s8 [O,KH,KW,C/groups]; b: s32 [O]; y: s8 [N,OH,OW,O].
+    """x: s8 [N,H,W,C]; w: s8 [O,KH,KW,C/groups]; b: s32 [O]; y: s8 [N,OH,OW,O]. Imported weights
+    may have a zero point; x and y may be s16, with b s32 or s64.
 
     Padding stands for real 0, that is for the code Zx. Output channel o reads input group `o // (O
     / groups)`. Source: docs/numerics.md; TFLite `CONV_2D`; Jacob et al. 2018, eq. 7.
@@ -123,11 +125,13 @@ class Conv2d(WeightedOp[Conv2dAttrs], name="conv2d"):
     @staticmethod
     def samples() -> Iterator[Sample[Any]]:
         rng = np.random.default_rng(20)
-        for label, x, w, attrs in _CASES:
-            for rule in (None, Rounding.HALF_UP, Rounding.TFLITE_DOUBLE):
-                yield _sample(
-                    rng, f"{label}/{'shift' if rule is None else rule.value}", x, w, attrs, rule
-                )
+        found = [
+            _sample(rng, f"{label}/{rule.value if rule else 'shift'}", x, w, attrs, rule)
+            for label, x, w, attrs in _CASES
+            for rule in (None, Rounding.HALF_UP, Rounding.TFLITE_DOUBLE)
+        ]
+        yield from found
+        yield from others(rng, found)
 
 
 class Conv2dLayer(Layer, name="Conv2d"):

@@ -35,7 +35,8 @@ class Wide(Kernel, op="conv2d", function="conv2d_s16"):
 
     @staticmethod
     def overlap_bytes(attrs: Conv2dAttrs, q: NodeTypes[Any]) -> int | None:
-        return 2 * Reference.overlap_bytes(attrs, q)
+        narrow = Reference.overlap_bytes(attrs, q)
+        return None if narrow is None else 2 * narrow
 
     @staticmethod
     def cycles(attrs: Conv2dAttrs, q: NodeTypes[Any]) -> float:

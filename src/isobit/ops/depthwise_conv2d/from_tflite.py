@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from isobit.core.fixed import Rounding
 from isobit.core.types import Affine
 from isobit.ops.depthwise_conv2d.op import DepthwiseConv2dAttrs
 from isobit.ops.foreign import Call, tflite
+from isobit.ops.int16 import weighted_rule
 from isobit.ops.tflite import (
     bias_constant,
     code_bounds,
     dilations,
-    factors,
+    filters,
     finish,
     padding,
-    recentred,
     require_types,
     strides,
-    weighted_reals,
 )
 from isobit.ops.weighted import WeightedInputs
 
@@ -28,8 +26,8 @@ def depthwise_conv_2d(call: Call) -> None:
     """x: [1,H,W,C], w [1,KH,KW,C*multiplier], b or none. Source: TFLM
     `kernels/depthwise_conv.cc`.
     """
-    require_types(call, "s8")
-    x, w, y = call.operand(0), recentred(call.operand(1)), call.output()
+    require_types(call, "s8", "s16")
+    x, w, y = call.operand(0), filters(call, 1), call.output()
     weights = call.constant(1, "weights") if w.data is None else w.data
     shapes = len(x.shape) == 4 and x.shape[0] == 1 and weights.ndim == 4 and weights.shape[0] == 1
     if not shapes or weights.shape[3] % x.shape[3]:
@@ -48,7 +46,7 @@ def depthwise_conv_2d(call: Call) -> None:
     if call.is_float:
         finish(call, "depthwise_conv2d", inputs, attrs)
         return
-    requant = factors(call, weighted_reals(x, w, y, narrow=call.is_uint8))
+    requant, rule = weighted_rule(call, x, w, y, 2)
     inputs = WeightedInputs(x.value, name, inputs.b, **requant)
-    exact = replace(attrs, clamp=code_bounds(call, y), round=Rounding.TFLITE_DOUBLE)
+    exact = replace(attrs, clamp=code_bounds(call, y), round=rule)
     call.result("depthwise_conv2d", inputs, exact)

@@ -16,6 +16,7 @@ from isobit.ops import sampling
 from isobit.ops.base import Cost, Inferred, NodeTypes, Sample
 from isobit.ops.channels import Depthwise
 from isobit.ops.weighted import WeightedInputs, WeightedOp, finish, weight_problems
+from isobit.ops.weighted_samples import others
 from isobit.ops.window import Pair, Quad, Window
 
 if TYPE_CHECKING:
@@ -106,11 +107,13 @@ class DepthwiseConv2d(WeightedOp[DepthwiseConv2dAttrs], name="depthwise_conv2d")
     @staticmethod
     def samples() -> Iterator[Sample[Any]]:
         rng = np.random.default_rng(25)
-        for label, x, w, attrs in _CASES:
-            for rule in (None, Rounding.HALF_UP, Rounding.TFLITE_DOUBLE):
-                yield _sample(
-                    rng, f"{label}/{'shift' if rule is None else rule.value}", x, w, attrs, rule
-                )
+        found = [
+            _sample(rng, f"{label}/{rule.value if rule else 'shift'}", x, w, attrs, rule)
+            for label, x, w, attrs in _CASES
+            for rule in (None, Rounding.HALF_UP, Rounding.TFLITE_DOUBLE)
+        ]
+        yield from found
+        yield from others(rng, found)
 
 
 def _sums(attrs: DepthwiseConv2dAttrs, x: AnyArray, w: AnyArray) -> AnyArray:

@@ -35,7 +35,8 @@ class Wide(Kernel, op="depthwise_conv2d", function="depthwise_conv2d_s16"):
 
     @staticmethod
     def overlap_bytes(attrs: DepthwiseConv2dAttrs, q: NodeTypes[Any]) -> int | None:
-        return 2 * Reference.overlap_bytes(attrs, q)
+        narrow = Reference.overlap_bytes(attrs, q)
+        return None if narrow is None else 2 * narrow
 
     @staticmethod
     def cycles(attrs: DepthwiseConv2dAttrs, q: NodeTypes[Any]) -> float:

@@ -38,16 +38,21 @@ class DequantizeAttrs(Attrs):
 
 @dataclass(frozen=True, slots=True)
 class DequantizeInputs(Inputs[T]):
-    """x: s8, any shape; table: f32 [256] for the codes -128..127, absent in float graphs."""
+    """x: s8 or s16, any shape; table: f32 [256] for the codes -128..127, or of s16 scale: f32 [1];
+    both absent in float graphs.
+    """
 
     x: T
     table: T | None = field(default=None, kw_only=True)
+    scale: T | None = field(default=None, kw_only=True)
 
 
 class Dequantize(Op[DequantizeAttrs, DequantizeInputs[Any]], name="dequantize"):
-    """x: s8; y: f32, the same shape: the float32 nearest to `Sx * (x - Zx)`."""
+    """x: s8, or s16 of zero point 0; y: f32, the same shape: the float32 nearest to
+    `Sx * (x - Zx)`.
+    """
 
-    constants = ("table",)
+    constants = ("table", "scale")
     encoding_rule = EncodingRule.FIXED
     elementwise = True
 
@@ -66,6 +71,15 @@ class Dequantize(Op[DequantizeAttrs, DequantizeInputs[Any]], name="dequantize"):
                 got=f"{table.dtype.value}{list(table.shape)}",
                 fix="One float for every code of int8.",
             )
+        wide = types.x.dtype is DType.S16
+        if (wide and types.x.zero) or wide is not (types.scale is not None):
+            raise BadShape(
+                where="dequantize",
+                what="constants",
+                want="a scale for s16 of zero point 0, a table for s8",
+                got=f"{types.x.dtype.value}, {'a' if types.scale is not None else 'no'} scale",
+                fix="Import the model again.",
+            )
         dtype = types.x.dtype if is_float(types.x) else DType.F32
         return Inferred(types.x.shape, dtype, Real())
 
@@ -74,6 +88,10 @@ class Dequantize(Op[DequantizeAttrs, DequantizeInputs[Any]], name="dequantize"):
         attrs: DequantizeAttrs, q: NodeTypes[Any], inputs: DequantizeInputs[AnyArray]
     ) -> AnyArray:
         """Return float32 values: table entries, looked up and never computed with."""
+        if inputs.scale is not None:
+            # The product fits float64, so it is rounded once.
+            wide: AnyArray = (inputs.x * float(inputs.scale[0])).astype(np.float32)
+            return wide
         assert inputs.table is not None
         result: AnyArray = inputs.table.astype(np.float32)[inputs.x + 128]
         return result
@@ -84,12 +102,16 @@ class Dequantize(Op[DequantizeAttrs, DequantizeInputs[Any]], name="dequantize"):
 
     @staticmethod
     def cost(attrs: DequantizeAttrs, q: NodeTypes[Any]) -> Cost:
-        return Cost(reads=q.inputs.x.elements + ENTRIES, writes=q.output.elements)
+        entries = ENTRIES if q.inputs.scale is None else 1
+        return Cost(reads=q.inputs.x.elements + entries, writes=q.output.elements)
 
     @staticmethod
     def derive(
         attrs: DequantizeAttrs, q: NodeTypes[Any], scheme: Scheme, consts: Any
     ) -> tuple[DequantizeAttrs, Mapping[str, AnyArray]]:
+        if q.inputs.x.dtype is DType.S16:
+            scale = float(scale_of(q.inputs.x.encoding)[0])
+            return attrs, {"scale": np.asarray([scale], dtype=np.float32)}
         return attrs, {"table": table_of(q.inputs.x)}
 
     @staticmethod
@@ -108,6 +130,19 @@ class Dequantize(Op[DequantizeAttrs, DequantizeInputs[Any]], name="dequantize"):
             )
             inputs = DequantizeInputs(sampling.codes(rng, shape), table=table_of(x))
             yield Sample(label, DequantizeAttrs(), types, inputs)
+        for label, shape, step in (
+            ("a scale", (2, 3, 4, 5), 0.000313),
+            ("a power of two", (3, 33), 2.0**-13),
+            ("a scale of all ones", (40, 3), float(np.nextafter(np.float32(2.0), np.float32(0.0)))),
+        ):
+            x = sampling.kind((1, *shape[1:]), Affine((float(np.float32(step)),), 0), DType.S16)
+            y = TensorType((1, *shape[1:]), DType.F32, Real())
+            one = TensorType((1,), DType.F32, Real())
+            codes = sampling.codes(rng, shape, DType.S16.low, DType.S16.high)
+            codes.flat[:4] = (0, 1, DType.S16.low, DType.S16.high)
+            wide = DequantizeInputs(codes, scale=np.asarray([step], dtype=np.float32))
+            types = NodeTypes(DequantizeInputs(x, scale=one), (y,))
+            yield Sample(f"{label}, int16", DequantizeAttrs(), types, wide)
 
 
 def table_of(x: TensorType) -> AnyArray:

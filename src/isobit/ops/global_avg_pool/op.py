@@ -83,7 +83,7 @@ class GlobalAvgPool(Op[GlobalAvgPoolAttrs, GlobalAvgPoolInputs[Any]], name="glob
         attrs: GlobalAvgPoolAttrs, q: NodeTypes[Any], inputs: GlobalAvgPoolInputs[Tensor]
     ) -> Tensor:
         count = _count(q.inputs.x)
-        sums = inputs.x.to(sum_carrier(int(count))).sum((1, 2), keepdim=True)
+        sums = inputs.x.to(sum_carrier(int(count), q.inputs.x)).sum((1, 2), keepdim=True)
         return mean_carriers(sums, count, q.output, attrs.clamp, attrs.round)
 
     @staticmethod
@@ -95,7 +95,7 @@ class GlobalAvgPool(Op[GlobalAvgPoolAttrs, GlobalAvgPoolInputs[Any]], name="glob
         cls, attrs: GlobalAvgPoolAttrs, q: NodeTypes[Any], consts: Any, where: str
     ) -> list[IsobitError]:
         """Prove from the image's size that no sum leaves int32."""
-        return overflow_problems(where, int(_count(q.inputs.x)))
+        return overflow_problems(where, int(_count(q.inputs.x)), q.inputs.x)
 
     @staticmethod
     def samples() -> Iterator[Sample[Any]]:

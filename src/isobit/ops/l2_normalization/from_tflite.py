@@ -15,6 +15,10 @@ def l2_normalization(call: Call) -> None:
     """
     require_types(call, "s8")
     y = call.output()
+    if call.is_uint8:
+        raise call.unsupported(
+            "types", "int8 or float32", "uint8", "LiteRT rounds uint8 in another way; use int8."
+        )
     if call.option("fused_activation_function", 0) != 0:
         got = str(call.option("fused_activation_function"))
         raise call.unsupported("fused activation", "none", got, "No runtime computes one here.")

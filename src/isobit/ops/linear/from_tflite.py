@@ -7,12 +7,12 @@ import numpy as np
 from isobit.core.fixed import Rounding
 from isobit.ops.conv2d.op import Conv2dAttrs
 from isobit.ops.foreign import Call, Runtime, tflite
+from isobit.ops.int16 import is_int16, weighted_rule
 from isobit.ops.linear.op import LinearAttrs
 from isobit.ops.litert import nearest_factors
 from isobit.ops.tflite import (
     bias_constant,
     code_bounds,
-    factors,
     finish,
     recentred,
     require_types,
@@ -29,7 +29,7 @@ def fully_connected(call: Call) -> None:
 
     One row is `linear`; several are a 1x1 convolution over them, which computes the same.
     """
-    require_types(call, "s8")
+    require_types(call, "s8", "s16")
     x, w, y = call.operand(0), recentred(call.operand(1)), call.output()
     weights = call.constant(1, "weights") if w.data is None else w.data
     if weights.ndim != 2 or not weights.shape[1] or x.type.elements % weights.shape[1]:
@@ -52,17 +52,18 @@ def fully_connected(call: Call) -> None:
         finish(call, "linear" if rows == 1 else "conv2d", inputs, attrs, shape=shape)
         return
     # TFLM rounds twice here too; LiteRT's reference kernel rounds once, a float64.
-    once = call.runtime is Runtime.LITERT
-    reals = weighted_reals(x, w, y)
-    if once:
+    if call.runtime is Runtime.LITERT and not is_int16(call):
         bias = None if call.optional(2) is None else call.constant(2, "bias").reshape(-1)
+        if bias is not None and len(bias) != outputs:
+            raise call.unsupported("bias", f"[{outputs}]", str(list(bias.shape)), "")
         centred = weights.astype(np.int64) - w.zero
         bounds = accumulator_bound(x.type, centred, bias, 0)
-        requant = stored_factors(call, nearest_factors(call, reals, bounds))
+        pairs = nearest_factors(call, weighted_reals(x, w, y), bounds)
+        requant, rule = stored_factors(call, pairs), Rounding.HALF_UP
     else:
-        requant = factors(call, reals)
+        requant, rule = weighted_rule(call, x, w, y, 2, narrow_bias=True)
     inputs = WeightedInputs(inputs.x, inputs.w, b, **requant)
-    rule, clamp = Rounding.HALF_UP if once else Rounding.TFLITE_DOUBLE, code_bounds(call, y)
+    clamp = code_bounds(call, y)
     if rows == 1:
         finish(call, "linear", inputs, LinearAttrs(clamp, rule), shape=shape, clamped=True)
     else:

@@ -22,6 +22,7 @@ from isobit.ops.weighted import (
     finish,
     weight_problems,
 )
+from isobit.ops.weighted_samples import others
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,9 +112,13 @@ class Linear(WeightedOp[LinearAttrs], name="linear"):
             ("no bias", 60, 9, 4, (-128, 127)),
             ("no bias, 8 in, 7 out", 240, 8, 7, (-128, 127)),
         )
-        for label, n, i, o, clamp in cases:
-            for rule in (None, Rounding.HALF_UP, Rounding.TFLITE_DOUBLE):
-                yield _sample(rng, label, (n, i, o), clamp, rule)
+        found = [
+            _sample(rng, label, (n, i, o), clamp, rule)
+            for label, n, i, o, clamp in cases
+            for rule in (None, Rounding.HALF_UP, Rounding.TFLITE_DOUBLE)
+        ]
+        yield from found
+        yield from others(rng, found)
 
 
 class LinearLayer(Layer, name="Linear"):

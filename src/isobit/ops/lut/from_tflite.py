@@ -7,12 +7,21 @@ from collections.abc import Callable
 import numpy as np
 
 from isobit.core.dtypes import DType
-from isobit.core.types import IntArray, Raw, TensorType
-from isobit.ops.foreign import Call, tflite
-from isobit.ops.lut import tflm
+from isobit.core.fixed import Rounding
+from isobit.core.types import Affine, IntArray, Raw, TensorType
+from isobit.ops.foreign import Call, Runtime, tflite
+from isobit.ops.int16 import is_int16, require_symmetric
+from isobit.ops.lut import litert, tflm
 from isobit.ops.lut.op import LutAttrs, LutInputs
 from isobit.ops.lut.tflm import Quantised
-from isobit.ops.tflite import computed, require_types
+from isobit.ops.lut_interpolated.op import (
+    OUTPUT,
+    LutInterpolatedAttrs,
+    LutInterpolatedInputs,
+)
+from isobit.ops.lut_interpolated.table import LARGEST_MULT, parameters, table
+from isobit.ops.prelu.op import FACTORS, PreluAttrs, PreluInputs
+from isobit.ops.tflite import computed, quantized, require_types
 
 TABLES: dict[str, tuple[str, Callable[[Quantised], IntArray]]] = {
     "ABS": ("abs", tflm.absolute),
@@ -23,6 +32,13 @@ TABLES: dict[str, tuple[str, Callable[[Quantised], IntArray]]] = {
     "TANH": ("tanh", tflm.tanh),
 }
 """Of int8 or float: our function of reals, TFLM's table."""
+LITERT: dict[str, Callable[[Quantised], IntArray]] = {
+    "LOGISTIC": litert.logistic,
+    "TANH": litert.tanh,
+}
+"""LiteRT's table where it is another."""
+UINT8 = ("HARD_SWISH", "LOGISTIC", "TANH")
+"""What LiteRT computes of uint8."""
 FLOATS = {
     "CEIL": "ceil",
     "COS": "cos",
@@ -41,21 +57,39 @@ FLOATS = {
 @tflite("ABS", "ELU", "HARD_SWISH", "LOGISTIC", "RSQRT", "TANH")
 def function(call: Call) -> None:
     """x: any shape. Sources: see `ops/lut/tflm.py`."""
-    name, table = TABLES[call.code]
+    name, tabulate = TABLES[call.code]
+    if is_int16(call) and call.code in ("LOGISTIC", "TANH"):
+        interpolated(call, name)
+        return
+    if call.code == "ABS" and is_int16(call):
+        require_types(call, "s16")
+        ratio = quantised(call).ratio
+        two_slopes(call, -1, ratio, ratio)
+        return
     require_types(call, "s8")
     if call.is_float:
         call.result("lut", LutInputs(computed(call)), LutAttrs(name))
         return
     q = quantised(call)
-    if call.code == "LOGISTIC" and q.zy != -128:
+    if call.is_uint8 and call.code not in UINT8:
         raise call.unsupported(
-            "zero point of the output", "-128", str(q.zy), "The runtime wants it; convert again."
+            "types", "int8", "uint8", "LiteRT has no kernel of it for uint8; convert to int8."
         )
+    if call.code == "LOGISTIC" and q.zy != -128:
+        zero = 0 if call.is_uint8 else -128
+        raise call.unsupported(
+            "zero point of the output",
+            str(zero),
+            str(q.zy - (-128 - zero)),
+            "The runtime wants it; convert again.",
+        )
+    if call.runtime is Runtime.LITERT:
+        tabulate = LITERT.get(call.code, tabulate)
     if call.code == "HARD_SWISH":
         _check_hard_swish(call, q)
     if call.code == "RSQRT":
         _check_rsqrt(call, q)
-    tabulated(call, table(q))
+    tabulated(call, tabulate(q))
 
 
 @tflite(*FLOATS)
@@ -73,9 +107,16 @@ def float_function(call: Call) -> None:
 
 @tflite("LEAKY_RELU")
 def leaky_relu(call: Call) -> None:
-    """x: any shape; `alpha` of any sign. Source: TFLM `kernels/leaky_relu_common.cc`."""
-    require_types(call, "s8")
+    """x: any shape; `alpha` of any sign, of int16 not negative. Source: TFLM
+    `kernels/leaky_relu_common.cc`.
+    """
+    require_types(call, "s8", "s16")
     alpha = float(call.option("alpha", 0.0))
+    if is_int16(call):
+        if alpha < 0:
+            raise call.unsupported("alpha", ">= 0 for int16", f"{alpha:g}", "Use int8.")
+        two_slopes(call, 1, *tflm.leaky_relu_factors(quantised(call), alpha))
+        return
     if call.is_float:
         attrs = LutAttrs("leaky_relu", negative_slope=alpha)
         call.result("lut", LutInputs(computed(call)), attrs)
@@ -92,7 +133,8 @@ def leaky_relu(call: Call) -> None:
 def quantised(call: Call) -> Quantised:
     """Return the encodings around the node; refuses scales that overflow the runtime's int32."""
     x, y = call.operand(0), call.output()
-    q = Quantised(sx=x.scale, zx=x.zero, sy=y.scale, zy=y.zero)
+    narrow = call.runtime is Runtime.LITERT
+    q = Quantised(sx=x.scale, zx=x.zero, sy=y.scale, zy=y.zero, narrow=narrow)
     if q.sx < tflm.LEAST_SCALE:
         raise call.unsupported(
             "scale of the input",
@@ -108,6 +150,44 @@ def quantised(call: Call) -> Quantised:
             "The runtime's int32 would overflow; calibrate the model again.",
         )
     return q
+
+
+def interpolated(call: Call, name: str) -> None:
+    """Make the output the sigmoid or tanh of int16 codes."""
+    require_types(call, "s16")
+    x, y = call.operand(0), call.output()
+    require_symmetric(call, x, y)
+    if y.type.encoding != OUTPUT:
+        raise call.unsupported(
+            "encoding of the output", str(OUTPUT), str(y.type.encoding), "The runtime gives it."
+        )
+    mult, shift = parameters(name, x.scale)
+    if mult > LARGEST_MULT:
+        raise call.unsupported(
+            "scale of the input", "below 2.66", f"{x.scale:g}", "The runtime's int32 overflows."
+        )
+    kind = TensorType((), DType.S16, Raw())
+    inputs = LutInterpolatedInputs(
+        computed(call),
+        table=call.const("table", table().astype(np.int16), kind),
+        mult=call.const("mult", np.asarray([mult], dtype=np.int32)),
+        shift=call.const("shift", np.asarray([shift], dtype=np.int32)),
+    )
+    call.result("lut_interpolated", inputs, LutInterpolatedAttrs(name))
+
+
+def two_slopes(call: Call, sign: int, above: float, below: float) -> None:
+    """Make the output x times one of two multipliers, the one below zero with a sign."""
+    x, y = call.operand(0), call.output()
+    require_symmetric(call, x, y)
+    value = computed(call)
+    rank = len(call.build.type_of(value).shape)
+    one = TensorType((), DType.S8, Affine((1.0,), 0))
+    slope = call.const("slope", np.full((1,) * rank, sign, dtype=np.int8), one)
+    pairs = zip(FACTORS, (*quantized(above), *quantized(below)), strict=True)
+    constants = {name: call.const(name, np.asarray([n], dtype=np.int32)) for name, n in pairs}
+    attrs = PreluAttrs((y.type.dtype.low, y.type.dtype.high), Rounding.TFLITE_DOUBLE)
+    call.result("prelu", PreluInputs(value, slope, **constants), attrs)
 
 
 def tabulated(call: Call, table: IntArray) -> None:

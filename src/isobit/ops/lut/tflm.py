@@ -35,11 +35,19 @@ class Quantised:
     zx: int
     sy: float
     zy: int
+    narrow: bool = False
+    """Whether multipliers are float32 quotients, as LiteRT's are."""
 
     @property
     def ratio(self) -> float:
-        """Sx / Sy in float64."""
-        return self.sx / self.sy
+        """Sx / Sy in float64, or in float32."""
+        return self.quotient(self.sx, 1.0)
+
+    def quotient(self, scale: float, factor: float) -> float:
+        """`scale * factor / Sy` in float64, or in float32."""
+        if self.narrow:
+            return float(np.float32(scale) * np.float32(factor) / np.float32(self.sy))
+        return scale * factor / self.sy
 
     @property
     def centred(self) -> IntArray:
@@ -73,8 +81,8 @@ def absolute(q: Quantised) -> IntArray:
 
 
 def leaky_relu_factors(q: Quantised, alpha: float) -> tuple[float, float]:
-    """The multipliers of values above and below zero, in float64 (`leaky_relu_common.cc`)."""
-    return q.ratio, q.sx * alpha / q.sy
+    """The multipliers of values above and below zero (`leaky_relu_common.cc`)."""
+    return q.ratio, q.quotient(q.sx, alpha)
 
 
 def leaky_relu(q: Quantised, alpha: float) -> IntArray:

@@ -16,7 +16,7 @@ from isobit.ops.tflite import (
 @tflite("MAX_POOL_2D")
 def max_pool_2d(call: Call) -> None:
     """x: [1,H,W,C]. Source: TFLite `reference_integer_ops::MaxPool`."""
-    require_types(call, "s8")
+    require_types(call, "s8", "s16")
     require_same_encoding(call, 0)
     kernel, stride, pad = pool_window(call)
     inputs = MaxPool2dInputs(computed(call))

@@ -15,6 +15,7 @@ from isobit.ops import sampling
 from isobit.ops.axes import ROWS_FOR_COLUMNS
 from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Op, Sample
 from isobit.ops.channels import Coupled
+from isobit.ops.int16_samples import widened
 from isobit.ops.pooling import adaptive_kernel
 from isobit.ops.window import Pair, Quad, Window, ceil_extension, pair, symmetric
 
@@ -45,7 +46,7 @@ class MaxPool2dInputs(Inputs[T]):
 
 
 class MaxPool2d(Op[MaxPool2dAttrs, MaxPool2dInputs[Any]], name="max_pool2d"):
-    """x, y: s8 [N,H,W,C], the same encoding. Commutes with requantisation. Source: TFLite
+    """x, y: s8 or s16 [N,H,W,C], the same encoding. Commutes with requantisation. Source: TFLite
     `MAX_POOL_2D`.
     """
 
@@ -117,32 +118,39 @@ class MaxPool2d(Op[MaxPool2dAttrs, MaxPool2dInputs[Any]], name="max_pool2d"):
 
     @staticmethod
     def samples() -> Iterator[Sample[Any]]:
-        rng = np.random.default_rng(22)
-        cases = (
-            ("2x2", (2, 6, 4, 3), MaxPool2dAttrs((2, 2), (2, 2))),
-            ("2x2 odd input", (2, 7, 5, 4), MaxPool2dAttrs((2, 2), (2, 2))),
-            ("3x3 stride 2, pad 1", (2, 8, 7, 5), MaxPool2dAttrs((3, 3), (2, 2), (1, 1, 1, 1))),
-            ("3x3 stride 2, ceil", (1, 8, 8, 2), MaxPool2dAttrs((3, 3), (2, 2), (0, 0, 1, 1))),
-            ("3x3 stride 1, same", (2, 5, 6, 1), MaxPool2dAttrs((3, 3), (1, 1), (1, 1, 1, 1))),
-            ("row", (2, 1, 9, 7), MaxPool2dAttrs((1, 4), (1, 3), (0, 1, 0, 2))),
-            ("global", (2, 3, 4, 6), MaxPool2dAttrs((3, 4), (1, 1))),
-            ("3x2", (2, 7, 6, 3), MaxPool2dAttrs((3, 2), (2, 1), (1, 0, 0, 1))),
-            ("2x3", (2, 6, 7, 3), MaxPool2dAttrs((2, 3), (1, 2), (0, 2, 1, 0))),
-            ("lowest codes", (2, 5, 4, 3), MaxPool2dAttrs((2, 2), (1, 2), (0, 1, 1, 0))),
-            (
-                "2x4, 2 columns at the edge",
-                (2, 6, 7, 3),
-                MaxPool2dAttrs((2, 4), (1, 2), (0, 1, 1, 2)),
-            ),
-        )
-        for label, shape, attrs in cases:
-            x = sampling.kind((1, *shape[1:]), Affine((0.1,), 3))
-            out = MaxPool2d.infer(attrs, MaxPool2dInputs(x))
-            types = NodeTypes(MaxPool2dInputs(x), (x.with_shape(out.shape),))
-            codes = sampling.codes(rng, shape)
-            if label == "lowest codes":
-                codes[..., 0] = -128
-            yield Sample(label, attrs, types, MaxPool2dInputs(codes))
+        found = list(_narrow())
+        yield from found
+        yield from widened(np.random.default_rng(16), found)
+
+
+def _narrow() -> Iterator[Sample[Any]]:
+    """The samples of int8."""
+    rng = np.random.default_rng(22)
+    cases = (
+        ("2x2", (2, 6, 4, 3), MaxPool2dAttrs((2, 2), (2, 2))),
+        ("2x2 odd input", (2, 7, 5, 4), MaxPool2dAttrs((2, 2), (2, 2))),
+        ("3x3 stride 2, pad 1", (2, 8, 7, 5), MaxPool2dAttrs((3, 3), (2, 2), (1, 1, 1, 1))),
+        ("3x3 stride 2, ceil", (1, 8, 8, 2), MaxPool2dAttrs((3, 3), (2, 2), (0, 0, 1, 1))),
+        ("3x3 stride 1, same", (2, 5, 6, 1), MaxPool2dAttrs((3, 3), (1, 1), (1, 1, 1, 1))),
+        ("row", (2, 1, 9, 7), MaxPool2dAttrs((1, 4), (1, 3), (0, 1, 0, 2))),
+        ("global", (2, 3, 4, 6), MaxPool2dAttrs((3, 4), (1, 1))),
+        ("3x2", (2, 7, 6, 3), MaxPool2dAttrs((3, 2), (2, 1), (1, 0, 0, 1))),
+        ("2x3", (2, 6, 7, 3), MaxPool2dAttrs((2, 3), (1, 2), (0, 2, 1, 0))),
+        ("lowest codes", (2, 5, 4, 3), MaxPool2dAttrs((2, 2), (1, 2), (0, 1, 1, 0))),
+        (
+            "2x4, 2 columns at the edge",
+            (2, 6, 7, 3),
+            MaxPool2dAttrs((2, 4), (1, 2), (0, 1, 1, 2)),
+        ),
+    )
+    for label, shape, attrs in cases:
+        x = sampling.kind((1, *shape[1:]), Affine((0.1,), 3))
+        out = MaxPool2d.infer(attrs, MaxPool2dInputs(x))
+        types = NodeTypes(MaxPool2dInputs(x), (x.with_shape(out.shape),))
+        codes = sampling.codes(rng, shape)
+        if label == "lowest codes":
+            codes[..., 0] = -128
+        yield Sample(label, attrs, types, MaxPool2dInputs(codes))
 
 
 class MaxPool2dLayer(Layer, name="MaxPool2d", functions=("torch.nn.functional.max_pool2d",)):

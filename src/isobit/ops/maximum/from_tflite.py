@@ -16,7 +16,7 @@ from isobit.ops.tflite import (
 @tflite("MAXIMUM", "MINIMUM")
 def maximum(call: Call) -> None:
     """a, b: any shapes that broadcast. Source: TFLM `kernels/maximum_minimum.cc`."""
-    require_types(call, "s8")
+    require_types(call, "s8", "s16")
     require_same_encoding(call, 0, 1)
     require_computed(call, 0, 1)
     a, b, shape = pair_of(call)

@@ -14,6 +14,7 @@ from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
 from isobit.ops.base import Cost, Inferred, NodeTypes, Op, Sample, is_float
 from isobit.ops.broadcast import broadcast_shape
+from isobit.ops.int16_samples import widened
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +38,7 @@ class MaximumInputs(Inputs[T]):
 
 
 class Maximum(Op[MaximumAttrs, MaximumInputs[Any]], name="maximum"):
-    """a, b: s8, shapes equal up to axes of size 1; y: s8; one encoding.
+    """a, b, y: s8 or s16, one encoding; shapes equal up to axes of size 1.
 
     Source: TFLite `MAXIMUM`, `MINIMUM`; ONNX `Max`, `Min`.
     """
@@ -89,16 +90,23 @@ class Maximum(Op[MaximumAttrs, MaximumInputs[Any]], name="maximum"):
 
     @staticmethod
     def samples() -> Iterator[Sample[Any]]:
-        rng = np.random.default_rng(43)
-        for index, (label, a, b) in enumerate(_CASES):
-            encoding: Encoding = Affine((0.05,), -7) if index % 2 else Pow2((5,))
-            for smallest in (False, True):
-                kinds = [sampling.kind((1, *shape[1:]), encoding) for shape in (a, b)]
-                y = kinds[0].with_shape(broadcast_shape("maximum", kinds[0].shape, kinds[1].shape))
-                arrays = MaximumInputs(sampling.codes(rng, a), sampling.codes(rng, b))
-                name = f"{label}/{'min' if smallest else 'max'}"
-                types = NodeTypes(MaximumInputs(*kinds), (y,))
-                yield Sample(name, MaximumAttrs(smallest), types, arrays)
+        found = list(_narrow())
+        yield from found
+        yield from widened(np.random.default_rng(16), found)
+
+
+def _narrow() -> Iterator[Sample[Any]]:
+    """The samples of int8."""
+    rng = np.random.default_rng(43)
+    for index, (label, a, b) in enumerate(_CASES):
+        encoding: Encoding = Affine((0.05,), -7) if index % 2 else Pow2((5,))
+        for smallest in (False, True):
+            kinds = [sampling.kind((1, *shape[1:]), encoding) for shape in (a, b)]
+            y = kinds[0].with_shape(broadcast_shape("maximum", kinds[0].shape, kinds[1].shape))
+            arrays = MaximumInputs(sampling.codes(rng, a), sampling.codes(rng, b))
+            name = f"{label}/{'min' if smallest else 'max'}"
+            types = NodeTypes(MaximumInputs(*kinds), (y,))
+            yield Sample(name, MaximumAttrs(smallest), types, arrays)
 
 
 _CASES: tuple[tuple[str, Shape, Shape], ...] = (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from isobit.core import fixed
+from isobit.core.dtypes import DType
 from isobit.core.errors import IsobitError, raise_all
 from isobit.core.fixed import Rounding
 from isobit.core.types import (
@@ -27,6 +28,7 @@ from isobit.ops.base import Cost, EncodingRule, Inferred, Layer, NodeTypes, Op, 
 from isobit.ops.broadcast import broadcast_shape, lower_pair
 from isobit.ops.channels import Coupled
 from isobit.ops.clamps import clamp_problems
+from isobit.ops.int16_samples import widened
 from isobit.ops.requantize.op import factor_problems, rescale, rescale_carriers, right_shift
 from isobit.ops.requantize.op import multiplier as nearest_multiplier
 from isobit.ops.schemes import Scheme
@@ -60,7 +62,7 @@ class MulInputs(Inputs[T]):
 
 
 class Mul(Op[MulAttrs, MulInputs[Any]], name="mul"):
-    """a, b: s8, shapes equal up to axes of size 1; y: s8.
+    """a, b, y: s8 or s16; shapes equal up to axes of size 1.
 
     Source: docs/numerics.md; TFLite `MUL`.
     """
@@ -92,7 +94,9 @@ class Mul(Op[MulAttrs, MulInputs[Any]], name="mul"):
 
     @staticmethod
     def surrogate(attrs: MulAttrs, q: NodeTypes[Any], inputs: MulInputs[Tensor]) -> Tensor:
-        product = inputs.a * inputs.b  # at most 255^2: exact in float32
+        wide = q.output.dtype is DType.S16
+        # At most 255^2: exact in float32. Products of int16 need 31 bits.
+        product = inputs.a.double() * inputs.b.double() if wide else inputs.a * inputs.b
         low, high = (c - q.output.zero for c in attrs.clamp)
         return rescale_carriers(
             product, inputs.mult, inputs.shift, attrs.round, (low, high), q.soft
@@ -137,11 +141,18 @@ class Mul(Op[MulAttrs, MulInputs[Any]], name="mul"):
 
     @staticmethod
     def samples() -> Iterator[Sample[Any]]:
-        rng = np.random.default_rng(29)
-        for label, a, b, clamp in _CASES:
-            for rule in (None, Rounding.HALF_UP, Rounding.TFLITE_DOUBLE):
-                name = f"{label}/{'shift' if rule is None else rule.value}"
-                yield _sample(rng, name, (a, b), clamp, rule)
+        found = list(_narrow())
+        yield from found
+        yield from widened(np.random.default_rng(16), found, "mult", "shift", finer=("shift",))
+
+
+def _narrow() -> Iterator[Sample[Any]]:
+    """The samples of int8."""
+    rng = np.random.default_rng(29)
+    for label, a, b, clamp in _CASES:
+        for rule in (None, Rounding.HALF_UP, Rounding.TFLITE_DOUBLE):
+            name = f"{label}/{'shift' if rule is None else rule.value}"
+            yield _sample(rng, name, (a, b), clamp, rule)
 
 
 _CASES: tuple[tuple[str, Shape, Shape, tuple[int, int]], ...] = (

@@ -25,6 +25,7 @@ from isobit.ops import sampling
 from isobit.ops.axes import stored_axis
 from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Op, Sample, is_float
 from isobit.ops.clamp.op import clamp_codes
+from isobit.ops.int16_samples import widened
 from isobit.ops.schemes import Scheme
 
 if TYPE_CHECKING:
@@ -121,32 +122,9 @@ class Pad(Op[PadAttrs, PadInputs[Any]], name="pad"):
 
     @staticmethod
     def samples() -> Iterator[Sample[Any]]:
-        rng = np.random.default_rng(33)
-        cases: tuple[tuple[str, tuple[int, ...], PadAttrs, Encoding], ...] = (
-            ("border", (2, 4, 5, 3), PadAttrs(((1, 1), (1, 1), (0, 0))), Affine((0.05,), -7)),
-            ("one side", (1, 4, 4, 5), PadAttrs(((0, 1), (2, 0), (0, 0))), Pow2((5,))),
-            ("channels", (2, 4, 4, 6), PadAttrs(((0, 0), (1, 0), (1, 2))), Affine((0.05,), 9)),
-            ("code", (2, 5, 5, 2), PadAttrs(((1, 1), (0, 0), (0, 0)), -77), Affine((0.1,), 4)),
-            ("features", (5, 21), PadAttrs(((3, 4),)), Affine((0.1,), -20)),
-            ("nothing", (3, 9), PadAttrs(((0, 0),)), Pow2((6,))),
-            (
-                "four axes",
-                (2, 2, 3, 2, 3),
-                PadAttrs(((1, 2), (2, 1), (0, 1), (1, 0))),
-                Affine((0.1,), 11),
-            ),
-            (
-                "five axes",
-                (1, 2, 2, 3, 2, 3),
-                PadAttrs(((1, 0), (0, 0), (2, 1), (0, 1), (0, 0))),
-                Affine((0.1,), 11),
-            ),
-        )
-        for label, shape, attrs, encoding in cases:
-            x = sampling.kind((1, *shape[1:]), encoding)
-            y = sampling.kind(Pad.infer(attrs, PadInputs(x)).shape, encoding)
-            types = NodeTypes(PadInputs(x), (y,))
-            yield Sample(label, attrs, types, PadInputs(sampling.codes(rng, shape)))
+        found = list(_narrow())
+        yield from found
+        yield from widened(np.random.default_rng(16), found)
 
 
 def _lower(build: Any, x: Any, pads: Sequence[int], value: float | None) -> Any:
@@ -196,3 +174,33 @@ class PadFunction(Layer, functions=("torch.nn.functional.pad",)):
         if found.get("mode", "constant") != "constant":
             raise build.refuse("mode", '"constant"', found["mode"], "Pad with zeros.")
         return _lower(build, found["input"], found["pad"], found.get("value"))
+
+
+def _narrow() -> Iterator[Sample[Any]]:
+    """The samples of int8."""
+    rng = np.random.default_rng(33)
+    cases: tuple[tuple[str, tuple[int, ...], PadAttrs, Encoding], ...] = (
+        ("border", (2, 4, 5, 3), PadAttrs(((1, 1), (1, 1), (0, 0))), Affine((0.05,), -7)),
+        ("one side", (1, 4, 4, 5), PadAttrs(((0, 1), (2, 0), (0, 0))), Pow2((5,))),
+        ("channels", (2, 4, 4, 6), PadAttrs(((0, 0), (1, 0), (1, 2))), Affine((0.05,), 9)),
+        ("code", (2, 5, 5, 2), PadAttrs(((1, 1), (0, 0), (0, 0)), -77), Affine((0.1,), 4)),
+        ("features", (5, 21), PadAttrs(((3, 4),)), Affine((0.1,), -20)),
+        ("nothing", (3, 9), PadAttrs(((0, 0),)), Pow2((6,))),
+        (
+            "four axes",
+            (2, 2, 3, 2, 3),
+            PadAttrs(((1, 2), (2, 1), (0, 1), (1, 0))),
+            Affine((0.1,), 11),
+        ),
+        (
+            "five axes",
+            (1, 2, 2, 3, 2, 3),
+            PadAttrs(((1, 0), (0, 0), (2, 1), (0, 1), (0, 0))),
+            Affine((0.1,), 11),
+        ),
+    )
+    for label, shape, attrs, encoding in cases:
+        x = sampling.kind((1, *shape[1:]), encoding)
+        y = sampling.kind(Pad.infer(attrs, PadInputs(x)).shape, encoding)
+        types = NodeTypes(PadInputs(x), (y,))
+        yield Sample(label, attrs, types, PadInputs(sampling.codes(rng, shape)))

@@ -38,7 +38,7 @@ class Reference(Kernel, op="pad", function="pad_s8"):
     @staticmethod
     def pack(attrs: PadAttrs, q: NodeTypes[Any], consts: Any) -> Sequence[Packed]:
         value = q.inputs.x.zero if attrs.value is None else attrs.value
-        return [Packed("value", np.asarray([value], dtype=np.int8))]
+        return [Packed("value", np.asarray([value], dtype=q.inputs.x.dtype.numpy))]
 
     @staticmethod
     def overlap_bytes(attrs: PadAttrs, q: NodeTypes[Any]) -> int | None:

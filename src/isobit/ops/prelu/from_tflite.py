@@ -8,7 +8,7 @@ from isobit.core.fixed import Rounding
 from isobit.core.types import Shape
 from isobit.ops.foreign import Call, tflite
 from isobit.ops.prelu.op import PreluAttrs, PreluInputs
-from isobit.ops.tflite import computed, quantized, require_types
+from isobit.ops.tflite import computed, quantized, quotient, require_types
 
 
 @tflite("PRELU")
@@ -17,7 +17,7 @@ def prelu(call: Call) -> None:
     `kernels/prelu_common.cc`, `reference/prelu.h`.
     """
     require_types(call, "s8")
-    x, alpha, y = call.operand(0), call.operand(1), call.output()
+    x, alpha = call.operand(0), call.operand(1)
     data = call.constant(1, "alpha")
     x_shape: Shape = (1, *(x.shape or (1,)))
     ones = len(x_shape) - len(data.shape)
@@ -36,7 +36,7 @@ def prelu(call: Call) -> None:
     if call.is_float:
         inputs, attrs = PreluInputs(value, slope), PreluAttrs()
     else:
-        reals = (x.scale / y.scale, x.scale * alpha.scale / y.scale)
+        reals = (quotient(call, x.scale), quotient(call, x.scale, alpha.scale))
         numbers = [number for real in reals for number in quantized(real)]
         names = ("mult", "shift", "mult_neg", "shift_neg")
         constants = {

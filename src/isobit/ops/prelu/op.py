@@ -29,6 +29,7 @@ from isobit.ops import sampling
 from isobit.ops.base import Cost, EncodingRule, Inferred, NodeTypes, Op, Sample
 from isobit.ops.broadcast import broadcast_shape
 from isobit.ops.clamps import clamp_problems
+from isobit.ops.int16_samples import widened
 from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import multipliers, overflow_problems
 
@@ -66,7 +67,7 @@ class PreluInputs(Inputs[T]):
 
 
 class Prelu(Op[PreluAttrs, PreluInputs[Any]], name="prelu"):
-    """x, y: s8, one shape; slope: codes -128..127, shape equal to x's up to axes of size 1.
+    """x, y: s8 or s16, one shape; slope: codes -128..127, shape equal to x's up to axes of size 1.
 
     Source: docs/numerics.md; He et al. 2015, equation 1; TFLite `PRELU`.
     """
@@ -199,10 +200,19 @@ class Prelu(Op[PreluAttrs, PreluInputs[Any]], name="prelu"):
 
     @staticmethod
     def samples() -> Iterator[Sample[Any]]:
-        rng = np.random.default_rng(53)
-        for label, x, slope, clamp in _CASES:
-            for rule in Rounding:
-                yield _sample(rng, f"{label}/{rule.value}", (x, slope), clamp, rule)
+        found = list(_narrow())
+        yield from found
+        yield from widened(
+            np.random.default_rng(16), found, "slope", "mult", "shift", "mult_neg", "shift_neg"
+        )
+
+
+def _narrow() -> Iterator[Sample[Any]]:
+    """The samples of int8."""
+    rng = np.random.default_rng(53)
+    for label, x, slope, clamp in _CASES:
+        for rule in Rounding:
+            yield _sample(rng, f"{label}/{rule.value}", (x, slope), clamp, rule)
 
 
 _CASES: tuple[tuple[str, Shape, Shape, tuple[int, int]], ...] = (

@@ -50,21 +50,22 @@ class QuantizeAttrs(Attrs):
 @dataclass(frozen=True, slots=True)
 class QuantizeInputs(Inputs[T]):
     """x: f32, any shape; mult: s32 [1], k in 0..2^31-1; shift: s32 [1], e; or instead of both
-    thresholds: f32 [255], in any order. All absent in float graphs.
+    thresholds: f32 [255], in any order; or, to int16, divisor: f32 [1]. All absent in float graphs.
     """
 
     x: T
     mult: T | None = field(default=None, kw_only=True)
     shift: T | None = field(default=None, kw_only=True)
     thresholds: T | None = field(default=None, kw_only=True)
+    divisor: T | None = field(default=None, kw_only=True)
 
 
 class Quantize(Op[QuantizeAttrs, QuantizeInputs[Any]], name="quantize"):
-    """x: f32; y: s8, the same shape. A float is read as `(-1)^s * m * 2^t`, m < 2^24; NaN is 0,
-    infinity saturates.
+    """x: f32; y: s8, or with a divisor s16 of zero point 0; the same shape. A float is read as
+    `(-1)^s * m * 2^t`, m < 2^24; NaN is 0, infinity saturates.
     """
 
-    constants = ("mult", "shift", "thresholds")
+    constants = ("mult", "shift", "thresholds", "divisor")
     encoding_rule = EncodingRule.FREE
     elementwise = True
 
@@ -81,27 +82,31 @@ class Quantize(Op[QuantizeAttrs, QuantizeInputs[Any]], name="quantize"):
                     fix="Codes become other codes with requantize.",
                 )
             )
-        if not -128 <= attrs.clamp[0] <= attrs.clamp[1] <= 127:
+        dtype = DType.S8 if types.divisor is None else DType.S16
+        if not dtype.low <= attrs.clamp[0] <= attrs.clamp[1] <= dtype.high:
             errors.append(
                 BadAttribute(
                     where="quantize",
                     what="clamp",
-                    want="-128 <= low <= high <= 127",
+                    want=f"{dtype.low} <= low <= high <= {dtype.high}",
                     got=str(attrs.clamp),
-                    fix="Clamps are output codes of int8.",
+                    fix="Clamps are output codes.",
                 )
             )
         errors.extend(_wrong_constants(types))
         raise_all(errors)
         # A float graph has no constants: there the operator passes its input on.
-        is_float = types.mult is None and types.thresholds is None
-        return Inferred(types.x.shape, types.x.dtype if is_float else DType.S8)
+        integer = (types.mult, types.thresholds, types.divisor)
+        is_float = all(kind is None for kind in integer)
+        return Inferred(types.x.shape, types.x.dtype if is_float else dtype)
 
     @staticmethod
     def integer(
         attrs: QuantizeAttrs, q: NodeTypes[Any], inputs: QuantizeInputs[AnyArray]
     ) -> IntArray:
         """`inputs.x` holds float32 values; only their bits are used."""
+        if inputs.divisor is not None:
+            return _divided(inputs.x, inputs.divisor, attrs.clamp)
         if inputs.thresholds is not None:
             # Of finite floats and infinities, comparing the reals is comparing the ordered bits.
             real = np.where(np.isnan(inputs.x), np.float32(0), inputs.x.astype(np.float32))
@@ -134,6 +139,9 @@ class Quantize(Op[QuantizeAttrs, QuantizeInputs[Any]], name="quantize"):
         attrs: QuantizeAttrs, q: NodeTypes[Any], scheme: Scheme, consts: Any
     ) -> tuple[QuantizeAttrs, Mapping[str, AnyArray]]:
         """`1/Sy = k * 2^-e` with k the Q31 mantissa: exactly 2^30 for a power of two."""
+        if q.output.dtype is DType.S16:
+            scale = float(scale_of(q.output.encoding)[0])
+            return attrs, {"divisor": np.asarray([scale], dtype=np.float32)}
         mantissa, exponent = math.frexp(1.0 / float(scale_of(q.output.encoding)[0]))
         # Rounding up to 2^31 would need a mantissa within 2^-32 of 1; the largest k is as near.
         mult = min(math.floor(mantissa * 2.0**31 + 0.5), fixed.INT32_MAX)
@@ -175,19 +183,64 @@ class Quantize(Op[QuantizeAttrs, QuantizeInputs[Any]], name="quantize"):
             types = NodeTypes(QuantizeInputs(x, thresholds=kind), (y,))
             inputs_by_steps = QuantizeInputs(values, thresholds=steps)
             yield Sample(f"{label}/thresholds", attrs, types, inputs_by_steps)
+        yield from _wide_samples(rng)
+
+
+def _divided(x: AnyArray, divisor: AnyArray, clamp: tuple[int, int]) -> IntArray:
+    """TFLite's rule: the quotient rounded to float32, then to an integer, ties away from zero."""
+    with np.errstate(over="ignore", under="ignore"):
+        quotient = (np.asarray(x, np.float32) / np.float32(divisor[0])).astype(np.float64)
+    quotient = np.clip(np.nan_to_num(quotient, nan=0.0), -BEYOND, BEYOND)
+    away = np.sign(quotient) * np.floor(np.abs(quotient) + 0.5)
+    return fixed.saturate(away.astype(np.int64), *clamp)
+
+
+def _wide_samples(rng: sampling.Rng) -> Iterator[Sample[Any]]:
+    """To int16, many values next to ties."""
+    for label, shape, scale in (
+        ("a scale", (2, 3, 4, 5), 0.000313),
+        ("a power of two", (3, 40), 2.0**-12),
+        ("a large scale", (2, 60), 3.0e20),
+        ("special values", (2, 40), 0.7),
+    ):
+        step = np.float32(scale)
+        codes = rng.integers(-30000, 30001, size=shape) + rng.choice([0.0, 0.5, 0.5, 0.25], shape)
+        values = (codes * float(step)).astype(np.float32)
+        towards = np.where(rng.random(shape) < 0.5, np.float32(np.inf), np.float32(-np.inf))
+        values = np.where(rng.random(shape) < 0.5, np.nextafter(values, towards), values)
+        if "special" in label:
+            special = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-45, -1e-40, 3.4e38, 22937.3, -22937.6]
+            values[:, : len(special)] = special
+        x = TensorType((1, *shape[1:]), DType.F32, Real())
+        y = sampling.kind((1, *shape[1:]), Affine((float(step),), 0), DType.S16)
+        types = NodeTypes(QuantizeInputs(x, divisor=TensorType((1,), DType.F32, Real())), (y,))
+        attrs = QuantizeAttrs((DType.S16.low, DType.S16.high))
+        inputs = QuantizeInputs(values.astype(np.float32), divisor=np.asarray([step]))
+        yield Sample(f"{label}, int16", attrs, types, inputs)
 
 
 def _wrong_constants(types: QuantizeInputs[TensorType]) -> list[IsobitError]:
     """Check that a node has one way to quantise, and the shape of thresholds."""
     errors: list[IsobitError] = []
-    if types.thresholds is not None and types.mult is not None:
+    ways = [kind for kind in (types.thresholds, types.mult, types.divisor) if kind is not None]
+    if len(ways) > 1:
         errors.append(
             BadAttribute(
                 where="quantize",
                 what="constants",
-                want="mult and shift, or thresholds",
-                got="both",
+                want="mult and shift, or thresholds, or a divisor",
+                got="two of these",
                 fix="Export or import the model again.",
+            )
+        )
+    if types.divisor is not None and types.divisor.shape != (1,):
+        errors.append(
+            BadShape(
+                where="quantize",
+                what="divisor",
+                want="f32[1]",
+                got=f"{types.divisor.dtype.value}{list(types.divisor.shape)}",
+                fix="One scale serves the whole tensor.",
             )
         )
     kind = types.thresholds

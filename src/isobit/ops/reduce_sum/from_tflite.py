@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from isobit.core.fixed import Rounding
-from isobit.ops.foreign import Call, tflite
+from isobit.ops.foreign import Call, Runtime, tflite
+from isobit.ops.int16 import is_int16, require_symmetric
 from isobit.ops.reduce_sum.op import ReduceSumAttrs, ReduceSumInputs
 from isobit.ops.reductions import foreign_axes, terms
 from isobit.ops.tflite import quantized, require_computed, require_types
@@ -16,8 +17,19 @@ def reduce_sum(call: Call) -> None:
     """x: any shape; axes: stored; `keep_dims` only is another shape. Source: TFLM
     `kernels/reduce_common.cc`, TFLite `reference_ops::QuantizedMeanOrSum`.
     """
-    require_types(call, "s8")
+    require_types(call, "s8", "s16")
     require_computed(call, 0)
+    if (
+        call.code == "SUM"
+        and call.runtime is Runtime.LITERT
+        and not (call.is_float or call.is_uint8)
+    ):
+        raise call.unsupported(
+            "types",
+            "uint8 or float32",
+            "int8",
+            "LiteRT rounds a sum of int8 in another way than TFLM; import it with --runtime tflm.",
+        )
     mean, axes, name = call.code == "MEAN", foreign_axes(call), call.boxed(call.operand(0))
     box = call.build.type_of(name).shape
     attrs = ReduceSumAttrs(axes, mean)
@@ -25,7 +37,10 @@ def reduce_sum(call: Call) -> None:
     if not call.is_float:
         real = call.operand(0).scale / call.output().scale
         mult, shift = _mean_factor(real, terms(box, axes)) if mean else quantized(real)
-        attrs = ReduceSumAttrs(axes, mean, round=Rounding.TFLITE_DOUBLE)
+        if is_int16(call):
+            require_symmetric(call, call.operand(0), call.output())
+        dtype = call.output().type.dtype
+        attrs = ReduceSumAttrs(axes, mean, (dtype.low, dtype.high), Rounding.TFLITE_DOUBLE)
         inputs = ReduceSumInputs(
             name,
             mult=call.const("mult", np.asarray([mult], dtype=np.int32)),

@@ -16,6 +16,7 @@ from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
 from isobit.ops.base import Cost, EncodingRule, Inferred, NodeTypes, Op, Sample
 from isobit.ops.clamps import clamp_problems
+from isobit.ops.int16_samples import widened
 from isobit.ops.pooling import sum_carrier
 from isobit.ops.reductions import axes_problems, reduced_shape, terms
 from isobit.ops.requantize.op import factor_problems, rescale, rescale_carriers, right_shift
@@ -51,7 +52,7 @@ class ReduceSumInputs(Inputs[T]):
 
 
 class ReduceSum(Op[ReduceSumAttrs, ReduceSumInputs[Any]], name="reduce_sum"):
-    """x: s8 of any rank; y: s8, size 1 on the reduced axes.
+    """x: s8 or s16 of any rank; y: the same, size 1 on the reduced axes.
 
     Source: docs/numerics.md; TFLite `SUM`, `MEAN`
     (`reference_ops::QuantizedMeanOrSum`); ONNX `ReduceSum`, `ReduceMean`.
@@ -90,7 +91,7 @@ class ReduceSum(Op[ReduceSumAttrs, ReduceSumInputs[Any]], name="reduce_sum"):
     def surrogate(
         attrs: ReduceSumAttrs, q: NodeTypes[Any], inputs: ReduceSumInputs[Tensor]
     ) -> Tensor:
-        carrier = sum_carrier(terms(q.inputs.x.shape, attrs.axes))
+        carrier = sum_carrier(terms(q.inputs.x.shape, attrs.axes), q.inputs.x)
         sums = inputs.x.to(carrier).sum(attrs.axes, keepdim=True)
         bounds = (attrs.clamp[0] - q.output.zero, attrs.clamp[1] - q.output.zero)
         return rescale_carriers(sums, inputs.mult, inputs.shift, attrs.round, bounds, q.soft)
@@ -139,13 +140,20 @@ class ReduceSum(Op[ReduceSumAttrs, ReduceSumInputs[Any]], name="reduce_sum"):
 
     @staticmethod
     def samples() -> Iterator[Sample[Any]]:
-        rng = np.random.default_rng(41)
-        for label, shape, axes, mean, clamp in _CASES:
-            for rule in (None, Rounding.HALF_UP, Rounding.TFLITE_DOUBLE):
-                if rule is None and mean:
-                    continue  # a mean needs a multiplier
-                name = f"{label}/{'shift' if rule is None else rule.value}"
-                yield _sample(rng, name, shape, ReduceSumAttrs(axes, mean, clamp), rule)
+        found = list(_narrow())
+        yield from found
+        yield from widened(np.random.default_rng(16), found, "mult", "shift")
+
+
+def _narrow() -> Iterator[Sample[Any]]:
+    """The samples of int8."""
+    rng = np.random.default_rng(41)
+    for label, shape, axes, mean, clamp in _CASES:
+        for rule in (None, Rounding.HALF_UP, Rounding.TFLITE_DOUBLE):
+            if rule is None and mean:
+                continue  # a mean needs a multiplier
+            name = f"{label}/{'shift' if rule is None else rule.value}"
+            yield _sample(rng, name, shape, ReduceSumAttrs(axes, mean, clamp), rule)
 
 
 _CASES: tuple[tuple[str, Shape, tuple[int, ...], bool, tuple[int, int]], ...] = (

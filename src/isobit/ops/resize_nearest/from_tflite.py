@@ -11,13 +11,13 @@ from isobit.ops.window import Pair
 @tflite("RESIZE_NEAREST_NEIGHBOR")
 def resize_nearest_neighbor(call: Call) -> None:
     """x: [1,H,W,C]; size: stored. Source: TFLM `kernels/resize_nearest_neighbor.cc`."""
-    attrs = resized(call)
+    attrs = resized(call, "s16")
     call.result("resize_nearest", ResizeInputs(computed(call)), attrs)
 
 
-def resized(call: Call) -> ResizeAttrs:
-    """Return the attributes of either resize operator."""
-    require_types(call, "s8")
+def resized(call: Call, *others: str) -> ResizeAttrs:
+    """Return the attributes of either resize operator; others: its carriers beside s8."""
+    require_types(call, "s8", *others)
     require_same_encoding(call, 0)
     x, y = call.operand(0), call.output()
     if len(x.shape) != 4 or x.shape[0] != 1:

@@ -13,6 +13,7 @@ from isobit.core.types import Affine, Encoding, FloatArray, IntArray, Pow2, Shap
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
 from isobit.ops.base import Cost, Inferred, NodeTypes, Op, Sample
+from isobit.ops.int16_samples import widened
 from isobit.ops.window import Pair
 
 if TYPE_CHECKING:
@@ -85,12 +86,19 @@ class ResizeNearest(Op[ResizeAttrs, ResizeInputs[Any]], name="resize_nearest"):
 
     @staticmethod
     def samples() -> Iterator[Sample[Any]]:
-        rng = np.random.default_rng(44)
-        zeros: tuple[Encoding, ...] = (Pow2((5,)), Affine((0.1,), -7))
-        for index, (label, shape, attrs) in enumerate(_CASES):
-            x = sampling.kind((1, *shape[1:]), zeros[index % 2])
-            types = NodeTypes(ResizeInputs(x), (x.with_shape((1, *attrs.size, shape[3])),))
-            yield Sample(label, attrs, types, ResizeInputs(sampling.codes(rng, shape)))
+        found = list(_narrow())
+        yield from found
+        yield from widened(np.random.default_rng(16), found)
+
+
+def _narrow() -> Iterator[Sample[Any]]:
+    """The samples of int8."""
+    rng = np.random.default_rng(44)
+    zeros: tuple[Encoding, ...] = (Pow2((5,)), Affine((0.1,), -7))
+    for index, (label, shape, attrs) in enumerate(_CASES):
+        x = sampling.kind((1, *shape[1:]), zeros[index % 2])
+        types = NodeTypes(ResizeInputs(x), (x.with_shape((1, *attrs.size, shape[3])),))
+        yield Sample(label, attrs, types, ResizeInputs(sampling.codes(rng, shape)))
 
 
 _CASES: tuple[tuple[str, Shape, ResizeAttrs], ...] = (

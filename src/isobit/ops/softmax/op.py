@@ -25,7 +25,7 @@ from isobit.ops import sampling
 from isobit.ops.axes import stored_axis
 from isobit.ops.base import Cost, EncodingRule, Inferred, Layer, NodeTypes, Op, Sample, is_float
 from isobit.ops.schemes import Scheme
-from isobit.ops.softmax import gemmlowp
+from isobit.ops.softmax import gemmlowp, int16
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,8 +57,8 @@ class SoftmaxInputs(Inputs[T]):
 
 
 class Softmax(Op[SoftmaxAttrs, SoftmaxInputs[Any]], name="softmax"):
-    """x: s8 [N,...,D]; y: s8, the same shape, scale 1/256, zero point -128. Source: TFLite
-    `SOFTMAX`, gemmlowp.
+    """x: s8 [N,...,D]; y: s8, the same shape, scale 1/256, zero point -128. Or both s16, y of scale
+    2^-15, zero point 0. Source: TFLite `SOFTMAX`, gemmlowp.
     """
 
     encoding_rule = EncodingRule.FIXED
@@ -81,13 +81,14 @@ class Softmax(Op[SoftmaxAttrs, SoftmaxInputs[Any]], name="softmax"):
                     fix="The sum of more exponentials leaves int32.",
                 )
             )
-        legal = 0 <= attrs.mult < 2**31 and 0 <= attrs.shift <= 31 and attrs.diff_min <= 0
+        low, high = (-31, 14) if x.dtype is DType.S16 else (0, 31)
+        legal = 0 <= attrs.mult < 2**31 and low <= attrs.shift <= high and attrs.diff_min <= 0
         if not legal or attrs.beta <= 0:
             errors.append(
                 BadAttribute(
                     where="softmax",
                     what="beta, mult, shift, diff_min",
-                    want="> 0, 0..2^31-1, 0..31, <= 0",
+                    want=f"> 0, 0..2^31-1, {low}..{high}, <= 0",
                     got=f"{attrs.beta}, {attrs.mult}, {attrs.shift}, {attrs.diff_min}",
                     fix="docs/numerics.md says how they follow from beta and the input's scale.",
                 )
@@ -99,6 +100,8 @@ class Softmax(Op[SoftmaxAttrs, SoftmaxInputs[Any]], name="softmax"):
     def integer(
         attrs: SoftmaxAttrs, q: NodeTypes[Any], inputs: SoftmaxInputs[IntArray]
     ) -> IntArray:
+        if q.inputs.x.dtype is DType.S16:
+            return int16.softmax(inputs.x, attrs.mult, attrs.shift)
         d = inputs.x - inputs.x.max(axis=-1, keepdims=True)
         counted = d >= attrs.diff_min
         # Where an element does not count, 0 stands in, so that every intermediate stays in range.
@@ -114,6 +117,8 @@ class Softmax(Op[SoftmaxAttrs, SoftmaxInputs[Any]], name="softmax"):
         """Try all 256 exponents; what follows them (one factor, one rounding) is monotone."""
         if is_float(q.inputs.x):
             return True
+        if q.inputs.x.dtype is DType.S16:
+            return bool(np.all(np.diff(int16.tables()[0]) >= 0))
         d = np.arange(max(-255, attrs.diff_min), 1)
         scaled = gemmlowp.product(d << attrs.shift, attrs.mult)
         return bool(np.all(np.diff(gemmlowp.exp_of_negative(scaled)) >= 0))
@@ -132,11 +137,19 @@ class Softmax(Op[SoftmaxAttrs, SoftmaxInputs[Any]], name="softmax"):
         from isobit.core import fixed_torch as ft
         from isobit.ops.softmax import torch_gemmlowp
 
-        exact = torch_gemmlowp.softmax(inputs.x, attrs.mult, attrs.shift, attrs.diff_min)
+        wide = q.inputs.x.dtype is DType.S16
+        if wide:  # no network is trained in int16 yet: by the definition itself
+            codes = inputs.x.detach().cpu().numpy().astype(np.int64)
+            defined = int16.softmax(codes, attrs.mult, attrs.shift)
+            exact = torch.as_tensor(defined, device=inputs.x.device).float()
+        else:
+            exact = torch_gemmlowp.softmax(inputs.x, attrs.mult, attrs.shift, attrs.diff_min)
         if not inputs.x.requires_grad:
             return exact
         step = float(scale_of(q.inputs.x.encoding)[0]) * attrs.beta
-        return ft.straight_through(exact, torch.softmax(inputs.x * step, dim=-1) * 256.0)
+        return ft.straight_through(
+            exact, torch.softmax(inputs.x * step, dim=-1) * (32768.0 if wide else 256.0)
+        )
 
     @staticmethod
     def cost(attrs: SoftmaxAttrs, q: NodeTypes[Any]) -> Cost:
@@ -147,6 +160,9 @@ class Softmax(Op[SoftmaxAttrs, SoftmaxInputs[Any]], name="softmax"):
         attrs: SoftmaxAttrs, q: NodeTypes[Any], scheme: Scheme, consts: Any
     ) -> tuple[SoftmaxAttrs, Mapping[str, AnyArray]]:
         scale = float(scale_of(q.inputs.x.encoding)[0])
+        if q.inputs.x.dtype is DType.S16:
+            mult, shift = int16.parameters(attrs.beta * scale)
+            return replace(attrs, mult=mult, shift=shift), {}
         mult, shift, diff_min = gemmlowp.parameters(attrs.beta * scale)
         return replace(attrs, mult=mult, shift=shift, diff_min=diff_min), {}
 
@@ -184,6 +200,7 @@ class Softmax(Op[SoftmaxAttrs, SoftmaxInputs[Any]], name="softmax"):
             if label.startswith("wide"):
                 codes[::4, 0] -= 120  # far below diff_min
             yield Sample(label, attrs, types, SoftmaxInputs(codes))
+        yield from _wide_samples(rng)
 
 
 class SoftmaxLayer(
@@ -200,6 +217,27 @@ class SoftmaxLayer(
     @classmethod
     def lower_function(cls, build: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         return _lower(build, args[0], args[1] if len(args) > 1 else kwargs.get("dim"))
+
+
+def _wide_samples(rng: sampling.Rng) -> Iterator[Sample[Any]]:
+    """int16: scales from no multiplier to a left shift."""
+    cases: tuple[tuple[str, tuple[int, ...], float, float], ...] = (
+        ("ten classes", (9, 10), 1e-4, 1.0),
+        ("beta", (6, 12), 3e-4, 0.5),
+        ("two classes", (60, 2), 1e-4, 1.0),
+        ("image", (1, 3, 4, 5), 2.0**-13, 1.0),
+        ("one class far above", (8, 6), 4e-4, 1.0),
+        ("many classes", (4, 300), 5e-5, 1.0),
+    )
+    for label, shape, scale, beta in cases:
+        x = sampling.kind((1, *shape[1:]), Affine((scale,), 0), DType.S16)
+        y = sampling.kind((1, *shape[1:]), int16.OUTPUT, DType.S16)
+        types = NodeTypes(SoftmaxInputs(x), (y,))
+        attrs, _ = Softmax.derive(SoftmaxAttrs(beta), types, Scheme.AFFINE, None)
+        codes = sampling.codes(rng, shape, DType.S16.low, DType.S16.high)
+        if label.startswith("one"):
+            codes[:2, 0], codes[:2, 1:] = 32767, codes[:2, 1:] // 2
+        yield Sample(f"{label}, int16", attrs, types, SoftmaxInputs(codes))
 
 
 def _lower(build: Any, x: Any, dim: Any) -> Any:

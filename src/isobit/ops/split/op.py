@@ -22,8 +22,9 @@ from isobit.core.types import (
 )
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
-from isobit.ops.axes import require_axis
+from isobit.ops.axes import outer_inner, require_axis
 from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Op, Sample
+from isobit.ops.int16_samples import widened
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,6 +87,10 @@ class Split(Op[SplitAttrs, SplitInputs[Any]], name="split"):
         return SplitAttrs(perm[attrs.axis], attrs.sizes)
 
     @staticmethod
+    def contiguous(attrs: SplitAttrs, q: NodeTypes[Any]) -> bool:
+        return outer_inner(q.inputs.x.shape, attrs.axis)[0] == 1
+
+    @staticmethod
     def identity(attrs: SplitAttrs, q: NodeTypes[Any]) -> str:
         return "is one part" if len(attrs.sizes) == 1 else ""
 
@@ -108,22 +113,9 @@ class Split(Op[SplitAttrs, SplitInputs[Any]], name="split"):
 
     @staticmethod
     def samples() -> Iterator[Sample[Any]]:
-        rng = np.random.default_rng(32)
-        cases: tuple[tuple[str, tuple[int, ...], SplitAttrs, Encoding], ...] = (
-            ("channels", (2, 3, 4, 6), SplitAttrs(3, (2, 1, 3)), Affine((0.05,), -7)),
-            ("rows", (2, 5, 3, 2), SplitAttrs(1, (4, 1)), Pow2((5,))),
-            ("columns", (1, 2, 6, 3), SplitAttrs(2, (3, 3)), Pow2((5,))),
-            ("features", (4, 20), SplitAttrs(1, (9, 7, 4)), Affine((0.1,), 3)),
-            ("one slice", (3, 9), SplitAttrs(1, (9,)), Pow2((6,))),
-            ("many slices", (2, 32), SplitAttrs(1, (2,) * 16), Pow2((6,))),
-        )
-        for label, shape, attrs, encoding in cases:
-            x = sampling.kind((1, *shape[1:]), encoding)
-            outputs = tuple(
-                sampling.kind(out.shape, encoding) for out in Split.infer(attrs, SplitInputs(x))
-            )
-            types = NodeTypes(SplitInputs(x), outputs)
-            yield Sample(label, attrs, types, SplitInputs(sampling.codes(rng, shape)))
+        found = list(_narrow())
+        yield from found
+        yield from widened(np.random.default_rng(16), found)
 
 
 def _slices(attrs: SplitAttrs, x: AnyArray) -> tuple[AnyArray, ...]:
@@ -202,3 +194,23 @@ class GetItemFunction(Layer, functions=("operator.getitem",)):
                 "index", f"less than {len(values)}", str(index), "There are fewer results."
             )
         return values[index]
+
+
+def _narrow() -> Iterator[Sample[Any]]:
+    """The samples of int8."""
+    rng = np.random.default_rng(32)
+    cases: tuple[tuple[str, tuple[int, ...], SplitAttrs, Encoding], ...] = (
+        ("channels", (2, 3, 4, 6), SplitAttrs(3, (2, 1, 3)), Affine((0.05,), -7)),
+        ("rows", (2, 5, 3, 2), SplitAttrs(1, (4, 1)), Pow2((5,))),
+        ("columns", (1, 2, 6, 3), SplitAttrs(2, (3, 3)), Pow2((5,))),
+        ("features", (4, 20), SplitAttrs(1, (9, 7, 4)), Affine((0.1,), 3)),
+        ("one slice", (3, 9), SplitAttrs(1, (9,)), Pow2((6,))),
+        ("many slices", (2, 32), SplitAttrs(1, (2,) * 16), Pow2((6,))),
+    )
+    for label, shape, attrs, encoding in cases:
+        x = sampling.kind((1, *shape[1:]), encoding)
+        outputs = tuple(
+            sampling.kind(out.shape, encoding) for out in Split.infer(attrs, SplitInputs(x))
+        )
+        types = NodeTypes(SplitInputs(x), outputs)
+        yield Sample(label, attrs, types, SplitInputs(sampling.codes(rng, shape)))

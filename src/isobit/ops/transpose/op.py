@@ -14,6 +14,7 @@ from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
 from isobit.ops.axes import moves_nothing, stored_permutation
 from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Op, Sample
+from isobit.ops.int16_samples import widened
 from isobit.ops.reshape.op import ReshapeAttrs, ReshapeInputs
 
 if TYPE_CHECKING:
@@ -81,22 +82,9 @@ class Transpose(Op[TransposeAttrs, TransposeInputs[Any]], name="transpose"):
 
     @staticmethod
     def samples() -> Iterator[Sample[Any]]:
-        rng = np.random.default_rng(34)
-        cases: tuple[tuple[str, tuple[int, ...], tuple[int, ...], Encoding], ...] = (
-            ("to channels first", (2, 3, 4, 5), (0, 3, 1, 2), Affine((0.05,), -7)),
-            ("to channels last", (2, 5, 3, 4), (0, 2, 3, 1), Pow2((5,))),
-            ("exchange", (3, 6, 4), (0, 2, 1), Affine((0.05,), 9)),
-            ("rows and columns", (1, 4, 7, 2), (0, 2, 1, 3), Pow2((5,))),
-            ("five axes", (2, 2, 3, 2, 4), (0, 4, 2, 1, 3), Pow2((5,))),
-            ("identity", (2, 13), (0, 1), Pow2((6,))),
-            ("six axes", (2, 2, 3, 2, 3, 2), (0, 5, 3, 1, 4, 2), Affine((0.05,), -7)),
-        )
-        for label, shape, perm, encoding in cases:
-            x = sampling.kind((1, *shape[1:]), encoding)
-            attrs = TransposeAttrs(perm)
-            y = sampling.kind(Transpose.infer(attrs, TransposeInputs(x)).shape, encoding)
-            types = NodeTypes(TransposeInputs(x), (y,))
-            yield Sample(label, attrs, types, TransposeInputs(sampling.codes(rng, shape)))
+        found = list(_narrow())
+        yield from found
+        yield from widened(np.random.default_rng(16), found)
 
 
 def _lower(build: Any, x: Any, dims: tuple[int, ...]) -> Any:
@@ -151,3 +139,23 @@ class TransposeFunction(
         dims = list(range(rank))
         dims[a], dims[b] = dims[b], dims[a]
         return _lower(build, x, tuple(dims))
+
+
+def _narrow() -> Iterator[Sample[Any]]:
+    """The samples of int8."""
+    rng = np.random.default_rng(34)
+    cases: tuple[tuple[str, tuple[int, ...], tuple[int, ...], Encoding], ...] = (
+        ("to channels first", (2, 3, 4, 5), (0, 3, 1, 2), Affine((0.05,), -7)),
+        ("to channels last", (2, 5, 3, 4), (0, 2, 3, 1), Pow2((5,))),
+        ("exchange", (3, 6, 4), (0, 2, 1), Affine((0.05,), 9)),
+        ("rows and columns", (1, 4, 7, 2), (0, 2, 1, 3), Pow2((5,))),
+        ("five axes", (2, 2, 3, 2, 4), (0, 4, 2, 1, 3), Pow2((5,))),
+        ("identity", (2, 13), (0, 1), Pow2((6,))),
+        ("six axes", (2, 2, 3, 2, 3, 2), (0, 5, 3, 1, 4, 2), Affine((0.05,), -7)),
+    )
+    for label, shape, perm, encoding in cases:
+        x = sampling.kind((1, *shape[1:]), encoding)
+        attrs = TransposeAttrs(perm)
+        y = sampling.kind(Transpose.infer(attrs, TransposeInputs(x)).shape, encoding)
+        types = NodeTypes(TransposeInputs(x), (y,))
+        yield Sample(label, attrs, types, TransposeInputs(sampling.codes(rng, shape)))

@@ -1,4 +1,4 @@
-"""The readable transpose_conv2d of weights with a zero point, as uint8 models have them: every core."""
+"""The readable transpose_conv2d of weights with a zero point, for uint8 models: every core."""
 
 from __future__ import annotations
 

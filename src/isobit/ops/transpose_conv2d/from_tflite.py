@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from isobit.core.fixed import Rounding
 from isobit.ops.foreign import Call, Operand, tflite
+from isobit.ops.int16 import weighted_rule
 from isobit.ops.tflite import (
     bias_constant,
     code_bounds,
-    factors,
+    filters,
     finish,
     padding,
-    recentred,
     require_computed,
     strides,
-    weighted_reals,
 )
 from isobit.ops.transpose_conv2d.op import TransposeConv2dAttrs
 from isobit.ops.weighted import WeightedInputs
+
+TYPES = ("s8 to s8", "s16 to s16")
 
 
 @tflite("TRANSPOSE_CONV")
@@ -26,9 +26,9 @@ def transpose_conv(call: Call) -> None:
     The padding is that of a convolution from y back to x. Source: TFLM
     `kernels/transpose_conv.cc`, which takes the shape from the output tensor.
     """
-    w, x, y = recentred(call.operand(1)), call.operand(2), call.output()
+    w, x, y = filters(call, 1), call.operand(2), call.output()
     weights = call.constant(1, "weights")
-    _require_int8(call, x, y)
+    _require_types(call, x, y)
     require_computed(call, 2)
     shapes = (x.shape, weights.shape, y.shape)
     if any(len(shape) != 4 for shape in shapes) or x.shape[0] != 1:
@@ -41,15 +41,15 @@ def transpose_conv(call: Call) -> None:
     if call.is_float:
         finish(call, "transpose_conv2d", inputs, attrs)
         return
-    requant = factors(call, weighted_reals(x, w, y, narrow=call.is_uint8))
+    requant, rule = weighted_rule(call, x, w, y, 3)
     inputs = WeightedInputs(inputs.x, inputs.w, inputs.b, **requant)
     clamp = code_bounds(call, y)
-    exact = TransposeConv2dAttrs(size, stride, attrs.pad, clamp, Rounding.TFLITE_DOUBLE)
+    exact = TransposeConv2dAttrs(size, stride, attrs.pad, clamp, rule)
     finish(call, "transpose_conv2d", inputs, exact, clamped=True)
 
 
-def _require_int8(call: Call, x: Operand, y: Operand) -> None:
+def _require_types(call: Call, x: Operand, y: Operand) -> None:
     """Refuse other integers; `require_types` would look at the shape operand."""
     got = f"{x.type.dtype.value} to {y.type.dtype.value}"
-    if not call.is_float and (got != "s8 to s8" or x.is_float):
-        raise call.unsupported("types", "s8 to s8", got, "Convert the model to int8.")
+    if not call.is_float and (got not in TYPES or x.is_float):
+        raise call.unsupported("types", " or ".join(TYPES), got, "Convert the model to int8.")

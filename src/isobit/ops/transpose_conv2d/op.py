@@ -23,6 +23,7 @@ from isobit.ops.weighted import (
     finish,
     weight_problems,
 )
+from isobit.ops.weighted_samples import others
 from isobit.ops.window import Pair
 
 if TYPE_CHECKING:
@@ -112,11 +113,13 @@ class TransposeConv2d(WeightedOp[TransposeConv2dAttrs], name="transpose_conv2d")
     @staticmethod
     def samples() -> Iterator[Sample[Any]]:
         rng = np.random.default_rng(46)
-        for label, x, w, attrs in _CASES:
-            for rule in (None, Rounding.HALF_UP, Rounding.TFLITE_DOUBLE):
-                yield _sample(
-                    rng, f"{label}/{'shift' if rule is None else rule.value}", x, w, attrs, rule
-                )
+        found = [
+            _sample(rng, f"{label}/{rule.value if rule else 'shift'}", x, w, attrs, rule)
+            for label, x, w, attrs in _CASES
+            for rule in (None, Rounding.HALF_UP, Rounding.TFLITE_DOUBLE)
+        ]
+        yield from found
+        yield from others(rng, found)
 
 
 def _sums(attrs: TransposeConv2dAttrs, x: AnyArray, w: AnyArray, matmul: Any) -> Any:

@@ -1,0 +1,42 @@
+"""The readable clamp of int16: every core."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from isobit.core.dtypes import DType
+from isobit.ops.base import Kernel, NodeTypes, Packed
+from isobit.ops.clamp.op import ClampAttrs
+from isobit.ops.clamp.reference import Reference
+
+
+class Wide(Kernel, op="clamp", function="clamp_s16"):
+    """As that of int8."""
+
+    code_bytes = 40
+    alignment_bytes = 2
+
+    @staticmethod
+    def when(attrs: ClampAttrs, q: NodeTypes[Any]) -> str:
+        dtypes = (q.inputs.x.dtype, q.output.dtype)
+        if set(dtypes) != {DType.S16}:
+            return f"want s16 in and out, got {[d.value for d in dtypes]}"
+        return ""
+
+    @staticmethod
+    def geometry(attrs: ClampAttrs, q: NodeTypes[Any]) -> Mapping[str, int]:
+        return Reference.geometry(attrs, q)
+
+    @staticmethod
+    def pack(attrs: ClampAttrs, q: NodeTypes[Any], consts: Any) -> Sequence[Packed]:
+        return Reference.pack(attrs, q, consts)
+
+    @staticmethod
+    def overlap_bytes(attrs: ClampAttrs, q: NodeTypes[Any]) -> int | None:
+        narrow = Reference.overlap_bytes(attrs, q)
+        return None if narrow is None else 2 * narrow
+
+    @staticmethod
+    def cycles(attrs: ClampAttrs, q: NodeTypes[Any]) -> float:
+        return Reference.cycles(attrs, q)

@@ -1,0 +1,1 @@
+"""lut_interpolated: sigmoid and tanh of int16 codes."""

@@ -1,0 +1,76 @@
+"""Samples of weighted operators in other number systems, made from those of int8."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from isobit.core.dtypes import DType
+from isobit.core.fixed import Rounding
+from isobit.core.types import Affine, Raw, TensorType
+from isobit.ops import sampling
+from isobit.ops.base import NodeTypes, Sample
+from isobit.ops.weighted import WeightedInputs
+
+WEIGHT_ZERO = 37
+WIDER = 256
+"""How many steps of int16 one of int8 is."""
+
+
+def others(rng: sampling.Rng, samples: Iterable[Sample[Any]]) -> Iterator[Sample[Any]]:
+    """Yield a third of the samples with a zero point of the weights, and a third with activations
+    of int16: both rules, and few enough for the memory of a small core.
+    """
+    chosen = [s for s in samples if s.types.inputs.mult is not None]
+    for sample in chosen[::3]:
+        yield _asymmetric(sample)
+    for sample in chosen[1::3]:
+        yield _widened(rng, sample)
+
+
+def _asymmetric(sample: Sample[Any]) -> Sample[Any]:
+    """The weights' codes moved with their zero point, as far as they stay int8."""
+    types: WeightedInputs[Any] = sample.types.inputs
+    arrays: Any = sample.inputs
+    scale = types.w.encoding.scale
+    w = replace(types.w, encoding=Affine(scale, WEIGHT_ZERO))
+    codes = np.clip(arrays.w + WEIGHT_ZERO, -128, 127)
+    return replace(
+        sample,
+        label=f"{sample.label}, asymmetric",
+        types=replace(sample.types, inputs=replace(types, w=w)),
+        inputs=replace(arrays, w=codes),
+    )
+
+
+def _widened(rng: sampling.Rng, sample: Sample[Any]) -> Sample[Any]:
+    """int16 in and out, symmetric; the bias has 64 bits with `half_up`."""
+    types: WeightedInputs[Any] = sample.types.inputs
+    arrays: Any = sample.inputs
+    attrs: Any = sample.attrs
+    half_up = getattr(attrs, "round", None) is Rounding.HALF_UP
+
+    def wide(kind: TensorType) -> TensorType:
+        encoding = kind.encoding
+        assert isinstance(encoding, Affine)
+        return replace(kind, dtype=DType.S16, encoding=Affine((encoding.scale[0] / WIDER,), 0))
+
+    bias = None
+    if types.b is not None:
+        dtype = DType.S64 if half_up else DType.S32
+        bias = TensorType(types.b.shape, dtype, Raw())
+    low, high = getattr(attrs, "clamp", (-128, 127))
+    inputs: WeightedInputs[Any] = replace(
+        arrays,
+        x=sampling.codes(rng, np.shape(arrays.x), DType.S16.low, DType.S16.high),
+        b=None if arrays.b is None else arrays.b * WIDER,
+    )
+    return Sample(
+        f"{sample.label}, int16",
+        replace(attrs, clamp=(low * WIDER, high * WIDER + WIDER - 1)),
+        NodeTypes(replace(types, x=wide(types.x), b=bias), (wide(sample.types.output),)),
+        inputs,
+    )
