@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from isobit import data, nn
     from isobit.api.bundle import Bundle
     from isobit.api.calibrate import calibrate
+    from isobit.api.from_torch import from_torch
     from isobit.api.importing import import_file
     from isobit.api.load import load
     from isobit.api.model import Model
@@ -22,6 +23,7 @@ _LAZY = {
     "Bundle": "isobit.api.bundle",
     "Estimate": "isobit.run.estimate",
     "calibrate": "isobit.api.calibrate",
+    "from_torch": "isobit.api.from_torch",
     "import_file": "isobit.api.importing",
     "load": "isobit.api.load",
     "fit": "isobit.train.fit",
@@ -37,6 +39,7 @@ __all__ = [
     "calibrate",
     "data",
     "fit",
+    "from_torch",
     "import_file",
     "load",
     "nn",

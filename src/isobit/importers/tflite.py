@@ -52,7 +52,7 @@ def read(path: Path, *, runtime: Runtime = Runtime.TFLM, name: str = "") -> Impo
         "format": FORMAT,
         "file": path.name,
         "sha256": hashlib.sha256(blob).hexdigest(),
-        "runtime": (Runtime.LITERT if reader.recoding.tensors else runtime).value,
+        "runtime": (Runtime.LITERT if reader.is_uint8 else runtime).value,
     }
     return Imported(graph=graph, names=reader.names, source=source)
 
@@ -94,6 +94,11 @@ class _Importer:
         self.known: dict[str, str] = {}
         self.written = set(model.inputs)
         """Tensors that have a value by the operator that is being read."""
+
+    @property
+    def is_uint8(self) -> bool:
+        """Whether uint8 is computed with, which means LiteRT's arithmetic."""
+        return self.build.stage is Stage.INT and bool(self.recoding.tensors)
 
     def graph(self) -> Graph:
         """Return the graph, or raise every refusal."""

@@ -13,7 +13,7 @@ get ONNX's names, and two differences are levelled:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -138,7 +138,7 @@ def _require_full_range(model: FileModel, node: FileNode) -> None:
                 what="codes",
                 want="int8 -128..127 or uint8 0..255",
                 got=f"{dtype} {found[0]}..{found[1]}",
-                fix="Quantise activations with reduce_range=False.",
+                fix="Quantise activations to all codes of int8 or uint8: reduce_range=False.",
             )
         )
 
@@ -162,35 +162,64 @@ def _pair(model: FileModel, name: str, *numbers: AnyArray) -> tuple[FileNode, Fi
 
 
 def _quantise_before_moves(model: FileModel) -> None:
-    """Quantise what a moving operator reads as what it writes, from the end to the beginning."""
+    """Quantise what a moving operator reads as what it writes, from the end to the beginning.
+
+    O(nodes) for every operator that is passed.
+    """
     nodes = model.nodes
     at = len(nodes) - 1
     while at >= 0:
-        asked = node = nodes[at]
-        producer = {name: n for n in nodes for name in n.outputs}
-        readers: dict[str, list[FileNode]] = {}
-        for reader in nodes:
-            for name in reader.inputs:
-                readers.setdefault(name, []).append(reader)
-        behind = [reader for name in node.outputs for reader in readers.get(name, [])]
-        coded = [reader for reader in behind if reader.code == "QuantizeLinear"]
-        if node.code in MOVING and coded and len(coded) == len(behind):
-            numbers = [model.constants.get(name) for name in coded[0].inputs[1:]]
+        readers = _readers(nodes)
+        numbers = _quantised_as(model, nodes[at], readers)
+        if numbers:
+            producer = {name: n for n in nodes for name in n.outputs}
+            node = nodes[at]
+            before: list[FileNode] = []
             for name in dict.fromkeys(node.inputs):
-                before = producer.get(name)
-                stored = before is None and name not in model.inputs
-                if stored or (before is not None and before.code == "DequantizeLinear"):
-                    continue
-                if name in model.outputs or any(r is not asked for r in readers[name]):
-                    continue
-                if numbers[0] is None or numbers[1] is None:
-                    continue
-                quantize, dequantize = _pair(model, name, *[n for n in numbers if n is not None])
-                inputs = tuple(dequantize.outputs[0] if i == name else i for i in node.inputs)
-                position = next(i for i, n in enumerate(nodes) if n is node)
-                node = replace(node, inputs=inputs)
-                nodes[position : position + 1] = [quantize, dequantize, node]
+                if _may_be_coded(model, name, producer.get(name)) and len(readers[name]) == 1:
+                    pair = _pair(model, name, *numbers)
+                    real = pair[1].outputs[0]
+                    inputs = tuple(real if own == name else own for own in node.inputs)
+                    node, before = replace(node, inputs=inputs), [*before, *pair]
+            nodes[at : at + 1] = [*before, node]
         at -= 1
+
+
+def _readers(nodes: Sequence[FileNode]) -> dict[str, list[FileNode]]:
+    found: dict[str, list[FileNode]] = {}
+    for node in nodes:
+        for name in dict.fromkeys(node.inputs):
+            found.setdefault(name, []).append(node)
+    return found
+
+
+def _quantised_as(
+    model: FileModel, node: FileNode, readers: Mapping[str, list[FileNode]]
+) -> list[AnyArray]:
+    """Return scale and zero point of a moved value that is only quantised, and in one way; else
+    nothing.
+    """
+    behind = [reader for name in node.outputs for reader in readers.get(name, [])]
+    alone = all(r.code == "QuantizeLinear" for r in behind)
+    if node.code not in MOVING or not behind or not alone or set(node.outputs) & set(model.outputs):
+        return []
+    ways = [[model.constants.get(name) for name in r.inputs[1:]] for r in behind]
+    found = [n for n in ways[0] if n is not None]
+    same = all(
+        n is not None and first is not None and np.array_equal(n, first)
+        for way in ways
+        for n, first in zip(way, ways[0], strict=True)
+    )
+    return found if same and len(found) == len(ways[0]) else []
+
+
+def _may_be_coded(model: FileModel, name: str, producer: FileNode | None) -> bool:
+    """Whether a value is real, computed or an input, and nobody sees it from outside."""
+    if name in model.outputs:
+        return False
+    if producer is None:
+        return name in model.inputs
+    return producer.code != "DequantizeLinear"
 
 
 class _Islands:
@@ -198,10 +227,7 @@ class _Islands:
 
     def __init__(self, model: FileModel, ranges: Mapping[str, tuple[float, float]]) -> None:
         self.model, self.ranges = model, ranges
-        self.readers: dict[str, list[FileNode]] = {}
-        for node in model.nodes:
-            for name in dict.fromkeys(node.inputs):
-                self.readers.setdefault(name, []).append(node)
+        self.readers = _readers(model.nodes)
         self.nodes: list[FileNode] = []
         self.instead: dict[str, str] = {}
         """Real value -> what its readers read now."""
