@@ -64,7 +64,6 @@ REFUSED = (
     # code, what, inputs, output, options, values
     ("MAX_POOL_2D", "encoding of input 0", [X], other((1, 2, 3, 3)), "Pool2DOptions", POOL),
     ("AVERAGE_POOL_2D", "encoding of input 0", [X], other((1, 2, 3, 3)), "Pool2DOptions", POOL),
-    ("MAX_POOL_2D", "input 0", [STORED], same((1, 2, 3, 3)), "Pool2DOptions", POOL),
     ("MEAN", "axes", [X, axes()], same((1, 4, 6, 3)), "ReducerOptions", {}),
     ("MEAN", "axis", [X, axes(4)], same((1, 4, 6, 3)), "ReducerOptions", {}),
     ("MEAN", "axes", [X, activation("a", (1,), 1.0, 0, "int32")], same((1, 1, 1, 1)), "", {}),
