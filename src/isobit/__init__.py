@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from isobit.api.importing import import_file
     from isobit.api.load import load
     from isobit.api.model import Model
+    from isobit.core.errors import IsobitError
     from isobit.run.estimate import Estimate
     from isobit.train.fit import History, fit
 
@@ -25,6 +26,7 @@ _LAZY = {
     "calibrate": "isobit.api.calibrate",
     "from_torch": "isobit.api.from_torch",
     "import_file": "isobit.api.importing",
+    "IsobitError": "isobit.core.errors",
     "load": "isobit.api.load",
     "fit": "isobit.train.fit",
     "History": "isobit.train.fit",
@@ -34,6 +36,7 @@ __all__ = [
     "Bundle",
     "Estimate",
     "History",
+    "IsobitError",
     "Model",
     "__version__",
     "calibrate",

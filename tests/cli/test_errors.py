@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import random
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -310,3 +311,71 @@ def test_an_interrupt_exits_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("isobit.cli.show.read_stored", interrupt)
     found = run("show", "m.isobit")
     assert found.code == 130 and found.err.strip() == "interrupted" and found.out == ""
+
+
+# Untrained models, odd specifications, limits of nothing
+
+
+def _untrained(spec: Path, path: Path, images: int = 0) -> Path:
+    """The network of a specification, saved as it is, or calibrated on a few images."""
+    net = runpy.run_path(str(spec))["model"]
+    if images:
+        net.calibrate(np.random.default_rng(0).integers(0, 256, (images, 1, 8, 8)).astype("f4"))
+    net.save(path)
+    return path
+
+
+@pytest.mark.parametrize("saved", [False, True], ids=["SPEC.py", ".isobit"])
+def test_what_is_untrained_is_shown_but_not_deployed(
+    run: Run, spec: Path, tmp_path: Path, saved: bool
+) -> None:
+    model = _untrained(spec, tmp_path / "m.isobit") if saved else spec
+    out = tmp_path / "out"
+    problem = run("deploy", model, "--out", out, "--json").error("E602")
+    assert "calibrate" in problem["fix"] and "rain it" in problem["fix"]
+    assert not out.exists()
+    for arguments in (["check", model, "--no-compile"], ["show", model], ["explain", model]):
+        assert run(*arguments, "--json").code == 0
+
+
+def test_what_was_calibrated_is_deployed(run: Run, spec: Path, tmp_path: Path) -> None:
+    model = _untrained(spec, tmp_path / "m.isobit", images=8)
+    assert run("deploy", model, "--target", "host", "--out", tmp_path / "a", "--json").code == 0
+    own = tmp_path / "spec.py"
+    own.write_text(spec.read_text() + "model.calibrate(torch.rand(8, 1, 8, 8) * 255)\n")
+    assert run("deploy", own, "--target", "host", "--out", tmp_path / "b", "--json").code == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "got"),
+    [
+        ("raise BaseException('odd')", "BaseException: odd"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("raise GeneratorExit", "GeneratorExit"),
+    ],
+)
+def test_whatever_a_specification_raises_is_an_error(
+    run: Run, tmp_path: Path, line: str, got: str
+) -> None:
+    path = tmp_path / "odd.py"
+    path.write_text(f"\n{line}\n")
+    problem = run("check", path, "--json").error("E108")
+    assert problem["where"] == "odd.py:2" and problem["got"].startswith(got)
+
+
+@pytest.mark.parametrize("verb", ["check", "deploy"])
+@pytest.mark.parametrize("option", ["--ram-limit", "--flash-limit"])
+def test_a_limit_of_nothing_is_refused(
+    run: Run, model: Path, tmp_path: Path, verb: str, option: str
+) -> None:
+    rest = ["--out", tmp_path / "out"] if verb == "deploy" else ["--no-compile"]
+    problem = run(verb, model, option, "0", *rest, "--json").error("E105")
+    assert problem["want"] == "an integer of at least 1" and problem["got"] == "0"
+    assert "at least 1" in run(verb, "--help").out
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_device_is_no_model(run: Run) -> None:
+    problem = run("check", "/dev/null", "--json").error("E101")
+    assert problem["got"] == "something that is not a regular file"
+    assert run("check", "/dev", "--json").code == 1

@@ -303,6 +303,7 @@ def test_ops_lists_what_can_be_imported(run: Run) -> None:
     assert re.search(rf"^CONV_2D +{rows['CONV_2D']['cases']} .*int8.* conv2d", shown, re.M)
     (one,) = run("ops", "SOFTMAX", "--source", "tflite", "--json").json["ops"]
     assert one == rows["SOFTMAX"]
-    assert run("ops", "conv2d", "--source", "tflite", "--json").error("E104")
+    other = run("ops", "conv2d", "--source", "tflite", "--json").error("E104")
+    assert "`isobit ops --source tflite`" in other["fix"]
     for source in ("onnx", "torch"):
         assert isinstance(run("ops", "--source", source, "--json").json["ops"], list)

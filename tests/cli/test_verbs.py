@@ -83,6 +83,13 @@ def test_ops_lists_what_each_target_has(run: Run) -> None:
     (one,) = run("ops", "conv2d", "--json").json["ops"]
     assert one["name"] == "conv2d"
     assert "conv2d" in run("ops").out
+    meanings = {name: str(row["summary"]) for name, row in small.items()}
+    assert meanings["standardize"].endswith("pixels to int8, independent of the input.")
+    assert meanings["transpose_conv2d"].endswith("at (p*sh + u - top, q*sw + v - left).")
+    assert meanings["clamp"] == "clamp: y = min(max(x, low), high)."
+    assert [name for name, text in meanings.items() if not text.endswith(".")] == []
+    shown = " ".join(run("ops", "softmax").out.split())
+    assert "over the last axis: the" in shown and "(docs/numerics.md)." in shown
 
 
 def test_doctor(run: Run) -> None:
@@ -91,6 +98,8 @@ def test_doctor(run: Run) -> None:
     assert tools["torch"]["found"]
     assert found.code == (0 if found.json["ok"] else 1)
     assert "torch" in run("doctor").out
+    assert tools["qemu-system-arm"]["purpose"] == "second emulator; the only one for cortex-m55"
+    assert tools["qemu-system-riscv32"]["purpose"] == "second emulator"
 
 
 def test_check(run: Run, spec: Path, model: Path) -> None:
@@ -101,6 +110,21 @@ def test_check(run: Run, spec: Path, model: Path) -> None:
         assert untrained.json[key] == trained.json[key] > 0, key
     shown = run("check", spec, "--no-compile")
     assert "arena" in shown.out and "instructions  " not in shown.out.split("\n\n")[0]
+    assert "run function" not in shown.out
+
+
+def test_layers_and_run_function_add_up(run: Run, model: Path) -> None:
+    found = run("check", model, "--json").json
+    lines = run("check", model).out.split("\n\n")[1].splitlines()[1:]
+    numbers = [[int(word.replace(",", "")) for word in re.findall(r" ([\d,]+)\b", line)]
+               for line in lines]  # fmt: skip
+    *layers, remainder = numbers
+    assert lines[-1].startswith("run function") and len(remainder) == 2
+    code = sum(layer["code_bytes"] + layer["constant_bytes"] for layer in found["layers"])
+    assert remainder[0] + code == found["flash_bytes"]
+    counted = sum(layer["instructions"] or 0 for layer in found["layers"])
+    assert abs(remainder[1] + counted - found["instructions"]) <= 1
+    assert len(layers) == len(found["layers"])
 
 
 def test_check_of_another_target(run: Run, model: Path) -> None:
@@ -117,6 +141,20 @@ def test_train_dry_run_writes_nothing(run: Run, spec: Path, tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
     shown = run("train", spec, "--data", "digits", "--dry-run")
     assert shown.out.startswith("10 epochs of 23 steps on 1,438 images")
+
+
+def test_train_without_out_says_before_and_after_that_nothing_is_saved(
+    run: Run, spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ["train", spec, "--data", "digits", "--epochs", "1", "--batch-size", "512"]
+    shown = run(*options)
+    assert shown.code == 0
+    assert shown.err.count("not saved: give --out M.isobit") == 2
+    machine = run(*options, "--json")
+    assert machine.json["saved"] is None and "not saved" in machine.err
+    saved = run(*options, "--json", "--out", "m.isobit")
+    assert saved.json["saved"] == "m.isobit" and "not saved" not in saved.err
 
 
 def test_train_writes_model_and_run_and_resumes(run: Run, spec: Path, tmp_path: Path) -> None:
@@ -181,10 +219,10 @@ def test_verify_proves_equality_and_records_it(run: Run, bundle: Path) -> None:
     found = run("verify", bundle, "--on", "host, cortex-m4", "--json")
     assert found.code == 0, found.err
     entries = {entry["name"]: entry for entry in found.json["verified"]}
-    assert set(entries) == {"host", "cortex-m4"}
+    assert set(entries) == {"golden vectors", "host", "cortex-m4"}
     assert all(e["differing"] == 0 < e["compared"] for e in entries.values())
     manifest = json.loads((bundle / "manifest.json").read_text())
-    assert {entry["name"] for entry in manifest["verified"]} == {"host", "cortex-m4"}
+    assert {entry["name"] for entry in manifest["verified"]} == set(entries)
     shown = run("verify", bundle, "--on", "host", "--samples", "3", "--seed", "5")
     assert shown.code == 0 and "host" in shown.out
 
@@ -214,6 +252,32 @@ def test_run_of_file_and_folder_agree(
     assert np.array_equal(*outputs)
     shown = run("run", deployed, "--input", tmp_path / "x.npy")
     assert shown.code == 0 and np.array_equal(json.loads(shown.out), outputs[0])
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("--output", "--trace"),
+        ("--input", "--output"),
+        ("--input", "--trace"),
+        ("MODEL", "--output"),
+    ],
+)
+def test_run_refuses_one_path_for_two_files(
+    run: Run, model: Path, tmp_path: Path, first: str, second: str
+) -> None:
+    subject = tmp_path / "m.isobit"
+    subject.write_bytes(model.read_bytes())
+    np.save(tmp_path / "x.npy", codes(model))
+    (tmp_path / "sub").mkdir()
+    places = {"--input": tmp_path / "x.npy", "MODEL": subject}
+    shared = places.get(first, tmp_path / "y.npz")
+    places[first], places[second] = shared, shared.parent / "sub" / ".." / shared.name
+    before = {p: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+    options = [word for name, path in places.items() if name != "MODEL" for word in (name, path)]
+    problem = run("run", places["MODEL"], "--on", "host", *options, "--json").error("E105")
+    assert problem["where"] == f"{first} and {second}"
+    assert {p: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
 
 
 def test_show_round_trips_through_every_subject(

@@ -15,7 +15,7 @@ import numpy as np
 
 from isobit.core.dtypes import DType
 from isobit.core.fixed import Rounding
-from isobit.core.types import Affine, Pow2, TensorType, scale_of, to_real
+from isobit.core.types import Affine, AnyArray, FloatArray, Pow2, TensorType, scale_of
 from isobit.ir.graph import operands
 from isobit.ops.base import NodeTypes, Op, Sample, Scheme
 from isobit.ops.weighted import WeightedOp
@@ -90,6 +90,16 @@ def _decoded(kind: Any, value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(map(to_real, kind, value))
     return to_real(kind, np.asarray(value))
+
+
+def to_real(type_: TensorType, codes: AnyArray) -> FloatArray:
+    """De-quantise: `scale * (q - zero)` in float64, the scale along its axis."""
+    scale = scale_of(type_.encoding)
+    axis = type_.encoding.axis if isinstance(type_.encoding, Affine | Pow2) else None
+    if axis is not None and scale.size > 1:
+        scale = scale.reshape([-1 if i == axis else 1 for i in range(len(type_.shape))])
+    centred: FloatArray = codes.astype(np.float64) - type_.zero
+    return centred * scale
 
 
 def _working(data: Any) -> type:

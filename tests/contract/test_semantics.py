@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from isobit.core.fixed import Rounding
-from isobit.core.types import scale_of, to_real
+from isobit.core.types import scale_of
 from isobit.ir.graph import Const, Graph, Node, Stage, State, Value, operands
 from isobit.ir.store import Stored, parse_store, to_bytes
 from isobit.ir.text import parse_graph, print_graph, scale_tensors
@@ -73,7 +73,7 @@ def _compare_real(label: str, attrs: Any, kind: Any, codes: np.ndarray, want: np
     step = float(scale_of(kind.encoding)[0])
     known = ~np.isnan(want)  # the code of NaN is a convention
     low, high = reals.limits(attrs, kind)
-    off = np.abs(to_real(kind, codes) - np.clip(want, low, high))[known] / step
+    off = np.abs(reals.to_real(kind, codes) - np.clip(want, low, high))[known] / step
     bound = reals.BOUNDS.get(label.split(":")[0], reals.DEFAULT)
     # 1e-6 step: float64 rounding of sums and scales, below 2^-40 of 2^15 steps.
     assert off.max(initial=0.0) <= bound + 1e-6, f"{label}: {off.max():.4f} steps, bound {bound}"

@@ -64,6 +64,7 @@ def test_folder_has_the_layout_that_users_rely_on(demo: tuple[Path, dict[str, ob
         assert (folder / name).is_file(), name
     manifest = json.loads((folder / "manifest.json").read_text())
     assert {entry["name"] for entry in manifest["verified"]} == {
+        "golden vectors",
         "torch",
         "host",
         "cortex-m4",

@@ -167,8 +167,8 @@ def test_bundle_runs_and_verifies(bundle: Bundle) -> None:
         assert np.array_equal(ran.outputs[name], want), name
     found = bundle.verify(on=["host", "cortex-m4", "cortex-m0plus", "rv32imc"])
     per_sample = 9 + 18 + 27 + 27 + 3 + 3 + 3
-    assert [(c.compared, c.differing) for c in found] == [(4 * per_sample, 0)] * 4
-    assert len(bundle.manifest["verified"]) == 4
+    assert [(c.compared, c.differing) for c in found] == [(4 * per_sample, 0)] * 5
+    assert len(bundle.manifest["verified"]) == 5
     assert bundle_report(bundle).outputs[1].dtype == "f32"
 
 

@@ -249,9 +249,10 @@ class Draft:
 
 
 def kernel_legal(op: str, attrs: Any, q: NodeTypes[Any]) -> bool:
-    """Whether the portable kernel takes this node; views need none."""
+    """Whether a portable kernel takes this node; views need none."""
     registry = load_ops()
-    return registry.op(op).view or not registry.kernels[op][0].when(attrs, q)
+    portable = (kernel for kernel in registry.kernels[op] if not kernel.features)
+    return registry.op(op).view or any(not kernel.when(attrs, q) for kernel in portable)
 
 
 @lru_cache(maxsize=1024)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from itertools import pairwise
 
 import numpy as np
 
 from isobit.core.dtypes import DType
 from isobit.core.fixed import Average, Rounding, multiplier_half_up, multiplier_q31
-from isobit.core.types import Affine, Encoding, Pow2, Real, TensorType, to_real
+from isobit.core.types import Affine, Encoding, Pow2, Real, TensorType, scale_of
 from isobit.ops.add.op import AddAttrs, AddInputs
 from isobit.ops.avg_pool2d.op import AvgPool2dAttrs, AvgPool2dInputs
 from isobit.ops.base import NodeTypes
 from isobit.ops.clamp.op import ClampAttrs, ClampInputs
-from isobit.ops.concat.op import ConcatAttrs, ConcatInputs
 from isobit.ops.conv2d.op import Conv2dAttrs
 from isobit.ops.depthwise_conv2d.op import DepthwiseConv2dAttrs
 from isobit.ops.dequantize.op import DequantizeAttrs, DequantizeInputs
@@ -23,11 +21,12 @@ from isobit.ops.global_avg_pool.op import GlobalAvgPoolAttrs, GlobalAvgPoolInput
 from isobit.ops.l2_normalization import op as l2
 from isobit.ops.linear.op import LinearAttrs
 from isobit.ops.lut.op import LutAttrs, LutInputs
+from isobit.ops.lut_interpolated import table as interpolation
+from isobit.ops.lut_interpolated.op import OUTPUT as INTERPOLATED
+from isobit.ops.lut_interpolated.op import LutInterpolatedAttrs, LutInterpolatedInputs
 from isobit.ops.max_pool2d.op import MaxPool2dAttrs, MaxPool2dInputs
 from isobit.ops.maximum.op import MaximumAttrs, MaximumInputs
-from isobit.ops.mirror_pad.op import Mirror, MirrorPadAttrs, MirrorPadInputs
 from isobit.ops.mul.op import MulAttrs, MulInputs
-from isobit.ops.pad.op import PadAttrs, PadInputs
 from isobit.ops.prelu.op import FACTORS, PreluAttrs, PreluInputs
 from isobit.ops.quantize.op import QuantizeAttrs, QuantizeInputs
 from isobit.ops.reduce_max.op import ReduceMaxAttrs, ReduceMaxInputs
@@ -38,14 +37,12 @@ from isobit.ops.reshape.op import ReshapeAttrs, ReshapeInputs
 from isobit.ops.resize_nearest.op import ResizeAttrs, ResizeInputs
 from isobit.ops.schemes import Scheme
 from isobit.ops.softmax.op import OUTPUT, SoftmaxAttrs, SoftmaxInputs
-from isobit.ops.split.op import SplitAttrs, SplitInputs
 from isobit.ops.standardize.op import StandardizeAttrs, StandardizeInputs
-from isobit.ops.strided_slice.op import StridedSliceAttrs, StridedSliceInputs
-from isobit.ops.transpose.op import TransposeAttrs, TransposeInputs
 from isobit.ops.transpose_conv2d.op import TransposeConv2dAttrs
 from isobit.ops.weighted import WeightedInputs
 
-from .graphs import Draft, Refused
+from .graphs import Draft
+from .moves import concat, mirror_pad, pad, reshape, split, strided_slice, transpose
 
 Pads = tuple[int, int, int, int]
 
@@ -259,6 +256,25 @@ def lut(d: Draft) -> None:
     d.emit("lut", LutInputs(x, table=d.const(table, DType.S8)), attrs, encoding)
 
 
+def lut_interpolated(d: Draft) -> None:
+    """A detour through int16: wider codes, a table of theirs, int8 again."""
+    x, bounds = d.codes8(), (DType.S16.low, DType.S16.high)
+    fine = Affine((2.0 ** -d.integer(11, 13),), 0)
+    factors = {"mult": d.const([d.integer(100, 250)]), "shift": d.const([0])}
+    wider = RequantizeAttrs(bounds, dtype=DType.S16)
+    (wide,) = d.emit("requantize", RequantizeInputs(x, **factors), wider, fine)
+    attrs = LutInterpolatedAttrs(d.choose(("sigmoid", "tanh")))
+    mult, shift = interpolation.parameters(attrs.function, fine.scale[0])
+    inputs = LutInterpolatedInputs(
+        wide,
+        table=d.const(interpolation.table(), DType.S16),
+        mult=d.const([mult]),
+        shift=d.const([shift]),
+    )
+    (y,) = d.emit("lut_interpolated", inputs, attrs, INTERPOLATED)
+    d.emit("requantize", RequantizeInputs(y, shift=d.const([8])), RequantizeAttrs(), d.encoding())
+
+
 def prelu(d: Draft) -> None:
     """Slopes along any axes; factors of either rule that keep most of the range."""
     x = d.codes8()
@@ -279,7 +295,7 @@ def prelu(d: Draft) -> None:
 def softmax(d: Draft) -> None:
     x = d.codes8()
     kind = d.values[x]
-    spread = float(np.ptp(to_real(kind, d.codes[x]))) + 0.1
+    spread = float(np.ptp(centred(d, x) * scale_of(kind.encoding)[0])) + 0.1
     attrs = SoftmaxAttrs(beta=float(d.rng.uniform(2.0, 9.0)) / spread)
     q = NodeTypes(SoftmaxInputs(kind), (kind,))
     attrs, _ = load_ops().op("softmax").derive(attrs, q, d.scheme, None)
@@ -323,98 +339,6 @@ def dequantize(d: Draft) -> None:
     d.emit("dequantize", DequantizeInputs(x, table=table), DequantizeAttrs())
 
 
-def concat(d: Draft) -> None:
-    """Values of one shape but for an axis; other encodings are requantised first."""
-    x = d.value()
-    kind = d.values[x]
-    axis = d.integer(1, len(kind.shape) - 1)
-
-    def fits(other: TensorType) -> bool:
-        return (
-            other.dtype is kind.dtype
-            and len(other.shape) == len(kind.shape)
-            and other.shape[:axis] == kind.shape[:axis]
-            and other.shape[axis + 1 :] == kind.shape[axis + 1 :]
-        )
-
-    options = [name for name, other in d.values.items() if fits(other)]
-    found = [x, *(d.choose(options) for _ in range(d.integer(1, 2)))]
-    joined = []
-    for name in found:
-        if d.values[name].encoding != kind.encoding:
-            if kind.dtype is not DType.S8:
-                raise Refused
-            inputs = RequantizeInputs(name)
-            name = d.requantised("requantize", inputs, RequantizeAttrs(), encoding=kind.encoding)
-        joined.append(name)
-    d.rng.shuffle(joined)
-    d.emit("concat", ConcatInputs(tuple(joined)), ConcatAttrs(axis))
-
-
-def split(d: Draft) -> None:
-    x = d.value(lambda t: max(t.shape[1:]) > 1)
-    shape = d.values[x].shape
-    axis = d.choose([i for i in range(1, len(shape)) if shape[i] > 1])
-    cuts = sorted({d.integer(1, shape[axis] - 1) for _ in range(d.integer(1, 2))})
-    edges = [0, *cuts, shape[axis]]
-    sizes = tuple(b - a for a, b in pairwise(edges))
-    d.emit("split", SplitInputs(x), SplitAttrs(axis, sizes))
-
-
-def pad(d: Draft) -> None:
-    x = d.codes8()
-    widths = tuple((d.integer(0, 2), d.integer(0, 2)) for _ in d.values[x].shape[1:])
-    value = None if d.chance(0.6) else d.integer(-128, 127)
-    d.emit("pad", PadInputs(x), PadAttrs(widths, value))
-
-
-def mirror_pad(d: Draft) -> None:
-    x = d.value()
-    mode = d.choose(Mirror)
-    widths = []
-    for size in d.values[x].shape[1:]:
-        most = min(3, size if mode is Mirror.SYMMETRIC else size - 1)
-        widths.append((d.integer(0, most), d.integer(0, most)) if d.chance(0.6) else (0, 0))
-    d.emit("mirror_pad", MirrorPadInputs(x), MirrorPadAttrs(tuple(widths), mode))
-
-
-def strided_slice(d: Draft) -> None:
-    """Whole axes, crops, steps, and axes turned round."""
-    x = d.value()
-    taken: list[range] = []
-    for size in d.values[x].shape[1:]:
-        found = range(size)
-        if d.chance(0.5):
-            found = found[d.integer(0, min(2, size - 1)) :]
-            found = found[: len(found) - d.integer(0, min(2, len(found) - 1))]
-        found = found[:: 2 if d.chance(0.2) else 1]
-        taken.append(found[::-1] if d.chance(0.2) else found)
-    attrs = StridedSliceAttrs(
-        tuple(r[0] for r in taken), tuple(r.step for r in taken), tuple(len(r) for r in taken)
-    )
-    d.emit("strided_slice", StridedSliceInputs(x), attrs)
-
-
-def reshape(d: Draft) -> None:
-    """To a vector, to an image, or another image."""
-    x = d.value()
-    count = d.values[x].elements
-    if d.chance(0.4):
-        shape: tuple[int, ...] = (count,)
-    else:
-        first = d.choose([n for n in range(1, count + 1) if count % n == 0])
-        rest = count // first
-        second = d.choose([n for n in range(1, rest + 1) if rest % n == 0])
-        shape = (first, second, rest // second)
-    d.emit("reshape", ReshapeInputs(x), ReshapeAttrs(shape))
-
-
-def transpose(d: Draft) -> None:
-    x = d.value()
-    perm = (0, *(int(i) + 1 for i in d.rng.permutation(len(d.values[x].shape) - 1)))
-    d.emit("transpose", TransposeInputs(x), TransposeAttrs(perm))
-
-
 RECIPES: dict[str, Callable[[Draft], None]] = {
     recipe.__name__: recipe
     for recipe in (
@@ -429,6 +353,7 @@ RECIPES: dict[str, Callable[[Draft], None]] = {
         requantize,
         clamp,
         lut,
+        lut_interpolated,
         prelu,
         softmax,
         standardize,

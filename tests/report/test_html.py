@@ -180,6 +180,29 @@ def test_a_difference_is_shown_first() -> None:
     assert words.index("First difference") < words.index("RAM")
 
 
+def test_changed_c_is_claimed_nothing_of() -> None:
+    markup = render_html(full_report(changed=True))
+    words = re.sub(r"\s+", " ", _Page(markup).text)
+    assert "Changed since verification" in words and "values differ" not in words
+    assert " changed " in words and 'class="chain"' not in markup
+
+
+def test_where_the_c_came_from_is_shown() -> None:
+    again = replace(comparison("host"), replanned=True)
+    own = replace(comparison("cortex-m4"), edited=("src/a.c",))
+    words = _Page(render_html(full_report(comparisons=[again, own]))).text
+    assert "re-planned for host" in words
+    assert "the folder's, edited since deployment: src/a.c" in words
+
+
+def test_cards_fill_every_row() -> None:
+    """A grid would show its background where the last row is not full."""
+    style = render_html(full_report()).split("<style>")[1].split("</style>")[0]
+    (rule,) = re.findall(r"^\.cards \{([^}]*)\}", style, re.MULTILINE)
+    assert "display: flex" in rule and "flex-wrap: wrap" in rule
+    assert "flex: 1 1 " in re.findall(r"^\.card \{([^}]*)\}", style, re.MULTILINE)[0]
+
+
 def test_a_difference_of_shapes_is_shown() -> None:
     report = full_report(comparisons=[comparison("host", None, 64)])
     assert "another shape" in _Page(render_html(report)).text

@@ -17,7 +17,7 @@ from isobit.report.terminal import (
 )
 from isobit.report.units import count
 from isobit.run.verify import Difference
-from report.cases import HISTORY, comparison, full_report
+from report.cases import HISTORY, bare_report, comparison, full_report
 
 
 def _console(width: int = 80) -> tuple[Console, io.StringIO]:
@@ -125,3 +125,34 @@ def test_long_histories_show_first_best_and_last() -> None:
     lines = _report(full_report(history=history)).split("Training\n")[1].splitlines()
     numbers = [line.split()[0] for line in lines if line.split() and line.split()[0].isdigit()]
     assert numbers[:8] == ["1", "21", "55", "56", "57", "58", "59", "60"]
+
+
+def test_layers_and_run_function_add_up(full: Report) -> None:
+    lines = _text(layer_table(full.estimate)).splitlines()
+    (row,) = [line for line in lines if "run function" in line]
+    code, instructions = (int(word.replace(",", "")) for word in row.split()[-2:])
+    layers = full.estimate.layers
+    assert code + sum(c.constant_bytes + (c.code_bytes or 0) for c in layers) == (
+        full.estimate.flash_bytes
+    )
+    assert full.estimate.instructions is not None
+    counted = sum(c.instructions or 0 for c in layers)
+    assert abs(instructions + counted - full.estimate.instructions) <= 1
+    assert "run function" not in _text(layer_table(bare_report().estimate))
+
+
+def test_changed_c_is_claimed_nothing_of() -> None:
+    text = _report(full_report(changed=True))
+    assert "Changed since verification" in text and "values differ" not in text
+    assert " changed\n" in text.replace(" \n", "\n")
+
+
+def test_where_the_c_came_from_is_told() -> None:
+    again = replace(comparison("rv32imc"), replanned=True)
+    unused = replace(comparison("host"), replanned=True, edited=("src/a.c",))
+    own = replace(comparison("cortex-m4"), edited=("src/a.c", "src/b.c"))
+    lines = _report(full_report(comparisons=[again, unused, own])).splitlines()
+    assert "rv32imc: C re-planned for rv32imc" in lines
+    assert "host: C re-planned for host; the folder's edited C was not used" in lines
+    assert "cortex-m4: C the folder's, edited since deployment: src/a.c, src/b.c" in lines
+    assert ": C " not in _report(full_report())

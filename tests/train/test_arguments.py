@@ -262,9 +262,9 @@ OPTIONS = [
     *(("optimize", v, "speed or balanced or ram or flash", repr(v)) for v in ("fast", None, 1)),
     *(("compiler", v, "'zig' or 'gcc'", repr(v)) for v in ("clang", None, "")),
     *(
-        (limit, v, AT_LEAST_0, repr(v))
+        (limit, v, AT_LEAST_1, repr(v))
         for limit in ("ram_limit", "flash_limit")
-        for v in ("3K", -1, None, 1.5, True)
+        for v in ("3K", -1, 0, 1.5, True)
     ),
 ]
 
@@ -337,7 +337,8 @@ def test_arguments_of_a_bundle(bundle: isobit.Bundle) -> None:
 
 
 def test_one_target_may_be_given_as_a_string(bundle: isobit.Bundle) -> None:
-    assert [c.name for c in bundle.verify(on="host")] == ["torch", "host"]
+    found = [c.name for c in bundle.verify(on="host")]
+    assert found == ["golden vectors", "torch", "host"]
 
 
 def test_arguments_of_the_other_functions(bundle: isobit.Bundle, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from isobit.core.errors import NoRange
+from isobit.core.errors import BadRunInput, Diverged, NoRange
 from isobit.core.types import Encoding
 from isobit.ops.schemes import Scheme
 from isobit.train.ranges import RangeMethod, RangeObserver, RangeOptions
@@ -168,3 +168,70 @@ def test_calibrate_sets_everything_from_one_batch(scheme: Scheme) -> None:
     again = copy.deepcopy(twin)
     again.calibrate(x)
     assert encodings(again) == encodings(twin)
+
+
+def _conv_net(scheme: Scheme) -> Twin:
+    torch.manual_seed(1)
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3),
+        torch.nn.BatchNorm2d(4),
+        torch.nn.ReLU(),
+        torch.nn.Flatten(),
+        torch.nn.Linear(4 * 36, 3),
+    )
+    return Twin(net, input=(1, 8, 8), target="host", scheme=scheme, name="small")
+
+
+def _refuses(
+    twin: Twin, x: torch.Tensor, error: type[BadRunInput] | type[Diverged], said: str
+) -> None:
+    """In both ways to set ranges, and nothing is changed: the next batch finds a fresh model."""
+    before = copy.deepcopy(dict(twin.named_buffers()))
+    for call in (twin.calibrate, twin.train()):
+        with pytest.raises(error, match=said):
+            call(x)
+        after = dict(twin.named_buffers())
+        assert all(torch.equal(value, after[key]) for key, value in before.items())
+
+
+@pytest.mark.parametrize("factor", [1e20, 1e30, 1e37])
+def test_statistics_that_leave_float32_are_refused(factor: float) -> None:
+    x = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    twin, other = _conv_net(Scheme.AFFINE), _conv_net(Scheme.AFFINE)
+    _refuses(twin, x * factor, Diverged, "E603 .*batch norm.* finite .*[Rr]escale the input")
+    for one in (twin, other):
+        one.calibrate(x)
+    assert torch.equal(twin.eval()(x), other.eval()(x))
+
+
+def test_a_range_that_is_no_number_is_refused() -> None:
+    twin = make_twin(plain_net(), Scheme.AFFINE)
+    with torch.no_grad():
+        list(twin.net.parameters())[-2].fill_(float("nan"))
+    _refuses(twin, digits(8)[0], Diverged, "E603 .*observed range.* finite")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "factor"),
+    [(Scheme.AFFINE, 1e-11), (Scheme.AFFINE, 1e-30), (Scheme.POW2, 1e-10), (Scheme.POW2, 1e9)],
+)
+def test_a_range_without_a_step_is_refused(scheme: Scheme, factor: float) -> None:
+    x = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    _refuses(_conv_net(scheme), x * factor, BadRunInput, "E501 .*input.*[Rr]escale the input")
+
+
+@both_schemes
+@pytest.mark.parametrize("factor", [1e-6, 1.0, 1e5])
+def test_ranges_that_codes_can_stand_for_are_taken(scheme: Scheme, factor: float) -> None:
+    twin = _conv_net(scheme)
+    x = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * factor
+    twin.calibrate(x)
+    assert len(np.unique(twin.quantize_input(x))) > 20
+
+
+@both_schemes
+def test_where_nothing_flows_every_step_is_right(scheme: Scheme) -> None:
+    """A dead ReLU, a layer of zeros, silence: the range is exactly nothing."""
+    twin = _conv_net(scheme)
+    twin.calibrate(torch.zeros(4, 1, 8, 8))
+    assert bool(torch.isfinite(twin(torch.zeros(4, 1, 8, 8))).all())

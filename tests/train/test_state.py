@@ -19,7 +19,7 @@ import torch.multiprocessing as mp
 
 import isobit
 from isobit import nn
-from isobit.core.errors import IsobitError
+from isobit.core.errors import BadCheckpoint, IsobitError
 from isobit.ir.store import Stored, to_bytes
 from isobit.ops.schemes import Scheme
 from isobit.train.twin import Twin
@@ -43,6 +43,27 @@ def test_state_dict_into_a_new_model_gives_the_same_bits(scheme: Scheme) -> None
     fresh.load_state_dict(twin.state_dict())
     assert torch.equal(fresh(x), twin(x))
     assert isobit_bytes(fresh) == isobit_bytes(twin)
+
+
+@both_schemes
+def test_a_state_of_the_other_scheme_is_refused(scheme: Scheme, tmp_path: Path) -> None:
+    twin = trained_twin(scheme)
+    other = make_twin(mixed_net(), next(s for s in SCHEMES if s is not scheme))
+    before = copy.deepcopy(other.state_dict())
+    torch.save(twin.state_dict(), tmp_path / "state.pt")
+    stored = torch.load(tmp_path / "state.pt", weights_only=True)
+    ported = torch.nn.DataParallel(twin).state_dict()
+    torch.nn.modules.utils.consume_prefix_in_state_dict_if_present(ported, "module.")
+    for state in (twin.state_dict(), stored, copy.deepcopy(stored), ported):
+        with pytest.raises(BadCheckpoint, match=f"scheme: want {other.scheme.value}, got"):
+            other.load_state_dict(state)
+        make_twin(mixed_net(), scheme).load_state_dict(state)
+    assert all(torch.equal(v, before[k]) for k, v in other.state_dict().items())
+    # A state as it was written before it named the scheme, and inside a larger module.
+    make_twin(mixed_net(), scheme).load_state_dict(dict(twin.state_dict()))
+    inside, larger = torch.nn.Sequential(other), torch.nn.Sequential(twin)
+    with pytest.raises(BadCheckpoint):
+        inside.load_state_dict(larger.state_dict())
 
 
 @both_schemes

@@ -208,6 +208,13 @@ def test_deploying_and_running_need_no_torch(statement: str) -> None:
     assert not [m for m in loaded if m.split(".")[0] in ("torch", "unicorn", "sklearn")]
 
 
+def test_the_base_of_all_errors_is_public() -> None:
+    import isobit
+    from isobit.core.errors import IsobitError
+
+    assert isobit.IsobitError is IsobitError and "IsobitError" in isobit.__all__
+
+
 def test_this_test_sees_nested_relative_and_guarded_imports(tmp_path: Path) -> None:
     """The reader itself, on a file that has every kind."""
     file = ROOT / "ops" / "made_up.py"

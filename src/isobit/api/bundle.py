@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,13 +13,25 @@ import numpy as np
 
 from isobit import __version__, targets
 from isobit.api.calls import check_run
+from isobit.api.manifest import (
+    MANIFEST,
+    SCHEMA,
+    TRAINING,
+    damaged,
+    edited_files,
+    hash_files,
+    listed_files,
+    read_manifest,
+    read_names,
+    read_sources,
+    read_training,
+)
 from isobit.codegen.interface import Port, c_name
 from isobit.codegen.network import Network, generate
 from isobit.codegen.project import project_files
 from isobit.core.arguments import Arguments
 from isobit.core.errors import (
     BadArgument,
-    BundleDamaged,
     FileMissing,
     IsobitError,
     raise_all,
@@ -35,7 +47,7 @@ from isobit.run.compilers import Kind
 from isobit.run.estimate import check_options, measure
 from isobit.run.execute import Result, build, execute
 from isobit.run.golden import run_golden
-from isobit.run.verify import Comparison, compare, differs
+from isobit.run.verify import GOLDEN_VECTORS, Comparison, compare, differs
 from isobit.targets import Target
 
 Absorbed = Mapping[str, Sequence[str]]
@@ -44,7 +56,7 @@ Absorbed = Mapping[str, Sequence[str]]
 """
 
 GOLDEN_SAMPLES = 4
-REMADE = frozenset({"manifest.json", "training.json", "report.html"})
+REMADE = frozenset({MANIFEST, TRAINING, "report.html"})
 """What isobit itself adds to a bundle; a new deployment may drop it, as it may `build/`."""
 
 
@@ -57,7 +69,7 @@ class Bundle:
     @property
     def manifest(self) -> dict[str, Any]:
         """The content of manifest.json."""
-        return _read_manifest(self.path)
+        return read_manifest(self.path)
 
     @property
     def graph(self) -> Graph:
@@ -67,8 +79,16 @@ class Bundle:
     @property
     def absorbed(self) -> Absorbed:
         """For every node the float values that it also computes."""
-        names = json.loads(self._unchanged("names.json").read_text(encoding="utf-8"))
-        return {name: entry.get("absorbed", ()) for name, entry in names["values"].items()}
+        names = read_names(self._unchanged("names.json"))["values"]
+        return {name: entry["absorbed"] for name, entry in names.items()}
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """What `record_training` kept; empty where it kept nothing."""
+        listed = TRAINING in self.manifest["hashes"]["files"]
+        if not listed and not (self.path / TRAINING).exists():
+            return {}
+        return read_training(self._unchanged(TRAINING))
 
     @property
     def target(self) -> Target:
@@ -89,16 +109,25 @@ class Bundle:
         return _load_codes(self._unchanged(f"golden/input.{'npz' if several else 'npy'}"))
 
     def _unchanged(self, name: str) -> Path:
-        """Return the path of a file that deployment wrote, if its bytes are still those."""
+        """Return the path of a file that the manifest lists, if its bytes are still those."""
         path = self.path / name
         want = self.manifest["hashes"]["files"].get(name)
         try:
             got = hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError as error:
-            raise _damaged(path, error.strerror or str(error)) from error
+            raise damaged(path, error.strerror or str(error)) from error
+        if want is None:
+            raise damaged(path, "a file that the manifest does not list")
         if got != want:
-            raise _damaged(path, "a file that was changed after the deployment")
+            raise damaged(path, "a file that was changed after the deployment")
         return path
+
+    def _stored(self, name: str) -> dict[str, AnyArray]:
+        """Return the arrays of an .npz file that deployment wrote."""
+        found = _load_codes(self._unchanged(name))
+        if not isinstance(found, Mapping):
+            raise damaged(self.path / name, "a single array")
+        return dict(found)
 
     def run(
         self, x: Codes, on: str | None = None, *, trace: bool = False, compiler: str = ""
@@ -128,13 +157,18 @@ class Bundle:
         raise_on_difference: bool = True,
         progress: Callable[[str], None] = lambda _: None,
     ) -> list[Comparison]:
-        """Compare golden model, recorded torch trace and the C on every core of `on`, all tensors
-        of all samples.
+        """Compare golden model, stored golden vectors, recorded torch trace and the C on every core
+        of `on`, all tensors of all samples.
 
-        x: input codes as `run` takes them, the stored golden ones where absent. An output counts
-        as what the run function gave its caller, not what its node computed. Appends the result to
-        manifest.json. Raises `ValuesDiffer` for every execution that differs (all at once), and
-        whatever keeps a core from running. compiler: as for `run`.
+        On the bundle's own target the folder's own C runs, edited or not; every other core runs C
+        that is planned for it anew, and the folder's C is not used: such results are `replanned`.
+        `edited` names the C files that were changed since deployment, in both cases.
+
+        x: input codes as `run` takes them; where absent the stored golden ones, and only then
+        golden vectors and torch trace take part. An output counts as what the run function gave its
+        caller, not what its node computed. Appends the result to manifest.json. Raises
+        `ValuesDiffer` for every execution that differs (all at once), `BundleDamaged`, and whatever
+        keeps a core from running. compiler: as for `run`.
         """
         on = (on,) if isinstance(on, str) else on
         check_run(
@@ -148,26 +182,28 @@ class Bundle:
         codes = check_inputs(graph, self.golden_inputs() if x is None else x)
         progress("golden")
         golden = run_golden(graph, codes)
+        manifest = self.manifest
+        edited = edited_files(read_sources(self.path), manifest)
         found: list[Comparison] = []
-        if x is None and "golden/torch.npz" in self.manifest["hashes"]["files"]:
-            with np.load(self._unchanged("golden/torch.npz"), allow_pickle=False) as stored:
-                found.append(compare(graph, golden, dict(stored), name="torch"))
-        names = list(dict.fromkeys(on or ("host", self.target.name)))
-        for name in names:
+        if x is None:
+            for file, title in (("golden", GOLDEN_VECTORS), ("torch", "torch")):
+                name = f"golden/{file}.npz"
+                if file == "golden" or name in manifest["hashes"]["files"]:
+                    found.append(compare(graph, golden, self._stored(name), name=title))
+        for name in dict.fromkeys(on or ("host", self.target.name)):
             progress(name)
             ran = self.run(codes, name, trace=True, compiler=compiler)
             network, files = self._code(name)
-            found.append(
-                compare(
-                    graph,
-                    golden,
-                    {**codes, **ran.trace, **ran.outputs},
-                    name=name,
-                    compiler=compiler or str(self.manifest["compiler"]),
-                    emulator=ran.emulator,
-                    content_hash=_hash_files(files or project_files(network)),
-                )
+            compared = compare(
+                graph,
+                golden,
+                {**codes, **ran.trace, **ran.outputs},
+                name=name,
+                compiler=compiler or str(manifest["compiler"]),
+                emulator=ran.emulator,
+                content_hash=hash_files(files or project_files(network)),
             )
+            found.append(replace(compared, replanned=files is None, edited=edited))
         self._record(found, codes)
         if raise_on_difference:
             raise_all([differs(c) for c in found if not c.equal])
@@ -180,35 +216,28 @@ class Bundle:
         network = self.network(on)
         if network.plan.target.name != self.target.name:
             return network, None
-        files = {}
-        for path in sorted(self.path.joinpath("src").rglob("*")):
-            if path.is_file():
-                try:
-                    text = path.read_text(encoding="utf-8")
-                except (OSError, UnicodeDecodeError) as error:
-                    raise _damaged(path, f"unreadable ({error})") from error
-                files[path.relative_to(self.path).as_posix()] = text
-        return network, files
+        return network, read_sources(self.path)
 
     def _record(self, found: list[Comparison], codes: Mapping[str, AnyArray]) -> None:
         digest = hashlib.sha256()
         for array in codes.values():
             digest.update(array.tobytes())
         manifest = self.manifest
-        done = {entry["name"]: entry for entry in manifest.get("verified", [])}
+        done = {entry["name"]: entry for entry in manifest["verified"]}
         for comparison in found:
             entry = asdict(comparison)
             entry["inputs_sha256"] = digest.hexdigest()
             done[comparison.name] = entry
         manifest["verified"] = list(done.values())
-        write_atomic(self.path / "manifest.json", json_text(manifest))
+        write_atomic(self.path / MANIFEST, json_text(manifest))
 
 
 def open_bundle(path: str | Path) -> Bundle:
     """Return the bundle in a folder. Raises `FileMissing`, or `BundleDamaged` for anything missing
     in it.
 
-    C files may have been edited: verification then judges the edited ones.
+    C files may have been edited: verification on the bundle's own target then judges the edited
+    ones. On other targets it plans anew, and the folder's C, edited or not, is not used.
     """
     given = Arguments("open_bundle")
     bundle = Bundle(given.path("path", path))
@@ -224,7 +253,7 @@ def open_bundle(path: str | Path) -> Bundle:
     written = bundle.manifest["hashes"]["files"]
     missing = [name for name in written if not (bundle.path / name).is_file()]
     if missing:
-        raise _damaged(bundle.path, f"without {', '.join(missing)}")
+        raise damaged(bundle.path, f"without {', '.join(missing)}")
     _ = bundle.graph
     return bundle
 
@@ -238,8 +267,8 @@ def write_bundle(
     optimize: Optimize = Optimize.SPEED,
     inputs: Codes | None = None,
     torch_trace: Callable[..., Mapping[str, AnyArray]] | None = None,
-    ram_limit: int = 0,
-    flash_limit: int = 0,
+    ram_limit: int | None = None,
+    flash_limit: int | None = None,
     name: str = "",
     absorbed: Absorbed | None = None,
     provenance: Mapping[str, Any] | None = None,
@@ -295,7 +324,7 @@ def write_bundle(
     origin = dict(provenance or {})
     files["names.json"] = json_text(_names(graph, absorbed or {}, origin.get("names", {}))).encode()
     manifest = {
-        "schema": 1,
+        "schema": SCHEMA,
         "isobit": __version__,
         "name": graph.name,
         "target": target.name,
@@ -306,7 +335,7 @@ def write_bundle(
         "outputs": [_interface(port) for port in network.outputs],
         "hashes": {
             "content": content,
-            "c": _hash_files(project_files(network)),
+            "c": hash_files(project_files(network)),
             "files": {k: hashlib.sha256(v).hexdigest() for k, v in sorted(files.items())},
         },
         "sizes": {k: v for k, v in asdict(estimate).items() if k != "layers"},
@@ -315,7 +344,7 @@ def write_bundle(
     }
     if origin.get("source"):
         manifest["import"] = origin
-    files["manifest.json"] = json_text(manifest).encode()
+    files[MANIFEST] = json_text(manifest).encode()
     write_folder(out, files)
     return Bundle(out)
 
@@ -357,10 +386,10 @@ def _foreign(out: Path) -> list[str]:
     """
     if not out.is_dir():
         return []
-    try:
-        written = set(_read_manifest(out)["hashes"]["files"]) | REMADE
-    except BundleDamaged:
+    listed = listed_files(out)
+    if not listed:
         return sorted(path.name for path in out.iterdir())
+    written = listed | REMADE
     found = (p.relative_to(out).as_posix() for p in sorted(out.rglob("*")) if not p.is_dir())
     return [name for name in found if name not in written and not name.startswith("build/")]
 
@@ -370,20 +399,12 @@ def _content_hash(graph: Graph) -> str:
     return hashlib.sha256(to_bytes(Stored({"int": graph}))).hexdigest()
 
 
-def _hash_files(files: Mapping[str, str]) -> str:
-    digest = hashlib.sha256()
-    for name, text in sorted(files.items()):
-        if name.startswith("src/"):
-            digest.update(f"{name}\0{len(text)}\0{text}".encode())
-    return digest.hexdigest()
-
-
 def _names(graph: Graph, absorbed: Absorbed, tensors: Mapping[str, str]) -> dict[str, Any]:
     """Where every traced value comes from in the user's source, and which float values it also
     stands for.
     """
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "values": {
             value.name: {
                 "op": node.op,
@@ -399,42 +420,13 @@ def _names(graph: Graph, absorbed: Absorbed, tensors: Mapping[str, str]) -> dict
 
 def _load_codes(path: Path) -> Codes:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.lib.npyio.NpzFile):
-            with loaded:
-                return dict(loaded)
-        array: AnyArray = loaded
-    except FileNotFoundError as error:
-        raise FileMissing(
-            where=str(path), what="array", want="a .npy file", got="nothing", fix="Check the path."
-        ) from error
-    except (ValueError, OSError, EOFError) as error:
-        raise _damaged(path, f"unreadable ({error})") from error
-    return array
-
-
-def _damaged(path: Path, got: str) -> BundleDamaged:
-    return BundleDamaged(
-        where=str(path),
-        what="bundle",
-        want="a folder that `isobit deploy` wrote, complete",
-        got=got,
-        fix="Deploy again.",
-    )
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    file = path / "manifest.json"
-    if not file.is_file():
-        raise _damaged(path, "no manifest.json")
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-        _ = manifest["hashes"]["content"], manifest["target"], manifest["name"], manifest["sizes"]
-        _ = dict(manifest["hashes"]["files"]), manifest["compiler"], Optimize(manifest["optimize"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged(file, f"not a manifest ({error})") from error
-    result: dict[str, Any] = manifest
-    return result
+        with path.open("rb") as stream:
+            loaded = np.load(stream, allow_pickle=False)
+            # An archive is read here: its members are opened only when asked for.
+            found: Codes = loaded if isinstance(loaded, np.ndarray) else dict(loaded)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise damaged(path, f"unreadable ({error})") from error
+    return found
 
 
 def _read_graph(path: Path, manifest: Mapping[str, Any]) -> Graph:
@@ -442,9 +434,9 @@ def _read_graph(path: Path, manifest: Mapping[str, Any]) -> Graph:
     try:
         graph = read_store(file, load_ops().signature).graphs["int"]
     except KeyError as error:
-        raise _damaged(file, "no integer graph") from error
+        raise damaged(file, "no integer graph") from error
     except IsobitError as error:
-        raise _damaged(file, str(error)) from error
+        raise damaged(file, str(error)) from error
     if _content_hash(graph) != manifest["hashes"]["content"]:
-        raise _damaged(file, "another network than the manifest's")
+        raise damaged(file, "another network than the manifest's")
     return graph

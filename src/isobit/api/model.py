@@ -163,14 +163,14 @@ class Model(Twin):
         compiler: Kind = "zig",
         optimize: str = "speed",
         target: str | None = None,
-        ram_limit: int = 0,
-        flash_limit: int = 0,
+        ram_limit: int | None = None,
+        flash_limit: int | None = None,
     ) -> Estimate:
         """Return what the network needs, trained or not: bytes, instructions, modelled time.
 
         With `compile=False` only the plan is made (arena and constant bytes, exact, in
-        milliseconds). ram_limit, flash_limit: bytes, 0 for what the target has. Raises
-        `BadArgument`, `UnknownName`, `ToolMissing`, `CompileFailed`.
+        milliseconds). ram_limit, flash_limit: bytes, at least 1; None for what the target has.
+        Raises `BadArgument`, `UnknownName`, `ToolMissing`, `CompileFailed`.
         """
         given = Arguments(f"Model {self.name!r}.estimate")
         given.flag("compile", compile)
@@ -194,15 +194,15 @@ class Model(Twin):
         compiler: Kind = "zig",
         optimize: str = "speed",
         samples: Tensor | AnyArray | None = None,
-        ram_limit: int = 0,
-        flash_limit: int = 0,
+        ram_limit: int | None = None,
+        flash_limit: int | None = None,
     ) -> Bundle:
         """Write the C project, golden vectors and manifest to the folder `out`; return the bundle.
 
         samples: raw values [N, *input] for the golden vectors; seeded random codes where absent.
         Their trace through torch is stored too, so that verification can compare it without torch.
-        ram_limit, flash_limit: bytes, 0 for what the target has. Raises `BadArgument`,
-        `BadRunInput`, `NoRange`, `DoesNotFit`; then nothing was written.
+        ram_limit, flash_limit: bytes, at least 1; None for what the target has. Raises
+        `BadArgument`, `BadRunInput`, `NoRange`, `DoesNotFit`; then nothing was written.
         """
         given = Arguments(f"Model {self.name!r}.deploy")
         folder = given.path("out", out)

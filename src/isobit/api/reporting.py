@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -12,15 +12,22 @@ import numpy as np
 from isobit.api.bundle import Bundle
 from isobit.api.explain import tensors_of
 from isobit.api.importing import checked_story
+from isobit.api.manifest import (
+    MANIFEST,
+    SCHEMA,
+    TRAINING,
+    damaged,
+    edited_files,
+    hash_files,
+    read_sources,
+    training_problems,
+)
 from isobit.core.arguments import Arguments, shown
-from isobit.core.files import write_atomic
+from isobit.core.files import json_text, write_atomic
 from isobit.report.report import Report, make_report
 from isobit.run.estimate import Estimate
 from isobit.run.measure import LayerCost
 from isobit.run.verify import Comparison, Difference
-
-TRAINING = "training.json"
-"""File of a bundle that says how its network was trained; written by `record_training`."""
 
 
 def record_training(
@@ -33,10 +40,10 @@ def record_training(
     accuracy_on: str,
     notes: Sequence[str] = (),
 ) -> None:
-    """Keep in the bundle what its report shows of the training.
+    """Keep in the bundle what its report shows of the training; the manifest lists its hash.
 
-    confusion: a row per true class of counts per predicted class; accuracy: a fraction in 0..1.
-    Raises `BadArgument`.
+    history: an entry per epoch as `make_report` takes it; confusion: a row per true class of counts
+    per predicted class; accuracy: a fraction in 0..1. Raises `BadArgument`, `BundleDamaged`.
     """
     given = Arguments("record_training")
     given.instance("bundle", bundle, Bundle, "a Bundle, as isobit.load(folder) returns")
@@ -48,48 +55,71 @@ def record_training(
         given.refuse("confusion", want, shown(confusion))
     given.check()
     content = {
-        "schema": 1,
+        "schema": SCHEMA,
         "accuracy": accuracy,
         "accuracy_on": accuracy_on,
         "notes": list(notes),
         "classes": list(classes),
-        "confusion": [list(row) for row in confusion],
+        "confusion": table.tolist(),
         "history": [dict(epoch) for epoch in history],
     }
-    write_atomic(bundle.path / TRAINING, json.dumps(content, indent=1) + "\n")
+    for problem in training_problems(content):
+        given.refuse("training", "what a report can show", problem)
+    given.check()
+    blob = json_text(content).encode()
+    manifest = bundle.manifest
+    manifest["hashes"]["files"][TRAINING] = hashlib.sha256(blob).hexdigest()
+    write_atomic(bundle.path / TRAINING, blob)
+    write_atomic(bundle.path / MANIFEST, json_text(manifest))
 
 
 def bundle_report(bundle: Bundle) -> Report:
     """Return the report of a bundle: sizes and verification from its manifest, training where it
     was recorded.
+
+    The folder's C is hashed again: where it is not what was verified, the report claims nothing.
+    Raises `BundleDamaged`.
     """
     given = Arguments("bundle_report")
     given.instance("bundle", bundle, Bundle, "a Bundle, as isobit.load(folder) returns")
     given.check()
     manifest = bundle.manifest
+    plan = bundle.network().plan
     layers = tuple(LayerCost(**layer) for layer in manifest["layers"])
-    estimate = Estimate(layers=layers, **manifest["sizes"])
-    training: dict[str, Any] = {}
-    if (bundle.path / TRAINING).is_file():
-        training = json.loads((bundle.path / TRAINING).read_text(encoding="utf-8"))
+    if [layer.name for layer in layers] != [step.name for step in plan.nodes]:
+        raise damaged(bundle.path / MANIFEST, "layers of another network")
+    sources = read_sources(bundle.path)
+    edited, now = edited_files(sources, manifest), hash_files(sources)
+    comparisons = [_comparison(entry) for entry in manifest["verified"]]
+    training = bundle.training
     confusion = training.get("confusion")
+    hashes = {"network": str(manifest["hashes"]["content"]), "C": str(manifest["hashes"]["c"])}
     return make_report(
-        bundle.network().plan,
-        estimate,
-        [_comparison(entry) for entry in manifest["verified"]],
+        plan,
+        Estimate(layers=layers, **manifest["sizes"]),
+        comparisons,
+        changed=_changed(comparisons, str(manifest["hashes"]["c"]), now),
         history=training.get("history", ()),
-        confusion=None if confusion is None else np.asarray(confusion),
+        confusion=None if confusion is None else np.asarray(confusion, dtype=np.int64),
         classes=training.get("classes", ()),
         accuracy=training.get("accuracy"),
         accuracy_on=training.get("accuracy_on", ""),
-        notes=training.get("notes", ()),
-        hashes={
-            "network": str(manifest["hashes"]["content"]),
-            "C": str(manifest["hashes"]["c"]),
-            "compiler": str(manifest["compiler_version"]),
-        },
+        notes=[
+            *(f"{name} was edited since deployment." for name in edited),
+            *training.get("notes", ()),
+        ],
+        hashes={**hashes, **({"C in the folder now": now} if edited else {})},
         tensors=tensors_of(asdict(checked_story(manifest.get("import", {}), bundle.path))),
     )
+
+
+def _changed(comparisons: Sequence[Comparison], deployed: str, now: str) -> bool:
+    """Whether the folder's C, whose hash is `now`, is not the C that was verified.
+
+    What ran planned anew says nothing of the folder's C; then it must be the deployed one.
+    """
+    own = [c.content_hash for c in comparisons if c.content_hash and not c.replanned]
+    return now not in own if own else bool(comparisons) and now != deployed
 
 
 def _comparison(entry: Mapping[str, Any]) -> Comparison:
@@ -97,4 +127,4 @@ def _comparison(entry: Mapping[str, Any]) -> Comparison:
     first = known.pop("first", None)
     if first is not None:
         first = Difference(**{**first, "index": tuple(first["index"])})
-    return Comparison(first=first, **known)
+    return Comparison(first=first, **{**known, "edited": tuple(known.get("edited", ()))})

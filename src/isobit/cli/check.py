@@ -11,7 +11,7 @@ from isobit import targets
 from isobit.cli.common.optimize import optimize_option
 from isobit.cli.common.output import json_option, out, print_json
 from isobit.cli.common.progress import stage
-from isobit.cli.common.sizes import BYTES
+from isobit.cli.common.sizes import BYTES, LIMIT_HELP
 from isobit.cli.common.subject import read_graph
 from isobit.core.errors import raise_all
 from isobit.plan.plan import Optimize
@@ -24,8 +24,8 @@ from isobit.run.estimate import estimate
 @click.option("--target", help="A name of `isobit targets`; the model's own by default.")
 @optimize_option
 @click.option("--compiler", type=click.Choice(["zig", "gcc"]), default="zig", show_default=True)
-@click.option("--ram-limit", type=BYTES, default=0, help="Bytes; K = 1024.")
-@click.option("--flash-limit", type=BYTES, default=0, help="Bytes; K = 1024.")
+@click.option("--ram-limit", type=BYTES, help=f"{LIMIT_HELP} RAM.")
+@click.option("--flash-limit", type=BYTES, help=f"{LIMIT_HELP} flash.")
 @click.option(
     "--no-compile", is_flag=True, help="Plan only: arena and constant bytes, in milliseconds."
 )
@@ -35,8 +35,8 @@ def command(
     target: str | None,
     optimize: str,
     compiler: Kind,
-    ram_limit: int,
-    flash_limit: int,
+    ram_limit: int | None,
+    flash_limit: int | None,
     no_compile: bool,
     as_json: bool,
 ) -> None:

@@ -11,8 +11,8 @@ from isobit.api.bundle import write_bundle
 from isobit.cli.common.optimize import optimize_option
 from isobit.cli.common.output import json_option, out, print_json
 from isobit.cli.common.progress import stage
-from isobit.cli.common.sizes import BYTES
-from isobit.cli.common.subject import read_absorbed, read_graph, read_provenance
+from isobit.cli.common.sizes import BYTES, LIMIT_HELP
+from isobit.cli.common.subject import read_absorbed, read_provenance, read_trained
 from isobit.core.errors import BadArgument
 from isobit.plan.plan import Optimize
 from isobit.run.compilers import Kind
@@ -25,8 +25,8 @@ from isobit.run.compilers import Kind
 @click.option("--name", default="", help="C prefix; the model's name by default.")
 @click.option("--compiler", type=click.Choice(["zig", "gcc"]), default="zig", show_default=True)
 @optimize_option
-@click.option("--ram-limit", type=BYTES, default=0, help="Bytes; K = 1024.")
-@click.option("--flash-limit", type=BYTES, default=0, help="Bytes; K = 1024.")
+@click.option("--ram-limit", type=BYTES, help=f"{LIMIT_HELP} RAM.")
+@click.option("--flash-limit", type=BYTES, help=f"{LIMIT_HELP} flash.")
 @json_option
 def command(
     model: Path,
@@ -35,11 +35,13 @@ def command(
     name: str,
     compiler: Kind,
     optimize: str,
-    ram_limit: int,
-    flash_limit: int,
+    ram_limit: int | None,
+    flash_limit: int | None,
     as_json: bool,
 ) -> None:
-    """Write MODEL (M.isobit) as a C project with golden vectors and manifest into a folder."""
+    """Write MODEL (M.isobit, trained or calibrated) as a C project with golden vectors and manifest
+    into a folder.
+    """
     if name and not (name.isidentifier() and name.isascii()):
         raise BadArgument(
             where="--name",
@@ -48,7 +50,7 @@ def command(
             got=repr(name),
             fix="Use ASCII letters, digits and underscores; the first is no digit.",
         )
-    graph = read_graph(model)
+    graph = read_trained(model)
     chip = targets.load(target or graph.target)
     with stage(f"deploying for {chip.title}"):
         bundle = write_bundle(

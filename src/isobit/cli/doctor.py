@@ -12,6 +12,7 @@ from rich.table import Table
 
 from isobit import __version__, targets
 from isobit.cli.common.output import json_option, out, print_json
+from isobit.targets import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +38,7 @@ _PACKAGES = (
 def command(as_json: bool) -> None:
     """Say what of isobit works here; exit 1 if nothing can be compiled."""
     findings = [_package(*entry) for entry in _PACKAGES]
-    programs = {(t.gcc, "second compiler") for t in map(targets.load, targets.names()) if t.gcc}
-    programs |= {
-        (t.qemu.program, "second emulator; the only one for cortex-m55")
-        for t in map(targets.load, targets.names())
-        if t.qemu
-    }
-    for name, purpose in sorted(programs):
+    for name, purpose in _programs([targets.load(name) for name in targets.names()]):
         path = shutil.which(name)
         fix = "" if path else f"install {name} with your system's package manager"
         findings.append(Finding(name, purpose, "on PATH" if path else "", fix))
@@ -61,6 +56,17 @@ def command(as_json: bool) -> None:
         console.print(table)
     if not works:
         sys.exit(1)
+
+
+def _programs(known: list[Target]) -> list[tuple[str, str]]:
+    """Return every compiler and emulator on PATH that a target names, with what it is for."""
+    found = {t.gcc: "second compiler" for t in known if t.gcc}
+    for program in {t.qemu.program for t in known if t.qemu}:
+        run = [t for t in known if t.qemu and t.qemu.program == program]
+        alone = [t.name for t in run if not t.unicorn_model]
+        only = f"; the only one for {', '.join(alone)}" if alone else ""
+        found[program] = f"second emulator{only}"
+    return sorted(found.items())
 
 
 def _package(name: str, purpose: str, fix: str) -> Finding:

@@ -5,6 +5,7 @@ imported.
 from __future__ import annotations
 
 import inspect
+import re
 
 import click
 from rich.table import Column, Table
@@ -38,21 +39,20 @@ def command(name: str | None, target: str, source: str | None, as_json: bool) ->
         _print_source(source, name, as_json=as_json)
         return
     registry, chip = load_ops(), targets.load(target)
-    _require(name, list(registry.ops))
+    _require(name, list(registry.ops), "docs/add-an-operator.md shows how to add one.")
     rows = []
     for op_name, op in registry.ops.items():
         if name in (None, op_name):
             kernels = [
                 k.stem for k in registry.kernels.get(op_name, ()) if k.features <= chip.features
             ]
-            module = inspect.getmodule(op)
             layers = [
                 layer_name
                 for key, layer in registry.layers.items()
                 if layer.__module__ == op.__module__
                 for layer_name in ([layer.public_name] if layer.public_name else layer.functions)
             ]
-            summary = (inspect.getdoc(module) or "").splitlines()[0]
+            summary = _first_sentence(inspect.getdoc(inspect.getmodule(op)) or "")
             rows.append({"name": op_name, "layers": layers, "kernels": kernels, "summary": summary})
     if as_json:
         print_json({"target": target, "ops": rows})
@@ -63,7 +63,7 @@ def command(name: str | None, target: str, source: str | None, as_json: bool) ->
             str(row["name"]),
             ", ".join(row["layers"]),
             ", ".join(row["kernels"]) or "none",
-            str(row["summary"]).partition(": ")[2],
+            str(row["summary"]).removeprefix(str(row["name"])).removeprefix(":").lstrip(),
         )
     out().print(table)
 
@@ -72,7 +72,7 @@ def _print_source(source: str, name: str | None, *, as_json: bool) -> None:
     """List the rules there are, those of other wheels included, with what was recorded of them."""
     recorded = support().get(source, {})
     names = sorted(rule for known, rule in load_ops().rules if known == source)
-    _require(name, names)
+    _require(name, names, f"`isobit ops --source {source}` lists the operators of {source}.")
     rows = {n: recorded.get(n, Supported()) for n in names if name in (None, n)}
     if as_json:
         listed = [
@@ -98,12 +98,22 @@ def _print_source(source: str, name: str | None, *, as_json: bool) -> None:
     )
 
 
-def _require(name: str | None, known: list[str]) -> None:
+def _first_sentence(text: str) -> str:
+    r"""Return a docstring up to its first full stop, or its first paragraph, on one line.
+
+    >>> _first_sentence("pad: x surrounded by\n`value`. Float too.\n\nMore.")
+    'pad: x surrounded by `value`.'
+    """
+    paragraph = " ".join(text.partition("\n\n")[0].split())
+    return re.split(r"(?<=\.)\s+(?=[A-Z])", paragraph, maxsplit=1)[0]
+
+
+def _require(name: str | None, known: list[str], fix: str) -> None:
     if name is not None and name not in known:
         raise UnknownName(
             where=f"operator {name!r}",
             what="operator",
             want="one of " + ", ".join(known),
             got=name,
-            fix="docs/add-an-operator.md shows how to add one.",
+            fix=fix,
         )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -14,6 +17,7 @@ from isobit.cli.common.output import json_option, out, print_json
 from isobit.cli.common.progress import stage
 from isobit.cli.common.subject import read_bundle, read_graph
 from isobit.codegen.network import generate
+from isobit.core.errors import BadArgument, raise_all
 from isobit.core.files import npz_bytes, write_atomic
 from isobit.ir.graph import Graph
 from isobit.plan.plan import make_plan
@@ -55,6 +59,7 @@ def command(
 
     Several outputs are printed as one object, name: array.
     """
+    _require_apart({"MODEL": model, "--input": array, "--output": output, "--trace": trace})
     x = read_codes(array)
     subject = read_bundle(model) if model.is_dir() else read_graph(model)
     graph = subject.graph if isinstance(subject, Bundle) else subject
@@ -77,6 +82,33 @@ def command(
         out().print(json.dumps(shown), soft_wrap=True)
     else:
         out().print(shown)
+
+
+def _require_apart(places: Mapping[str, Path | None]) -> None:
+    """Raise `BadArgument` for every two options that name one file: one would replace the other."""
+    given = [(option, path) for option, path in places.items() if path is not None]
+    raise_all(
+        [
+            BadArgument(
+                where=f"{one} and {other}",
+                what="paths",
+                want="different files",
+                got=str(second),
+                fix=f"Choose another path for {other}; nothing was written.",
+            )
+            for (one, first), (other, second) in itertools.combinations(given, 2)
+            if _is_same(first, second)
+        ]
+    )
+
+
+def _is_same(first: Path, second: Path) -> bool:
+    if os.path.realpath(first) == os.path.realpath(second):
+        return True
+    try:  # hard links, and names that a file system takes for one
+        return first.samefile(second)
+    except (OSError, ValueError):
+        return False
 
 
 def _run(

@@ -18,6 +18,8 @@ from isobit.core.files import write_atomic
 if TYPE_CHECKING:
     from isobit.api.model import Model
 
+_UNSAVED = "not saved: give --out M.isobit"
+
 
 @click.command("train")
 @click.argument("spec", type=click.Path(path_type=Path))
@@ -60,7 +62,10 @@ def command(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Train the model of SPEC with the chip's integers and save it as M.isobit."""
+    """Train the model of SPEC with the chip's integers and save it as M.isobit.
+
+    Without --out nothing is saved: only the accuracy is shown.
+    """
     if model_out is not None and model_out.suffix != ".isobit":
         raise BadArgument(
             where="--out",
@@ -90,6 +95,8 @@ def command(
         return
     if not as_json:
         err().print(plan)
+    if model_out is None:
+        err().print(f"the model will be {_UNSAVED}")
     folder = model_out.with_suffix(".run") if model_out else None
     if folder is not None:
         _require_writable(folder)
@@ -108,9 +115,17 @@ def command(
         )
     if model_out is not None:
         model.save(model_out)
+    else:
+        err().print(_UNSAVED)
     last = history.epochs[-1]
     if as_json:
-        print_json({"epochs": [asdict(e) for e in history.epochs], "data_verified": test.verified})
+        print_json(
+            {
+                "epochs": [asdict(e) for e in history.epochs],
+                "data_verified": test.verified,
+                "saved": None if model_out is None else str(model_out),
+            }
+        )
         return
     console = out()
     console.print(

@@ -13,7 +13,7 @@ from isobit.cli.common.output import json_option, out, print_json
 from isobit.cli.common.progress import stage
 from isobit.cli.common.subject import read_bundle
 from isobit.core.errors import raise_all
-from isobit.report.terminal import verification_table
+from isobit.report.terminal import verification_notes, verification_table
 from isobit.run.codes import Codes, random_codes
 from isobit.run.verify import differs
 
@@ -44,8 +44,11 @@ def command(
     compiler: str | None,
     as_json: bool,
 ) -> None:
-    """Compare golden model, recorded torch trace and the C on every core: every value of every
-    tensor.
+    """Compare golden model, golden vectors, recorded torch trace and the C on every core: every
+    value of every tensor.
+
+    On its own target FOLDER's C runs, edited or not. For any other core the network is planned
+    anew, and FOLDER's C is not used.
     """
     if array is not None and samples is not None:
         raise click.UsageError("--input and --samples exclude each other.")
@@ -66,4 +69,6 @@ def command(
         print_json({"verified": [asdict(c) for c in found]})
         return
     out().print(verification_table(found))
+    for note in verification_notes(found):
+        out().print(note, soft_wrap=True)
     raise_all(bad)

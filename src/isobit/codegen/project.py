@@ -168,7 +168,7 @@ def _readme(network: Network, stem: str) -> str:
     flags = " ".join(plan.target.gcc_flags) or "none"
     return f"""# {plan.graph.name} on {plan.target.title}
 
-An integer neural network as plain C11: no allocation, no library, no floating point.
+An integer neural network as plain C11: no allocation, no library but the compiler's own, no floating point.
 
 Add `src/{stem}.c` to your build, `src/` to its include path, and:
 

@@ -256,7 +256,7 @@ class NoRange(TrainProblem):
 
 
 class Diverged(TrainProblem):
-    """A loss that is no longer a number."""
+    """A loss, range or statistic that is no longer a number."""
 
     code = "E603"
 

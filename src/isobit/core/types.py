@@ -129,13 +129,3 @@ def scale_of(encoding: Encoding) -> FloatArray:
             return np.exp2(-np.asarray(frac, dtype=np.float64))
         case _:
             return np.ones(1)
-
-
-def to_real(type_: TensorType, codes: AnyArray) -> FloatArray:
-    """De-quantise: `scale * (q - zero)` in float64, the scale along its axis."""
-    scale = scale_of(type_.encoding)
-    axis = type_.encoding.axis if isinstance(type_.encoding, Affine | Pow2) else None
-    if axis is not None and scale.size > 1:
-        scale = scale.reshape([-1 if i == axis else 1 for i in range(len(type_.shape))])
-    centred: FloatArray = codes.astype(np.float64) - type_.zero
-    return centred * scale

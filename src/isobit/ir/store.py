@@ -75,7 +75,11 @@ def read_store(path: Path, signatures: Signatures) -> Stored:
             where=str(path),
             what="model file",
             want="an existing .isobit file",
-            got="a folder" if path.is_dir() else "nothing",
+            got="a folder"
+            if path.is_dir()
+            else "something that is not a regular file"
+            if path.exists()
+            else "nothing",
             fix="Check the path; `isobit train --out M.isobit` writes one.",
         )
     return parse_store(path.read_bytes(), str(path), signatures)

@@ -30,6 +30,11 @@ COARSEST_ON_GRID = 32
 multipliers.
 """
 
+LEAST_SPAN = 1e-9
+"""affine: a range no wider than this is taken for one in which nothing flows."""
+COARSEST_FRAC, FINEST_FRAC = -16, 24
+"""pow2: the fracs that ranges lead to."""
+
 
 def activation(scheme: Scheme, low: float, high: float, finest: int | None = None) -> Encoding:
     """Return the encoding of an activation in `[low, high]`, widened to hold 0.
@@ -44,10 +49,25 @@ def activation(scheme: Scheme, low: float, high: float, finest: int | None = Non
         return Pow2((frac if finest is None else min(frac, finest),))
     # Nothing ever flowed (a dead ReLU): any step is right, but a tiny one makes multipliers too
     # large.
-    span = high - low if high - low > 1e-9 else 1.0
+    span = high - low if high - low > LEAST_SPAN else 1.0
     scale = span / 255.0
     zero = math.floor(-128.0 - low / scale + 0.5)
     return Affine((scale,), max(-128, min(127, zero)))
+
+
+def usable_range(scheme: Scheme, low: float, high: float) -> bool:
+    """Return whether codes can tell values of `[low, high]` apart, in finite reals.
+
+    A range of nothing but 0 counts: nothing flows there, and nothing is lost. Otherwise affine: a
+    span from `LEAST_SPAN` on. pow2: a largest magnitude that does not round to 0 at the finest frac
+    and does not clip at the coarsest.
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    if low == high:
+        return True
+    if scheme is Scheme.AFFINE:
+        return LEAST_SPAN < high - low < math.inf
+    return 0.5 * 2.0**-FINEST_FRAC <= max(-low, high) <= 128.0 * 2.0**-COARSEST_FRAC
 
 
 def fraction_bits(largest: float) -> int:
@@ -56,7 +76,7 @@ def fraction_bits(largest: float) -> int:
     """
     if largest <= 0:
         return 7
-    return max(-16, min(24, math.floor(math.log2(127.5 / largest))))
+    return max(COARSEST_FRAC, min(FINEST_FRAC, math.floor(math.log2(127.5 / largest))))
 
 
 def pixel_step(scheme: Scheme, low: float, high: float, log2_scale: int) -> Encoding:

@@ -6,7 +6,7 @@ from isobit.report import units
 from isobit.report.report import Report
 from isobit.report.svg import Markup, join, prose, tag, text
 from isobit.run.estimate import Estimate
-from isobit.run.verify import Comparison
+from isobit.run.verify import GOLDEN_VECTORS, Comparison
 
 
 def draw(report: Report) -> str:
@@ -22,6 +22,17 @@ def _verdict(report: Report) -> Markup:
             class_="lead",
         )
         return tag("div", tag("h1", text(report.name)), words, class_="verdict")
+    if report.changed:
+        words = tag(
+            "p",
+            text(
+                "The C in this folder is not the C that was compared with the golden model. "
+                "`isobit verify` compares it."
+            ),
+            class_="lead",
+        )
+        title = tag("h1", tag("strong", text("Changed since verification")))
+        return tag("div", title, words, class_="verdict different")
     differing = report.differing
     headline = tag(
         "h1",
@@ -64,7 +75,7 @@ def describe(comparison: Comparison) -> str:
         return f"C on {comparison.emulator}"
     if comparison.compiler:
         return f"C by {comparison.compiler}"
-    return "recorded trace"
+    return "stored at deployment" if comparison.name == GOLDEN_VECTORS else "recorded trace"
 
 
 def _first_difference(report: Report) -> Markup:

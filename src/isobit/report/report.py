@@ -137,7 +137,10 @@ class Confusion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One network on one target. Absent parts are `None` or empty; renderings leave them out."""
+    """One network on one target. Absent parts are `None` or empty; renderings leave them out.
+
+    changed: the deployed C is not the one that was verified, so that nothing can be claimed of it.
+    """
 
     name: str
     target: str
@@ -150,6 +153,7 @@ class Report:
     lifetimes: tuple[Lifetime, ...]
     peak_index: int
     comparisons: tuple[Comparison, ...] = ()
+    changed: bool = False
     epochs: tuple[Epoch, ...] = ()
     confusion: Confusion | None = None
     accuracy: float | None = None
@@ -167,21 +171,22 @@ class Report:
         """How many of them differ."""
         return sum(c.differing for c in self.comparisons)
 
+    def result(self, comparison: Comparison) -> str:
+        """Return in words what one execution showed, and whether that still holds."""
+        if self.changed and comparison.content_hash and not comparison.replanned:
+            return "changed"
+        return "equal" if comparison.equal else "differs"
+
     @property
     def remainder_bytes(self) -> int | None:
         """Flash of no layer: the run function and compiler helpers; `None` if not compiled."""
-        if self.estimate.flash_bytes is None:
-            return None
-        layers = self.estimate.layers
-        return self.estimate.flash_bytes - sum(
-            c.constant_bytes + (c.code_bytes or 0) for c in layers
-        )
+        return self.estimate.remainder_bytes
 
     def to_json(self) -> dict[str, object]:
         """Return one JSON-able object: `schema` 1, keys in a fixed order, absent: `null` or `[]`.
 
         Counts are exact; means have 1 decimal, milliseconds 4, loss and accuracies (fractions) 6,
-        seconds 3.
+        seconds 3. `differing` of all executions is `null` where the C was changed since.
         """
         estimate = self.estimate
         return {
@@ -214,7 +219,8 @@ class Report:
             },
             "verified": {
                 "compared": self.compared,
-                "differing": self.differing,
+                "differing": None if self.changed else self.differing,
+                "changed_since_verification": self.changed,
                 "executions": [_comparison(c) for c in self.comparisons],
             },
             "inputs": [_port(port) for port in self.inputs],
@@ -237,6 +243,7 @@ def make_report(
     estimate: Estimate,
     comparisons: Sequence[Comparison] = (),
     *,
+    changed: bool = False,
     history: Sequence[Mapping[str, float]] = (),
     confusion: AnyArray | None = None,
     classes: Sequence[str] = (),
@@ -248,13 +255,13 @@ def make_report(
 ) -> Report:
     """Gather a report of a plan (and its graph), an estimate, verification and training.
 
-    estimate: of the same plan. history: one mapping per epoch with `epoch`, `loss`,
-    `train_accuracy`, `val_accuracy`, `learning_rate`, `seconds` (a line of metrics.jsonl); further
-    keys are ignored. confusion: integer counts [K, K], true class by row, taken-for class by
-    column; classes: its K names, class numbers where absent. accuracy: a fraction, the confusion's
-    where absent; accuracy_on: the data it was measured on. notes: sentences the reader must see,
-    such as data that could not be verified. hashes: label -> hash. tensors: value -> its name in
-    the file that was imported.
+    estimate: of the same plan. changed: the deployed C is not the one that was verified. history:
+    one mapping per epoch with `epoch`, `loss`, `train_accuracy`, `val_accuracy`, `learning_rate`,
+    `seconds` (a line of metrics.jsonl); further keys are ignored. confusion: integer counts [K, K],
+    true class by row, taken-for class by column; classes: its K names, class numbers where absent.
+    accuracy: a fraction, the confusion's where absent; accuracy_on: the data it was measured on.
+    notes: sentences the reader must see, such as data that could not be verified. hashes: label ->
+    hash. tensors: value -> its name in the file that was imported.
 
     Raises `BadArgument` for pieces that do not belong together, all at once.
     """
@@ -286,6 +293,7 @@ def make_report(
         lifetimes=_lifetimes(plan),
         peak_index=plan.peak_index if plan.nodes else 0,
         comparisons=tuple(comparisons),
+        changed=changed,
         epochs=epochs,
         confusion=table,
         accuracy=accuracy,
@@ -418,6 +426,7 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
     entry = asdict(comparison)
     if comparison.first is not None:
         entry["first"]["index"] = list(comparison.first.index)
+    entry["edited"] = list(comparison.edited)
     return entry
 
 

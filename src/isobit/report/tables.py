@@ -28,14 +28,16 @@ def verification(report: Report) -> str:
         cells = [
             tag("th", text(c.name), scope="row"),
             _cell(units.count(c.differing), "number total"),
-            _cell("equal" if c.equal else "differs", "words"),
+            _cell(report.result(c), "words"),
             _cell(units.count(c.compared)),
             _cell(units.count(c.tensors)),
             _cell(units.count(c.samples)),
             _cell(c.compiler or "none", "words"),
             _cell(c.emulator or "none", "words"),
+            _cell(c.c_origin or "none", "words"),
         ]
-        rows.append(tag("tr", *cells, class_=None if c.equal else "unequal"))
+        good = report.result(c) == "equal"
+        rows.append(tag("tr", *cells, class_=None if good else "unequal"))
     head = [
         ("Execution", "words"),
         ("Differing", "number"),
@@ -45,6 +47,7 @@ def verification(report: Report) -> str:
         ("Inputs", "number"),
         ("Compiler", "words"),
         ("Emulator", "words"),
+        ("C", "words"),
     ]
     return _table("Executions compared with the golden model", head, rows)
 

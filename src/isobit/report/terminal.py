@@ -35,7 +35,11 @@ def print_report(report: Report, console: Console) -> None:
         )
         console.print()
     if report.comparisons:
-        _print(console, "Verification", verification_table(report.comparisons))
+        results = [report.result(c) for c in report.comparisons]
+        _print(console, "Verification", verification_table(report.comparisons, results))
+        for line in verification_notes(report.comparisons):
+            console.print(line)
+        console.print()
     for difference in _differences(report.comparisons):
         console.print(difference)
         console.print()
@@ -75,7 +79,9 @@ def estimate_table(estimate: Estimate) -> Table:
 
 
 def layer_table(estimate: Estimate) -> Table:
-    """Return a row per layer; code and instructions where they were measured."""
+    """Return a row per layer and one for the run function, which belongs to none; code and
+    instructions where they were measured.
+    """
     compiled = estimate.flash_bytes is not None
     counted = estimate.instructions is not None
     columns = ["#>", "Layer", "Kernel", "Live RAM>", "Constants>"]
@@ -93,15 +99,26 @@ def layer_table(estimate: Estimate) -> Table:
         own = layer.instructions
         cells += ["" if own is None else units.count(own)] if counted else []
         _add(table, *cells)
+    if compiled or counted:
+        cells = ["", "run function", "", "", ""]
+        cells += [units.count(estimate.remainder_bytes or 0)] if compiled else []
+        cells += [units.count(estimate.remainder_instructions or 0)] if counted else []
+        _add(table, *cells)
     return table
 
 
-def verification_table(comparisons: Sequence[Comparison]) -> Table:
-    """Return a row per execution compared with the golden model."""
+def verification_table(
+    comparisons: Sequence[Comparison], results: Sequence[str] | None = None
+) -> Table:
+    """Return a row per execution compared with the golden model.
+
+    results: a word for each, where it is not simply whether it was equal.
+    """
+    words = results or ["equal" if c.equal else "differs" for c in comparisons]
     table = _table(
         "Execution", "Compiler", "Emulator", "Inputs>", "Tensors>", "Compared>", "Differing>", ""
     )
-    for c in comparisons:
+    for c, word in zip(comparisons, words, strict=True):
         _add(
             table,
             c.name,
@@ -111,14 +128,22 @@ def verification_table(comparisons: Sequence[Comparison]) -> Table:
             units.count(c.tensors),
             units.count(c.compared),
             units.count(c.differing),
-            "equal" if c.equal else "DIFFERS",
+            "DIFFERS" if word == "differs" else word,
         )
     return table
+
+
+def verification_notes(comparisons: Sequence[Comparison]) -> list[Text]:
+    """Return a line for every execution whose C is not the folder's as it was deployed."""
+    return [Text(f"{c.name}: C {c.c_origin}") for c in comparisons if c.replanned or c.edited]
 
 
 def _verdict(report: Report) -> Text:
     if not report.comparisons:
         return Text("Not verified yet")
+    if report.changed:
+        words = "Changed since verification: the C in the folder is not the C that was compared"
+        return Text(words, style="bold red")
     words = f"{units.count(report.differing)} of {units.count(report.compared)} values differ"
     return Text(words, style="bold red" if report.differing else "bold")
 

@@ -47,6 +47,20 @@ class Estimate:
     ram_limit_bytes: int = 0
     flash_limit_bytes: int = 0
 
+    @property
+    def remainder_bytes(self) -> int | None:
+        """Flash of no layer: the run function and compiler helpers; `None` if not compiled."""
+        if self.flash_bytes is None:
+            return None
+        return self.flash_bytes - sum(c.constant_bytes + (c.code_bytes or 0) for c in self.layers)
+
+    @property
+    def remainder_instructions(self) -> float | None:
+        """Instructions of no layer: the run function's own; `None` where nothing was counted."""
+        if self.instructions is None:
+            return None
+        return self.instructions - sum(c.instructions or 0 for c in self.layers)
+
     def problems(self) -> list[IsobitError]:
         """What does not fit: by how many bytes, and which layers are to blame."""
         found: list[IsobitError] = []
@@ -101,22 +115,33 @@ class Estimate:
             rows.append(
                 f"{layer.name:<22}{kernel:<28}{layer.live_bytes:>10,}{layer.constant_bytes:>11,}{code:>8}{count:>14}"
             )
+        if self.flash_bytes is not None or self.instructions is not None:
+            code = "" if self.remainder_bytes is None else f"{self.remainder_bytes:,}"
+            own = self.remainder_instructions
+            count = "" if own is None else f"{own:,.0f}"
+            rows.append(f"{'run function':<71}{code:>8}{count:>14}")
         return "\n".join(rows)
 
 
 COMPILERS = ("zig", "gcc")
+LIMIT_FIX = "Give bytes: 64 * 1024 for 64K; leave it out for what the target has."
 
 
 def check_options(
-    given: Arguments, compiler: str, optimize: Optimize | str, ram_limit: int, flash_limit: int
+    given: Arguments,
+    compiler: str,
+    optimize: Optimize | str,
+    ram_limit: int | None,
+    flash_limit: int | None,
 ) -> Optimize:
     """Check what every deployment and estimate takes; return `optimize` as a member.
 
-    Limits are bytes, 0 for the target's own.
+    Limits are bytes, at least 1; None for the target's own.
     """
     given.choice("compiler", compiler, COMPILERS)
     for name, limit in (("ram_limit", ram_limit), ("flash_limit", flash_limit)):
-        given.integer(name, limit, at_least=0, fix="Give bytes: 64 * 1024 for 64K; 0: no limit.")
+        if limit is not None:
+            given.integer(name, limit, at_least=1, fix=LIMIT_FIX)
     return given.member("optimize", optimize, Optimize)
 
 
@@ -127,15 +152,15 @@ def estimate(
     compile: bool = True,  # the public name
     compiler: Kind = "zig",
     optimize: Optimize | str = Optimize.SPEED,
-    ram_limit: int = 0,
-    flash_limit: int = 0,
+    ram_limit: int | None = None,
+    flash_limit: int | None = None,
     inputs: Codes | None = None,
 ) -> Estimate:
     """Plan, and unless `compile=False` compile and run on the emulated core (`inputs`, else two
     fixed ones).
 
-    ram_limit, flash_limit: bytes, 0 for what the target has. Raises `BadArgument` for every wrong
-    argument, before anything is planned.
+    ram_limit, flash_limit: bytes, at least 1; None for what the target has. Raises `BadArgument`
+    for every wrong argument, before anything is planned.
     """
     given = Arguments("estimate")
     given.instance("graph", graph, Graph, "an integer graph, as Model.export() returns")
@@ -159,8 +184,8 @@ def measure(
     *,
     compile: bool = True,  # the public name
     compiler: Kind = "zig",
-    ram_limit: int = 0,
-    flash_limit: int = 0,
+    ram_limit: int | None = None,
+    flash_limit: int | None = None,
     inputs: Codes | None = None,
 ) -> Estimate:
     """Measure a generated network; see `estimate`."""
@@ -173,8 +198,8 @@ def measure(
         "constant_bytes": network.constant_bytes,
         "macs": sum(layer.macs for layer in plain),
         "clock_hz": target.clock_hz,
-        "ram_limit_bytes": ram_limit or target.ram_bytes,
-        "flash_limit_bytes": flash_limit or target.flash_bytes,
+        "ram_limit_bytes": target.ram_bytes if ram_limit is None else ram_limit,
+        "flash_limit_bytes": target.flash_bytes if flash_limit is None else flash_limit,
     }
     if not compile or target.isa is Isa.HOST:
         return Estimate(layers=plain, **base)  # type: ignore[arg-type]  # the fields above by name

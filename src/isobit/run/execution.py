@@ -38,14 +38,3 @@ class Execution:
     cycles: tuple[int, ...] = ()
     spans: tuple[tuple[Span, ...], ...] = ()
     stack_bytes: int | None = None
-
-    @property
-    def by_mark(self) -> tuple[dict[str, int], ...]:
-        """Instructions per symbol and call of the entry, several calls of one mark summed."""
-        result: list[dict[str, int]] = []
-        for spans in self.spans:
-            total: dict[str, int] = {}
-            for span in spans:
-                total[span.symbol] = total.get(span.symbol, 0) + span.instructions
-            result.append(total)
-        return tuple(result)

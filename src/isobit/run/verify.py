@@ -13,6 +13,9 @@ from isobit.core.errors import ValuesDiffer
 from isobit.core.types import AnyArray
 from isobit.ir.graph import Graph
 
+GOLDEN_VECTORS = "golden vectors"
+"""Name of the comparison with what the golden model computed when the network was deployed."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
@@ -30,6 +33,10 @@ class Difference:
 class Comparison:
     """One execution against the golden model. `compared` counts single values over all tensors and
     samples.
+
+    content_hash: of the C that ran, "" where none did. replanned: that C was planned anew for the
+    core, it is not the deployed folder's. edited: the C files of the folder that were changed since
+    deployment.
     """
 
     name: str
@@ -41,6 +48,20 @@ class Comparison:
     differing: int
     first: Difference | None = None
     content_hash: str = ""
+    replanned: bool = False
+    edited: tuple[str, ...] = ()
+
+    @property
+    def c_origin(self) -> str:
+        """Which C ran, in words; "" where none did."""
+        if not self.content_hash:
+            return ""
+        if self.replanned:
+            unused = "; the folder's edited C was not used" if self.edited else ""
+            return f"re-planned for {self.name}{unused}"
+        if self.edited:
+            return f"the folder's, edited since deployment: {', '.join(self.edited)}"
+        return "the folder's"
 
     @property
     def equal(self) -> bool:
@@ -118,5 +139,19 @@ def differs(comparison: Comparison) -> ValuesDiffer:
         what=f"{comparison.differing} of {comparison.compared} values",
         want=f"the golden model's {first.golden if first else 'shape'}",
         got=str(first.other if first else "another shape"),
-        fix="Two executions differ: a fault of isobit or of the compiler. Please report it.",
+        fix=_reason(comparison),
     )
+
+
+def _reason(comparison: Comparison) -> str:
+    """Say what makes executions differ: an edited file, another version of isobit, or a fault."""
+    if comparison.edited and not comparison.replanned and comparison.content_hash:
+        were = "was" if len(comparison.edited) == 1 else "were"
+        files = ", ".join(comparison.edited)
+        return f"{files} {were} edited since deployment. Undo the edit, or deploy again."
+    if comparison.name == GOLDEN_VECTORS:
+        return (
+            "isobit computes something else than the version that deployed, which manifest.json "
+            "names. Please report it."
+        )
+    return "Two executions differ: a fault of isobit or of the compiler. Please report it."

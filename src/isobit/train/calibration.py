@@ -7,17 +7,19 @@ sees the integers that its input will have under the ranges before it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from isobit.core.errors import IsobitError
 from isobit.core.types import AnyArray, scale_of
 from isobit.ops.base import EncodingRule
 from isobit.ops.weighted import WeightedOp
 from isobit.train import norm, normalised
-from isobit.train.guards import raw_values
+from isobit.train.guards import raw_values, require_range, require_statistics
 from isobit.train.numbers import NumberBuilder
 from isobit.train.ranges import RangeObserver
 from isobit.train.steps import Step
@@ -78,7 +80,7 @@ def calibrate(twin: Twin, x: Tensor | AnyArray) -> None:
     unset = [name for name in twin.ties if not twin.has_range(name)]
     norms = [normalised.module(twin, step) for step in twin.steps if step.norm is not None]
     fresh = [module for module in norms if int(module.num_batches_tracked) == 0]
-    with torch.autocast(twin.device.type, enabled=False):
+    with torch.autocast(twin.device.type, enabled=False), _all_or_nothing(twin):
         observe(twin, x)
         twin.update_ranges()
         if unset:
@@ -100,7 +102,8 @@ def advance(twin: Twin, x: Tensor | AnyArray) -> None:
         calibrate(twin, x)
     else:
         if count % twin.options.observe_every == 0:
-            observe(twin, x)
+            with _all_or_nothing(twin):
+                observe(twin, x)
         if count % twin.options.update_every == 0:
             twin.update_ranges()
     twin.steps_seen += 1
@@ -116,9 +119,7 @@ def observe(twin: Twin, x: Tensor | AnyArray, *, again: bool = False) -> None:
     build = NumberBuilder(twin, twin.numbers.finest if twin.ties else None)
     (source,) = twin.traced.graph.inputs
     raw = raw_values(twin, x)
-    observer = twin.observer(source.name)
-    if observer is not None:
-        observer.observe(raw, 1.0, freeze=True)
+    _observe_value(twin, source.name, f'input "{source.name}"', raw)
     build.input()
     values = {source.name: twin.carriers(raw, build.numbers.types[source.name])}
     values.update(twin.stored_carriers(build.numbers, len(raw)))
@@ -128,14 +129,41 @@ def observe(twin: Twin, x: Tensor | AnyArray, *, again: bool = False) -> None:
             _watcher(twin, step, "observe", values[step.activations[0]])
         if int(twin.steps_seen) == 0:
             _watcher(twin, step, "freeze")
-        observer = twin.observer(step.name)
-        if observer is not None:
-            real = real_output(twin, step, build, values)
-            observer.observe(real.clamp(step.low, step.high), 1.0, freeze=True)
+        if twin.observer(step.name) is not None:
+            real = real_output(twin, step, build, values).clamp(step.low, step.high)
+            _observe_value(twin, step.name, f'{step.op.name} "{step.name}" ({step.location})', real)
         build.decide(step)
         twin.run_step(step, build.numbers, values, training=False)
         for name in dead.get(step.name, ()):
             values.pop(name, None)
+
+
+def _observe_value(twin: Twin, name: str, where: str, real: Tensor) -> None:
+    """Take real values into the moving range of a value, if it is free, and check that codes can
+    stand for it.
+    """
+    observer = twin.observer(name)
+    if observer is not None:
+        first = not bool(observer.frozen)
+        observer.observe(real, 1.0, freeze=True)
+        require_range(twin, where, float(observer.low), float(observer.high), first=first)
+
+
+@contextmanager
+def _all_or_nothing(twin: Twin) -> Iterator[None]:
+    """Undo what a refused batch did to ranges and statistics: to the buffers of a twin."""
+    before = [
+        (module, name, buffer, buffer.clone())
+        for module in twin.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+    try:
+        yield
+    except IsobitError:
+        for module, name, buffer, value in before:
+            setattr(module, name, buffer.copy_(value))
+        twin.forget_numbers()
+        raise
 
 
 def last_readers(steps: Sequence[Step]) -> dict[str, list[str]]:
@@ -185,4 +213,5 @@ def real_output(twin: Twin, step: Step, build: NumberBuilder, values: dict[str, 
         norm.update_running(module, found, c.numel() // c.shape[-1], 1.0)
         _freeze_weights(twin, step)
     running = normalised.running(twin, step)
+    require_statistics(twin, f'{step.op.name} "{step.name}" ({step.location})', running)
     return (c - running.mean) / (running.var + learned.eps).sqrt() * learned.gamma + learned.beta

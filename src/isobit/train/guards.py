@@ -6,6 +6,7 @@ holds integers to 2^11 only, so a cast network would train other numbers than th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,18 @@ import torch
 from torch import Tensor
 
 from isobit.core.arguments import shown
-from isobit.core.errors import BadArgument, BadRunInput, NotTraceable, raise_all
+from isobit.core.errors import (
+    BadArgument,
+    BadCheckpoint,
+    BadRunInput,
+    Diverged,
+    NotTraceable,
+    raise_all,
+)
+from isobit.ops.schemes import usable_range
 
 if TYPE_CHECKING:
+    from isobit.train.norm import Statistics
     from isobit.train.twin import Twin
 
 HOOKS = (
@@ -96,6 +106,61 @@ def raw_values(twin: Twin, x: object) -> Tensor:
 
 def _bad_input(twin: Twin, what: str, want: str, got: str, fix: str) -> BadRunInput:
     return BadRunInput(where=twin.name, what=what, want=want, got=got, fix=fix)
+
+
+def require_range(twin: Twin, where: str, low: float, high: float, *, first: bool) -> None:
+    """Check the moving range of a value, real units, before encodings are made from it.
+
+    Raises `Diverged` where it is not finite and, if it is the first range of the value,
+    `BadRunInput` where no step suits it. Later ranges may shrink to nothing, as those of a ReLU
+    that died do.
+    """
+    shown_range = f"{low:g} to {high:g}"
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise _no_number(twin, where, "observed range", shown_range)
+    if first and not usable_range(twin.scheme, low, high):
+        small = max(-low, high) < 1
+        raise BadRunInput(
+            where=f"{twin.name}, {where}",
+            what="observed range",
+            want=f"one that 8-bit codes of scheme {twin.scheme.value} can tell from 0"
+            if small
+            else f"one that 8-bit codes of scheme {twin.scheme.value} reach",
+            got=shown_range,
+            fix="Rescale the input so that its values are around 1, e.g. in other units.",
+        )
+
+
+def require_statistics(twin: Twin, where: str, found: Statistics) -> None:
+    """Raise `Diverged` for running statistics of a batch norm that are not finite."""
+    for what, values in (("mean", found.mean), ("variance", found.var)):
+        if not bool(torch.isfinite(values).all()):
+            odd = int((~torch.isfinite(values)).sum())
+            got = f"{odd} of {values.numel()} that are NaN or infinite"
+            raise _no_number(twin, where, f"running {what} of the batch norm", got)
+
+
+def _no_number(twin: Twin, where: str, what: str, got: str) -> Diverged:
+    return Diverged(
+        where=f"{twin.name}, {where}",
+        what=what,
+        want="finite numbers in float32",
+        got=got,
+        fix="Rescale the input so that its values are around 1; in training also use a smaller "
+        "learning rate.",
+    )
+
+
+def require_scheme(twin: Twin, written: object) -> None:
+    """Refuse the state of a model of another scheme, whose ranges mean other integers."""
+    if written != twin.scheme.value:
+        raise BadCheckpoint(
+            where=f"Model {twin.name!r}.load_state_dict",
+            what="scheme",
+            want=twin.scheme.value,
+            got=shown(written),
+            fix=f"Build the model with scheme={written!r}.",
+        )
 
 
 def require_unhooked(twin: Twin) -> None:

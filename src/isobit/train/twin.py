@@ -8,7 +8,7 @@ there is nothing to keep in step.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any, Self
 
@@ -28,7 +28,13 @@ from isobit.train.calibration import WeightRange, key_of
 from isobit.train.dropout import apply_dropout
 from isobit.train.export import export_graph
 from isobit.train.graph_net import GraphNet
-from isobit.train.guards import keeping_dtypes, raw_values, require_carrier, require_unhooked
+from isobit.train.guards import (
+    keeping_dtypes,
+    raw_values,
+    require_carrier,
+    require_scheme,
+    require_unhooked,
+)
 from isobit.train.numbers import Numbers, decide_all
 from isobit.train.ranges import RangeObserver, RangeOptions
 from isobit.train.selftest import require_exact
@@ -36,6 +42,9 @@ from isobit.train.ste import quantize_real, ste_round
 from isobit.train.steps import Step, group
 from isobit.train.ties import tie
 from isobit.train.trace import trace
+
+SCHEME = "isobit_scheme"
+"""The scheme of a twin in its state_dict's metadata, which torch keeps beside the tensors."""
 
 
 class Twin(nn.Module):
@@ -155,6 +164,10 @@ class Twin(nn.Module):
         constant.
         """
         calibration.freeze_ranges(self)
+        self.forget_numbers()
+
+    def forget_numbers(self) -> None:
+        """Decide encodings again when they are next asked for: ranges or statistics were set."""
         self._numbers = None
 
     def freeze(self, frozen: bool = True) -> None:
@@ -177,7 +190,9 @@ class Twin(nn.Module):
         """Set every range from one batch of raw values [N, *input], layer by layer, and freeze
         them.
 
-        Batch norms that never saw data take their statistics from this batch. Raises `BadRunInput`.
+        Batch norms that never saw data take their statistics from this batch. Raises `BadRunInput`
+        for values it cannot take, also where they are so small that no code could tell them apart,
+        and `Diverged` where a range or a statistic leaves float32; then nothing was changed.
         """
         require_unhooked(self)
         calibration.calibrate(self, x)
@@ -194,7 +209,8 @@ class Twin(nn.Module):
         integers.
 
         Raises `BadRunInput` for values it cannot take, `NotTraceable` for hooks on inner layers,
-        `BadArgument` for parameters that are not float32; then nothing was changed.
+        `BadArgument` for parameters that are not float32, in training what `calibrate` raises; then
+        nothing was changed.
         """
         outputs = self._compute(x, self.outputs)
         return outputs[0] if len(outputs) == 1 else outputs
@@ -364,6 +380,25 @@ class Twin(nn.Module):
         given.check()
         return export_graph(self, untrained=untrained)
 
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        """Add the scheme to what a state_dict says of its modules beside their tensors."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        metadata = getattr(destination, "_metadata", None)
+        if metadata is not None:
+            metadata[prefix[:-1]][SCHEME] = self.scheme.value
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, local_metadata: Any, *rest: Any
+    ) -> None:
+        """Refuse the state of another scheme: the same tensors, another network.
+
+        Ones without a scheme, of plain dictionaries and of versions that did not write it, load.
+        """
+        require_scheme(self, local_metadata.get(SCHEME, self.scheme.value))
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move every tensor, as `to(device)`, `cuda` and their like ask; refuse to cast them
         (`half`, `double`, `to(dtype)`).
@@ -374,4 +409,4 @@ class Twin(nn.Module):
 
 def _forget_numbers(module: nn.Module, _: Any) -> None:
     assert isinstance(module, Twin)
-    module._numbers = None
+    module.forget_numbers()

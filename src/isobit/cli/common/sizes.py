@@ -22,3 +22,5 @@ class _Bytes(click.ParamType[int]):
 
 
 BYTES = _Bytes()
+LIMIT_HELP = "Bytes, at least 1 (K = 1024); by default the target's"
+"""What an option of this type says; the memory follows."""

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 from isobit.api.bundle import Absorbed, Bundle, open_bundle
 from isobit.api.explain import absorbed_values
 from isobit.api.importing import checked_story, read_story
-from isobit.core.errors import BadArgument, BadSpec, FileMissing, IsobitError, ToolMissing
+from isobit.core.errors import (
+    BadArgument,
+    BadSpec,
+    FileMissing,
+    IsobitError,
+    NoRange,
+    ToolMissing,
+)
 from isobit.ir.graph import Graph
 from isobit.ir.store import read_store
 from isobit.ops.registry import load_ops
@@ -37,8 +44,8 @@ def require_torch(path: Path, why: str = "a SPEC.py builds a torch module") -> N
 
 
 def read_spec(path: Path) -> Model:
-    """Run SPEC.py and return its module-level `model`. Raises `BadSpec`, or what building the model
-    raised.
+    """Run SPEC.py and return its module-level `model`. Raises `BadSpec` for whatever stops it but
+    an interrupt, or the `IsobitError` that building the model raised.
     """
     _require(path)
     require_torch(path)
@@ -49,9 +56,9 @@ def read_spec(path: Path) -> Model:
         # Results go to stdout: what a specification prints must not mix with them.
         with contextlib.redirect_stdout(sys.stderr):
             names = runpy.run_path(str(path), run_name="isobit_spec")
-    except IsobitError:
+    except (IsobitError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # a specification may raise, or exit, as it likes
         raise BadSpec(
             where=_line(error, path),
             what="running the specification",
@@ -100,6 +107,27 @@ def read_graph(path: Path) -> Graph:
             "--data x.npy (real inputs, or the name of a data set).",
         )
     return graphs["int"]
+
+
+def read_trained(path: Path) -> Graph:
+    """Return the integer graph of a network whose ranges were all set.
+
+    Raises `NoRange` for a .isobit file that was saved before, and for a SPEC.py that does not train
+    or calibrate its model; what else `read_graph` raises.
+    """
+    if path.suffix == ".py":
+        return read_spec(path).export()
+    graph = read_graph(path)
+    if path.is_file() and read_store(path, load_ops().signature).notes.get("trained") == "false":
+        raise NoRange(
+            where=str(path),
+            what="ranges",
+            want="every activation observed at least once",
+            got="a model that was saved untrained",
+            fix=f"Train it: isobit train SPEC.py --data NAME --out {path.name}; or call "
+            "model.calibrate(images) before model.save. isobit check needs neither.",
+        )
+    return graph
 
 
 def read_float_graph(path: Path) -> Graph:
@@ -156,6 +184,13 @@ def _require(path: Path) -> None:
             where=str(path),
             what="model",
             want="a SPEC.py, a .isobit file or a deployed folder",
-            got="nothing" if not path.exists() else "a folder",
+            got=_kind(path),
             fix="Check the path.",
         )
+
+
+def _kind(path: Path) -> str:
+    """Return what is where a file should be."""
+    if path.is_dir():
+        return "a folder"
+    return "something that is not a regular file" if path.exists() else "nothing"

@@ -1,4 +1,4 @@
-"""lstm: per step t, with gates k = input, forget, cell, output:
+"""lstm: a sequence through input, forget, cell and output gates. Per step t, for gate k:
 
 a[k,u] = sat16(sat16(R_k(b[k,u] + sum_i w[k,u,i] * (x[t,i] - Zx)))
              + sat16(R_4+k(sum_j r[k,u,j] * (h[j] - Zh))))
