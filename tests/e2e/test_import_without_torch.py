@@ -86,7 +86,7 @@ def test_a_tflite_file_from_import_to_verified_chip(model: Path, tmp_path: Path)
     assert isobit("check", stored, "--target", "cortex-m3")["ram_bytes"] > 0
     isobit("deploy", stored, "--target", "cortex-m4", "--out", folder)
     found = isobit("verify", folder, "--on", "host,cortex-m4,rv32imc")["verified"]
-    assert [one["name"] for one in found] == ["host", "cortex-m4", "rv32imc"]
+    assert [one["name"] for one in found] == ["golden vectors", "host", "cortex-m4", "rv32imc"]
     assert all(one["differing"] == 0 and one["compared"] > 0 for one in found)
     x = folder / "golden" / "input.npy"
     isobit("run", folder, "--on", "cortex-m4", "--input", x, "--output", tmp_path / "y.npy")

@@ -146,7 +146,7 @@ def test_several_outputs_train_and_deploy(tmp_path: Path) -> None:
     assert [y.shape[1] for y in one(x)] == [2, 3]
     bundle = one.deploy(tmp_path / "out", samples=x)
     found = bundle.verify(on=["host", "cortex-m4"])
-    assert [c.differing for c in found] == [0, 0, 0]
+    assert [c.differing for c in found] == [0, 0, 0, 0]  # golden vectors and torch too
     ran = bundle.run(one.quantize_input(x), "host")
     traced = one.trace(x)
     assert [y.shape for y in ran.outputs.values()] == [(8, 2), (8, 3)]
