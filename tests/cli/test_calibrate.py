@@ -67,7 +67,16 @@ def test_names_of_tensors_are_carried_over(run: Run, floats: Path, examples: Pat
     assert any(f'"{node.output.name}": "net/relu"' in names for node in graph.nodes)
 
 
-@pytest.mark.parametrize("verb", ["deploy", "check", "explain"])
+def test_explain_of_a_float_network_tells_all_but_kernels(run: Run, floats: Path) -> None:
+    found = run("explain", floats, "--json").json
+    relu = next(node for node in found["nodes"] if node["tensor"] == "net/relu")
+    assert not relu["kernel"] and not relu["others"] and found["notes"] == []
+    shown = run("explain", floats).out
+    assert "conv2d" in shown and "tensor net/relu" in shown and "no code" not in shown
+    assert run("explain", floats, "nothing", "--json").error("E104")
+
+
+@pytest.mark.parametrize("verb", ["deploy", "check"])
 def test_float_networks_are_refused_with_the_command(run: Run, floats: Path, verb: str) -> None:
     rest = ["--out", floats.with_name("project")] if verb == "deploy" else []
     problem = run(verb, floats, *rest, "--json").error("E105")
@@ -96,4 +105,4 @@ def test_wrong_options(run: Run, floats: Path, examples: Path, tmp_path: Path) -
     assert "a, b" in run(*many, "--json").error("E105")["got"]
     np.save(tmp_path / "shape.npy", np.zeros((4, 1, 8, 8), dtype=np.float32))
     nchw = ["calibrate", floats, "-o", tmp_path / "m.isobit", "--data", tmp_path / "shape.npy"]
-    assert "order of axes" in run(*nchw, "--json").error("E501")["fix"]
+    assert "np.moveaxis(x, 1, -1)" in run(*nchw, "--json").error("E501")["fix"]

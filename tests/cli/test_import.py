@@ -257,6 +257,26 @@ def test_a_history_that_is_damaged_is_refused(run: Run, fused: Path, tmp_path: P
         assert "history" in run("explain", path, "--json").error("E102")["what"]
 
 
+def test_explain_prints_the_notes_of_the_import(run: Run, fused: Path, tmp_path: Path) -> None:
+    from isobit.ir.store import Stored, read_store, to_bytes
+    from isobit.ops.registry import load_ops
+
+    stored = read_store(fused, load_ops().signature)
+    node = run("explain", fused, "--json").json["nodes"][0]["name"]
+    source = json.loads(stored.notes["source"])
+    note = {"value": node, "kind": "lsb", "text": "2 channels lie between", "lsb": 1, "perm": []}
+    path = tmp_path / "m.isobit"
+    for text in (json.dumps([note]), '[{"value": 1}]', "{"):
+        changed = json.dumps({**source, "notes": text})
+        path.write_bytes(to_bytes(Stored(stored.graphs, notes={**stored.notes, "source": changed})))
+        if text != json.dumps([note]):
+            assert run("explain", path, "--json").error("E102")["what"] == "notes"
+            continue
+        assert f"{node}  lsb: 2 channels lie between" in run("explain", path).out
+        found = run("explain", path, "--json").json["notes"]
+        assert found == [{k: v for k, v in note.items() if k != "perm"}]
+
+
 def test_show_draws_the_graph(run: Run, fused: Path, spec: Path, tmp_path: Path) -> None:
     picture = tmp_path / "net.svg"
     before = run("show", fused).out
@@ -279,6 +299,8 @@ def test_show_takes_float_networks(run: Run, tmp_path: Path) -> None:
     path.write_bytes(build(tensors=tensors, operators=[relu], inputs=["x"], outputs=["y"]))
     assert run("import", path, "-o", tmp_path / "net.isobit", "--json").json["stage"] == "float"
     assert "stage=float" in run("show", tmp_path / "net.isobit").out
+    shown = run("import", path, "-o", tmp_path / "net.isobit").out
+    assert "Next: isobit calibrate" in shown and "deploy" not in shown
     assert run("show", tmp_path / "net.isobit", "--svg", tmp_path / "net.svg").code == 0
 
 

@@ -79,6 +79,15 @@ CASES: tuple[tuple[str, str, list[Tensor], Tensor, str, dict[str, Any], str], ..
         "tflm",
     ),
     (
+        "DEPTHWISE_CONV_2D",
+        "depth_multiplier: want 1",
+        [activation("x", IMAGE), weights("int8", [0.01]), bias("int32")],
+        activation("y", IMAGE),
+        "DepthwiseConv2DOptions",
+        {**CONV, "DepthMultiplier": 2},
+        "tflm",
+    ),
+    (
         "ADD",
         "runtime: want tflm, got litert",
         [s16("x", IMAGE), s16("z", IMAGE)],

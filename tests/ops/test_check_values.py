@@ -10,12 +10,14 @@ import pytest
 from isobit.core.dtypes import DType
 from isobit.core.errors import BadShape, BadWeights, IsobitError, TextSyntax
 from isobit.core.fixed import Rounding
-from isobit.core.types import Affine, Pow2, Real, TensorType
+from isobit.core.types import Affine, Pow2, Raw, Real, TensorType
 from isobit.ir.graph import Const, Graph, Node, Stage, Value
 from isobit.ir.text import parse_graph, print_graph
 from isobit.ops.avg_pool2d.op import AvgPool2dAttrs, AvgPool2dInputs
 from isobit.ops.check import check
 from isobit.ops.clamp.op import ClampAttrs, ClampInputs
+from isobit.ops.maximum.op import MaximumAttrs, MaximumInputs
+from isobit.ops.prelu.op import PreluAttrs, PreluInputs
 from isobit.ops.registry import load_ops
 from isobit.ops.weighted import overflow_problems
 
@@ -92,3 +94,51 @@ def test_attributes_have_the_form_of_their_type(old: str, new: str) -> None:
     assert old in text
     with pytest.raises(TextSyntax):
         parse_graph(text.replace(old, new), {}, load_ops().signature)
+
+
+def with_operand(kind: TensorType, data: np.ndarray) -> Graph:
+    """max(x, stored) over codes."""
+    node = Node("maximum", MaximumInputs("x", "c"), MaximumAttrs(), (Value("y", PLAIN),))
+    return Graph(
+        name="g",
+        stage=Stage.INT,
+        inputs=(Value("x", PLAIN),),
+        consts=(Const("c", kind, data),),
+        nodes=(node,),
+        outputs=("y",),
+    )
+
+
+def test_fractions_are_no_codes() -> None:
+    check(with_operand(PLAIN, np.asarray([[1.0, 2.0, -3.0, 0.0]])))
+    with pytest.raises(BadWeights, match=r"such as 0\.7"):
+        with_operand(PLAIN, np.asarray([[1.0, 0.7, -3.0, 0.0]]))
+
+
+def test_reals_beside_codes_are_refused() -> None:
+    real = TensorType((1, 4), DType.F64, Real())
+    with pytest.raises(IsobitError):
+        check(with_operand(real, np.asarray([[1.0, 0.7, -3.0, 0.0]])))
+
+
+def test_reals_among_the_constants_of_codes_are_refused() -> None:
+    one = TensorType((1,), DType.S32, Raw())
+    slope = TensorType((1, 4), DType.F64, Real())
+    names = ("mult", "shift", "mult_neg", "shift_neg")
+    consts = [Const(name, one, np.ones(1, np.int32)) for name in names]
+    node = Node(
+        "prelu",
+        PreluInputs("x", "slope", **{name: name for name in names}),
+        PreluAttrs(),
+        (Value("y", PLAIN),),
+    )
+    graph = Graph(
+        name="g",
+        stage=Stage.INT,
+        inputs=(Value("x", PLAIN),),
+        consts=(Const("slope", slope, np.full((1, 4), 0.25)), *consts),
+        nodes=(node,),
+        outputs=("y",),
+    )
+    with pytest.raises(BadShape, match="integers in a network of integers"):
+        check(graph)

@@ -109,7 +109,7 @@ def test_trains_on_exactly(scheme: str, tmp_path: Path) -> None:
 def test_layout_is_the_graphs_own() -> None:
     model = isobit.calibrate(float_graph(), pixels())
     assert model.input_shape == (8, 8, 1) and model.channels_last
-    with pytest.raises(BadRunInput, match="order of axes"):
+    with pytest.raises(BadRunInput, match=r"np\.moveaxis\(x, 1, -1\)"):
         model(torch.zeros(2, 1, 8, 8))
 
 

@@ -4,13 +4,14 @@ and what passes did to an imported one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from isobit.api.bundle import Absorbed
 from isobit.core.arguments import Arguments
-from isobit.core.errors import UnknownName
+from isobit.core.errors import FileDamaged, UnknownName
 from isobit.ir.graph import Graph
 from isobit.ops.base import Kernel
 from isobit.ops.check import check
@@ -40,8 +41,8 @@ class Told:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
-    """One node. `kernel` is "" for a view, which runs no code; `tensor` is the name in the imported
-    file, "" where it has none.
+    """One node. `kernel` is "" for a view, which runs no code, and in a float graph; `tensor` is
+    the name in the imported file, "" where it has none.
     """
 
     name: str
@@ -52,6 +53,16 @@ class Story:
     absorbed: tuple[str, ...]
     tensor: str = ""
     passes: tuple[Told, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noted:
+    """What the importer says of one value: `kind` as in `isobit.ops.logical.Note`."""
+
+    value: str
+    kind: str
+    text: str
+    lsb: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,14 +103,7 @@ def explain(
     given.check()
     plan = make_plan(graph, target, optimize)
     names = [step.name for step in plan.nodes]
-    if name and name not in names:
-        raise UnknownName(
-            where=f"node {name!r} of {graph.name}",
-            what="node",
-            want="one of " + ", ".join(names),
-            got=name,
-            fix="`isobit show` prints the network.",
-        )
+    _require_name(graph, name, names)
     told, tensors = _told(provenance or {}), tensors_of(provenance or {})
     return [
         Story(
@@ -117,6 +121,45 @@ def explain(
     ]
 
 
+def explain_float(
+    graph: Graph, name: str = "", provenance: Mapping[str, Any] | None = None
+) -> list[Story]:
+    """Return the story of every node of a float graph, or of the one called `name`: no kernel is
+    chosen yet. Raises `UnknownName`.
+
+    provenance: as for `explain`.
+    """
+    check(graph)
+    names = [node.outputs[0].name for node in graph.nodes]
+    _require_name(graph, name, names)
+    told, tensors = _told(provenance or {}), tensors_of(provenance or {})
+    return [
+        Story(
+            name=own,
+            op=node.op,
+            source=str(node.location),
+            kernel="",
+            others=(),
+            absorbed=(),
+            tensor=tensors.get(own, ""),
+            passes=tuple(told.get(own, ())),
+        )
+        for own, node in zip(names, graph.nodes, strict=True)
+        if name in ("", own)
+    ]
+
+
+def _require_name(graph: Graph, name: str, names: Sequence[str]) -> None:
+    if name and name not in names:
+        raise UnknownName(
+            where=f"node {name!r} of {graph.name}",
+            what="node",
+            want="one of " + ", ".join(names),
+            got=name,
+            fix="`isobit show` prints the network.",
+        )
+
+
 def removed(graph: Graph, provenance: Mapping[str, Any], name: str = "") -> list[Removed]:
     """Return what the imported file computed and the network does not, or the one called `name`."""
     told, tensors = _told(provenance), tensors_of(provenance)
@@ -126,6 +169,32 @@ def removed(graph: Graph, provenance: Mapping[str, Any], name: str = "") -> list
         for value in dict.fromkeys([*tensors, *told])
         if _final(provenance, value) not in present and name in ("", value)
     ]
+
+
+def notes_of(provenance: Mapping[str, Any], name: str = "") -> list[Noted]:
+    """Return the notes of the import, or those of the value `name`. Raises `FileDamaged` for what
+    no importer writes.
+    """
+    text = str(provenance.get("source", {}).get("notes", "[]"))
+    try:
+        found = [
+            Noted(
+                value=_final(provenance, str(note["value"])),
+                kind=str(note["kind"]),
+                text=str(note["text"]),
+                lsb=int(note["lsb"]),
+            )
+            for note in json.loads(text)
+        ]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise FileDamaged(
+            where="notes of the import",
+            what="notes",
+            want="a list, each with value, kind, text and lsb",
+            got=text[:80],
+            fix="Import the model again.",
+        ) from error
+    return [note for note in found if name in ("", note.value)]
 
 
 def value_of(provenance: Mapping[str, Any], name: str) -> str:

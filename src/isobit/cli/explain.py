@@ -11,10 +11,20 @@ import click
 from rich.text import Text
 
 from isobit import targets
-from isobit.api.explain import Removed, Story, Told, explain, removed, value_of
+from isobit.api.explain import (
+    Removed,
+    Story,
+    Told,
+    explain,
+    explain_float,
+    notes_of,
+    removed,
+    value_of,
+)
 from isobit.cli.common.optimize import optimize_option
 from isobit.cli.common.output import json_option, out, print_json
-from isobit.cli.common.subject import read_absorbed, read_graph, read_provenance
+from isobit.cli.common.subject import read_absorbed, read_provenance, read_stored
+from isobit.ir.graph import Stage
 from isobit.plan.plan import Optimize
 
 
@@ -27,16 +37,21 @@ from isobit.plan.plan import Optimize
 def command(model: Path, node: str, target: str | None, optimize: str, as_json: bool) -> None:
     """Say for every NODE of MODEL (SPEC.py, M.isobit or a deployed folder) what runs it and why.
 
-    Of an imported network also which tensor of the file it is and what passes did to it, or why
-    not. NODE may be such a tensor's name.
+    Of an imported network also which tensor of the file it is, what passes did to it, or why not,
+    and what the importer noted. NODE may be such a tensor's name. A float network has no kernels
+    yet: the rest is said.
     """
-    graph, origin = read_graph(model), read_provenance(model)
+    graph, origin = read_stored(model), read_provenance(model)
     chip = targets.load(target or graph.target)
     node = value_of(origin, node)
     gone = removed(graph, origin, node)
     stories = []
     if not (node and gone):
-        stories = explain(graph, chip, Optimize(optimize), read_absorbed(model), node, origin)
+        if graph.stage is Stage.FLOAT:
+            stories = explain_float(graph, node, origin)
+        else:
+            stories = explain(graph, chip, Optimize(optimize), read_absorbed(model), node, origin)
+    notes = notes_of(origin, node)
     if as_json:
         print_json(
             {
@@ -44,22 +59,29 @@ def command(model: Path, node: str, target: str | None, optimize: str, as_json: 
                 "source": dict(origin.get("source", {})),
                 "nodes": [asdict(story) for story in stories],
                 "removed": [asdict(one) for one in gone],
+                "notes": [asdict(note) for note in notes],
             }
         )
         return
     for story in stories:
-        out().print(_shown(story), soft_wrap=True)
+        out().print(_shown(story, is_float=graph.stage is Stage.FLOAT), soft_wrap=True)
     if gone and not node:
         out().print("\nIn the imported file, but computed no more:", soft_wrap=True)
     for one in gone:
         out().print(_gone(one), soft_wrap=True)
+    if notes:
+        out().print("\nNotes of the import:", soft_wrap=True)
+    for note in notes:
+        out().print(Text(f"{note.value}  {note.kind}: {note.text}"), soft_wrap=True)
 
 
-def _shown(story: Story) -> Text:
+def _shown(story: Story, *, is_float: bool) -> Text:
     line = Text(story.name, style="bold")
-    line.append(
-        f"  {story.op}/{story.kernel}" if story.kernel else f"  {story.op}: a view, no code"
-    )
+    if is_float:
+        line.append(f"  {story.op}")
+    else:
+        kernel = f"/{story.kernel}" if story.kernel else ": a view, no code"
+        line.append(f"  {story.op}{kernel}")
     if story.source:
         line.append(f"  ({story.source})", style="dim")
     if story.tensor:

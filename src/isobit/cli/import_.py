@@ -21,6 +21,7 @@ from isobit.cli.common.output import json_option, out, print_json
 from isobit.cli.common.progress import stage
 from isobit.core.errors import BadArgument
 from isobit.importers.base import Survey
+from isobit.ir.graph import Graph, Stage
 from isobit.ops.foreign import Runtime
 
 
@@ -85,7 +86,14 @@ def command(
     for run in model.passes:
         if run.done:
             out().print(f"  {run.name}: {len(run.done)} rewritten")
-    out().print(f"Next: isobit check {output}, isobit deploy {output} --out DIR")
+    out().print(_next(graph, output), soft_wrap=True)
+
+
+def _next(graph: Graph, output: Path) -> str:
+    """Say what to do with the file: reals become integers first."""
+    if graph.stage is Stage.FLOAT:
+        return f"Next: isobit calibrate {output} --data examples.npy -o int.isobit"
+    return f"Next: isobit check {output}, isobit deploy {output} --out DIR"
 
 
 def _summary(model: ImportedModel, output: Path) -> dict[str, object]:

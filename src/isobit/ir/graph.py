@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from isobit.core.errors import BadWeights
 from isobit.core.types import AnyArray, Storage, TensorType
 
 T = TypeVar("T")
@@ -89,7 +90,8 @@ class Const:
     """A constant: logical integers (or reals, in float graphs), how they are stored, and the user's
     name for them.
 
-    `data` is read-only, of `type.shape` and `type.dtype`.
+    `data` is read-only, of `type.shape` and `type.dtype`. Raises `BadWeights` for fractions under
+    an integer type, which would be cut off.
     """
 
     name: str
@@ -99,6 +101,17 @@ class Const:
     storage: Storage = Storage.DENSE
 
     def __post_init__(self) -> None:
+        given = np.asarray(self.data)
+        if self.type.dtype.is_integer and given.dtype.kind == "f":
+            off = given[given != np.rint(given)]
+            if off.size:
+                raise BadWeights(
+                    where=f"%{self.name}",
+                    what="stored values",
+                    want=f"whole numbers, as {self.type.dtype.value} holds",
+                    got=f"{off.size} of {given.size} with a fraction, such as {off[0]:g}",
+                    fix="Quantise them: divide by the step of the encoding and round.",
+                )
         data = np.ascontiguousarray(self.data, dtype=self.type.dtype.numpy).reshape(self.type.shape)
         if data.flags.writeable:
             data = data.copy() if data is self.data else data

@@ -236,10 +236,13 @@ def _mixes_floats(graph: Graph, node: Node, op: type[Op[Any, Any]]) -> bool:
     """
     types = graph.type_map()
     ins = {types[name].dtype.is_integer for name in activations(op, node)}
+    if len(ins) > 1:
+        return True
     outs = {value.type.dtype.is_integer for value in node.outputs}
+    stored = {types[name].dtype.is_integer for name in operands(node.inputs)}
     proves = any("prove" in vars(base) for base in op.__mro__[: op.__mro__.index(Op)])
     converts = len(ins) == len(outs) == 1 and ins != outs
-    return proves and not converts and ins | outs != {True}
+    return proves and not converts and stored | outs != {True}
 
 
 def _mistyped(node: Node, what: str, want: str, got: str) -> BadShape:

@@ -122,6 +122,10 @@ class Features:
 Kind = View | Permuted | Elementwise | Fixed | Along | Last | Features
 
 
+CONSTANT = "Swap the operands, or compute what depends on constants only before you export."
+"""What to do about a constant in an activation's place."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One operator over foreign shapes."""
@@ -189,7 +193,9 @@ class LogicalCall:
         """Return an input that is computed at run time."""
         found = self.operand(index)
         if found.is_const:
-            raise self.unsupported(f"input {index}", "a value computed at run time", "a constant")
+            raise self.unsupported(
+                f"input {index}", "a value computed at run time", "a constant", CONSTANT
+            )
         return found
 
     def output(self, index: int = 0) -> Operand:
@@ -215,8 +221,8 @@ class LogicalCall:
         return value
 
     def unsupported(self, what: str, want: str, got: str, fix: str = "") -> IsobitError:
-        """Return the refusal of this operator; without a `fix` the file contradicts itself."""
-        cure = fix or "The file is damaged, or its exporter is; export the model again."
+        """Return the refusal of this operator; files that are damaged do not get so far."""
+        cure = fix or "Write it as is wanted in the source model, and export that again."
         return Unsupported(where=self.where, what=what, want=want, got=got, fix=cure)
 
     def axis(self, value: int, rank: int) -> int:
@@ -239,7 +245,17 @@ class LogicalCall:
         return Operand("", shape, kind.with_shape(shape), name)
 
     def step(self, kind: Kind, xs: Sequence[Operand], *ys: Operand) -> None:
-        """Record a step; without `ys` it computes the outputs."""
+        """Record a step; without `ys` it computes the outputs. Raises `Unsupported` for stored
+        reals among codes: as codes they would be cut to whole numbers.
+        """
+        for x in xs:
+            if x.data is not None and x.is_float and not self.is_float:
+                raise self.unsupported(
+                    "operands",
+                    "codes with a scale in a quantised graph",
+                    f"the reals {x.label or x.value}",
+                    "Quantise this tensor too when you export.",
+                )
         results = ys or self.outputs
         self.steps.append(
             Step(where=self.where, kind=kind, xs=tuple(xs), ys=results, location=self.location)

@@ -30,7 +30,14 @@ def scales(operand: Operand) -> list[Fraction]:
 
 
 def scale(call: LogicalCall, operand: Operand) -> Fraction:
-    """Return the exact scale of a tensor that has one."""
+    """Return the exact scale of a tensor that has one; reals in a quantised graph have none."""
+    if operand.is_float and not call.is_float:
+        raise call.unsupported(
+            "operands",
+            "codes with a scale in a quantised graph",
+            f"the reals {operand.label or operand.value}",
+            "Quantise this tensor too: put QuantizeLinear and DequantizeLinear behind it.",
+        )
     found = scales(operand)
     if len(found) != 1:
         raise call.unsupported(
@@ -39,7 +46,49 @@ def scale(call: LogicalCall, operand: Operand) -> Fraction:
     return found[0]
 
 
-def code_of(bound: float, y: Operand, step: Fraction) -> int:
+def coded(call: LogicalCall, x: Operand) -> tuple[Operand, Fraction]:
+    """Return stored reals as codes of a step of their own, and the largest error of one.
+
+    Zeros and one magnitude, as single numbers are, get a step that a power of two brings to them:
+    no error. Others get max|x| / 127. Whatever is no stored real is returned as it is.
+    """
+    if call.is_float or x.data is None or not x.is_float:
+        return x, Fraction(0)
+    reals = x.data.astype(np.float64)
+    sizes = np.unique(np.abs(reals[reals != 0]))
+    if not np.isfinite(reals).all():
+        raise call.unsupported(
+            "stored numbers", "finite ones", "NaN or infinity", "Export the model again."
+        )
+    largest = float(sizes.max(initial=0)) or 1.0
+    step = largest / (64 if sizes.size < 2 else 127)
+    if step < np.finfo(np.float64).tiny:
+        raise call.unsupported("stored numbers", "normal ones", str(largest), "Leave them out.")
+    exact = Fraction(step)
+    codes = np.asarray([half_even(Fraction(v) / exact) for v in reals.ravel().tolist()])
+    error = max(
+        (
+            abs(Fraction(v) - exact * int(q))
+            for v, q in zip(reals.ravel().tolist(), codes, strict=True)
+        ),
+        default=Fraction(0),
+    )
+    data = codes.astype(np.int8).reshape(reals.shape)
+    kind = TensorType(x.type.shape, DType.S8, Affine((step,), 0))
+    return Operand(x.label, x.shape, kind, x.value, data), error
+
+
+def moved_codes(error: Fraction) -> int:
+    """Return by how many codes a result may change that is off by `error` steps before rounding."""
+    return math.floor(error) + 1 if error else 0
+
+
+def reach(x: Operand) -> int:
+    """Return the largest centred code of the operand's type."""
+    return max(127 - x.zero, x.zero + 128)
+
+
+def code_of(bound: Fraction | float, y: Operand, step: Fraction) -> int:
     """Return the code of a real bound, within the carrier."""
     if math.isinf(bound):
         return CODES[bound > 0]
@@ -74,17 +123,29 @@ def tabulated(
     call.step(Elementwise("lut", lambda n: LutInputs(n[0], table=table), LutAttrs("")), [x], y)
 
 
+def stored_reals(call: LogicalCall, x: Operand) -> list[Fraction]:
+    """Return the numbers that a stored tensor stands for, exactly; raises for NaN and infinity."""
+    assert x.data is not None
+    if not x.is_float:
+        step = scale(call, x)
+        return [step * (int(q) - x.zero) for q in x.data.reshape(-1)]
+    if not np.isfinite(x.data).all():
+        raise call.unsupported(
+            "stored numbers", "finite ones", "NaN or infinity", "Export the model again."
+        )
+    return [Fraction(float(v)) for v in x.data.reshape(-1)]
+
+
 def recoded(call: LogicalCall, x: Operand, like: TensorType) -> Operand:
     """Return x in the encoding of `like`; a table where they differ, exact up to its rounding."""
     if call.is_float or x.type.encoding == like.encoding:
         return x
     if x.data is not None:
-        sx, encoding = scale(call, x), like.encoding
+        encoding = like.encoding
         assert isinstance(encoding, Affine)
         sy = Fraction(encoding.scale[0])
         values = [
-            min(max(like.zero + half_even(sx * (int(q) - x.zero) / sy), -128), 127)
-            for q in x.data.reshape(-1)
+            min(max(like.zero + half_even(real / sy), -128), 127) for real in stored_reals(call, x)
         ]
         data = np.asarray(values, dtype=np.int8).reshape(x.shape)
         return Operand(x.label, x.shape, like.with_shape(x.shape), x.value, data)
@@ -319,11 +380,21 @@ def _same(a: Fraction, b: Fraction) -> bool:
 
 
 def rescaled(
-    call: LogicalCall, real: Fraction, bound: int, names: tuple[str, str] = ("mult", "shift")
+    call: LogicalCall,
+    real: Fraction,
+    bound: int,
+    names: tuple[str, str] = ("mult", "shift"),
+    error: Fraction = Fraction(0),
 ) -> dict[str, str]:
-    """Return the constants of one multiplier for values of at most `bound`."""
+    """Return the constants of one multiplier for values of at most `bound`.
+
+    error: by how many steps of y the operands' codes are off before rounding.
+    """
     y = call.output()
     found = match(real, Fraction(0), code_bounds(call, y), y.zero, bound)
-    call.lossy(found.lsb, f"the factor {float(real)!r} has ties, which half_even rounds down")
+    text = f"the factor {float(real)!r} has ties, which half_even rounds down"
+    if error:
+        text = "stored reals are rounded to codes of their own step"
+    call.lossy(found.lsb + moved_codes(error), text)
     numbers = zip(names, (found.mult, found.shift), strict=True)
     return {n: call.const(n, np.asarray([v], dtype=np.int32)) for n, v in numbers}

@@ -9,7 +9,7 @@ Bias Correction", appendix D, empirical bias correction).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from isobit.core.types import AnyArray, FloatArray
 from isobit.ops.weighted import WeightedOp
-from isobit.train.calibration import last_readers, real_output
+from isobit.train.calibration import filled, last_readers, real_output, require_filled
 from isobit.train.guards import raw_values
 from isobit.train.numbers import NumberBuilder
 from isobit.train.ranges import RangeObserver
@@ -44,7 +44,8 @@ def correct_biases(twin: Twin, x: Tensor | AnyArray, means: Mapping[str, FloatAr
     build = NumberBuilder(twin, twin.numbers.finest if twin.ties else None)
     (source,) = twin.traced.graph.inputs
     raw = raw_values(twin, x)
-    _observe(twin, source.name, raw)
+    numbers = filled(twin.steps)
+    _observe(twin, source.name, raw, numbers)
     build.input()
     values = {source.name: twin.carriers(raw, build.numbers.types[source.name])}
     values.update(twin.stored_carriers(build.numbers, len(raw)))
@@ -55,7 +56,7 @@ def correct_biases(twin: Twin, x: Tensor | AnyArray, means: Mapping[str, FloatAr
             real = real_output(twin, step, build, values)
             if wanted is not None:
                 real = real + _correct(twin, step, real, wanted)
-            _observe(twin, step.name, real.clamp(step.low, step.high))
+            _observe(twin, step.name, real.clamp(step.low, step.high), numbers)
         build.decide(step)
         if wanted is not None:
             operands: Any = twin.operands(step, build.numbers, values)
@@ -65,12 +66,13 @@ def correct_biases(twin: Twin, x: Tensor | AnyArray, means: Mapping[str, FloatAr
         for name in dead.get(step.name, ()):
             values.pop(name, None)
     twin.update_ranges()
+    require_filled(twin)
 
 
-def _observe(twin: Twin, name: str, real: Tensor) -> None:
+def _observe(twin: Twin, name: str, real: Tensor, numbers: Mapping[str, Sequence[float]]) -> None:
     observer = twin.observer(name)
     if observer is not None:
-        observer.observe(real, 1.0)
+        observer.observe(real, 1.0, holds=numbers.get(name, ()))
         observer.freeze()
 
 

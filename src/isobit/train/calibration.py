@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from isobit.core.errors import IsobitError
+from isobit.core.errors import IsobitError, NoKernel, raise_all
 from isobit.core.types import AnyArray, scale_of
 from isobit.ops.base import EncodingRule
+from isobit.ops.clamp.op import clamp_codes
+from isobit.ops.pad.op import PadAttrs
 from isobit.ops.weighted import WeightedOp
 from isobit.train import norm, normalised
 from isobit.train.guards import raw_values, require_range, require_statistics
@@ -93,6 +96,7 @@ def calibrate(twin: Twin, x: Tensor | AnyArray) -> None:
                 module.num_batches_tracked.zero_()
             observe(twin, x, again=True)
             twin.update_ranges()
+        require_filled(twin)
 
 
 def advance(twin: Twin, x: Tensor | AnyArray) -> None:
@@ -119,7 +123,8 @@ def observe(twin: Twin, x: Tensor | AnyArray, *, again: bool = False) -> None:
     build = NumberBuilder(twin, twin.numbers.finest if twin.ties else None)
     (source,) = twin.traced.graph.inputs
     raw = raw_values(twin, x)
-    _observe_value(twin, source.name, f'input "{source.name}"', raw)
+    numbers = filled(twin.steps)
+    _observe_value(twin, source.name, f'input "{source.name}"', raw, numbers.get(source.name, ()))
     build.input()
     values = {source.name: twin.carriers(raw, build.numbers.types[source.name])}
     values.update(twin.stored_carriers(build.numbers, len(raw)))
@@ -131,21 +136,63 @@ def observe(twin: Twin, x: Tensor | AnyArray, *, again: bool = False) -> None:
             _watcher(twin, step, "freeze")
         if twin.observer(step.name) is not None:
             real = real_output(twin, step, build, values).clamp(step.low, step.high)
-            _observe_value(twin, step.name, f'{step.op.name} "{step.name}" ({step.location})', real)
+            where = f'{step.op.name} "{step.name}" ({step.location})'
+            _observe_value(twin, step.name, where, real, numbers.get(step.name, ()))
         build.decide(step)
         twin.run_step(step, build.numbers, values, training=False)
         for name in dead.get(step.name, ()):
             values.pop(name, None)
 
 
-def _observe_value(twin: Twin, name: str, where: str, real: Tensor) -> None:
-    """Take real values into the moving range of a value, if it is free, and check that codes can
-    stand for it.
+def filled(steps: Sequence[Step]) -> dict[str, tuple[float, ...]]:
+    """Return the numbers that later pads surround a value with, by value name: a pad keeps the
+    encoding of what it reads, which therefore must have codes for them. Zero has one always.
+    """
+    found: dict[str, tuple[float, ...]] = {}
+    for step in reversed(steps):
+        own = tuple(n for value in step.outputs for n in found.get(value.name, ()))
+        if isinstance(step.attrs, PadAttrs) and step.attrs.real != 0:
+            own = (*own, step.attrs.real)
+        if own and step.op.rule(step.attrs) is EncodingRule.SAME:
+            for name in step.activations:
+                found[name] = (*found.get(name, ()), *own)
+    return found
+
+
+def require_filled(twin: Twin) -> None:
+    """Raise `NoKernel` where an encoding ends before the number that a pad needs a code for, as
+    behind a ReLU for numbers below 0.
+    """
+    problems: list[IsobitError] = []
+    for step in twin.steps:
+        if not isinstance(step.attrs, PadAttrs) or step.attrs.real == 0:
+            continue
+        kind, real = twin.numbers.types[step.name], step.attrs.real
+        size = float(scale_of(kind.encoding)[0])
+        held = (clamp_codes(kind, real, real)[0] - kind.zero) * size
+        if abs(held - real) > size * 1.001:  # the last code may be a step short of the range's end
+            problems.append(
+                NoKernel(
+                    where=f'{step.op.name} "{step.name}" ({step.location})',
+                    what="value to pad with",
+                    want="one within the range that what is padded can have",
+                    got=f"{real:g}, the nearest code is {held:g}",
+                    fix="Pad with 0 or a number within the range, or before the activation.",
+                )
+            )
+    raise_all(problems)
+
+
+def _observe_value(
+    twin: Twin, name: str, where: str, real: Tensor, numbers: Sequence[float] = ()
+) -> None:
+    """Take real values, and `numbers` that are not among them, into the moving range of a value,
+    if it is free, and check that codes can stand for it.
     """
     observer = twin.observer(name)
     if observer is not None:
         first = not bool(observer.frozen)
-        observer.observe(real, 1.0, freeze=True)
+        observer.observe(real, 1.0, freeze=True, holds=numbers)
         require_range(twin, where, float(observer.low), float(observer.high), first=first)
 
 
@@ -193,12 +240,25 @@ def _watcher(twin: Twin, step: Step, method: str, *arguments: Tensor) -> None:
         getattr(twin.net.get_submodule(path), method)(*arguments)
 
 
+def _with_reals(twin: Twin, step: Step, operands: Any) -> Any:
+    """Return operands with the stored reals of operators without weights (the slopes of a PReLU)
+    as they are: no step of theirs is decided yet, and rounded to whole numbers they are nothing.
+
+    What a module derives from the inputs it watches is whole by design.
+    """
+    if issubclass(step.op, WeightedOp) or step.name in twin.traced.observers:
+        return operands
+    names = {item: getattr(step.inputs, item) for item in step.op.constants}
+    reals = {item: twin.parameter(name) for item, name in names.items() if name is not None}
+    return replace(operands, **reals)
+
+
 def real_output(twin: Twin, step: Step, build: NumberBuilder, values: dict[str, Tensor]) -> Tensor:
     """Return a step's output before rounding, real units."""
     if step.norm is None:
         types = build.prepare(step)
         operands = twin.operands(step, build.numbers, values)
-        return step.op.estimate(step.attrs, types, operands)
+        return step.op.estimate(step.attrs, types, _with_reals(twin, step, operands))
     assert issubclass(step.op, WeightedOp)
     inputs: Any = step.inputs
     scale = float(scale_of(build.numbers.types[inputs.x].encoding)[0])

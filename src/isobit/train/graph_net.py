@@ -4,6 +4,7 @@ imported network trains like a written one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import Any
@@ -17,6 +18,7 @@ from isobit.core.types import Shape
 from isobit.ir.graph import Const, Graph, Node, Stage
 from isobit.ops.base import EncodingRule, Op
 from isobit.ops.check import activations, check, where
+from isobit.ops.pad.op import PadAttrs
 from isobit.ops.registry import load_ops
 from isobit.ops.weighted import WeightedOp
 from isobit.train.builder import Binding, Traced
@@ -142,6 +144,15 @@ def _problems(graph: Graph) -> Iterator[IsobitError]:
                 want="values that the network computes",
                 got=f"the constant {', '.join(stored)}",
                 fix="Calibration cannot join a constant to computed values.",
+            )
+    for node in graph.nodes:
+        if isinstance(node.attrs, PadAttrs) and not math.isfinite(node.attrs.real):
+            yield NoKernel(
+                where=where(node),
+                what="value to pad with",
+                want="a finite number, which a range can hold",
+                got=str(node.attrs.real),
+                fix="Pad with a number just beyond the values, or let the pool pad.",
             )
     for const in graph.consts:
         bad = int((~np.isfinite(const.data)).sum())

@@ -77,9 +77,7 @@ def raw_values(twin: Twin, x: object) -> Tensor:
             "input shape",
             f"[N, {sizes}]",
             str(list(found.shape)),
-            "Leave the graph's order of axes as it is."
-            if twin.channels_last
-            else "Images are (channels, height, width).",
+            _order_fix(twin, tuple(found.shape[1:])),
         )
     if len(found) == 0:
         raise _bad_input(
@@ -102,6 +100,15 @@ def raw_values(twin: Twin, x: object) -> Tensor:
             "Clean the data; nothing was learned from this batch.",
         )
     return found.permute(0, 2, 3, 1) if found.dim() == 4 and not twin.channels_last else found
+
+
+def _order_fix(twin: Twin, got: tuple[int, ...]) -> str:
+    """Return what to do about examples of another shape."""
+    if not twin.channels_last:
+        return "Images are (channels, height, width)."
+    if len(got) > 1 and (*got[1:], got[0]) == twin.input_shape:
+        return "Move the channels last: np.moveaxis(x, 1, -1)."
+    return "Leave the graph's order of axes as it is."
 
 
 def _bad_input(twin: Twin, what: str, want: str, got: str, fix: str) -> BadRunInput:

@@ -6,6 +6,7 @@ frozen for some steps), with three ways to turn observations into a range.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -94,13 +95,17 @@ class RangeObserver(nn.Module):
         self.seen.fill_(False)
 
     @torch.no_grad()
-    def observe(self, values: Tensor, scale: float, *, freeze: bool = False) -> None:
+    def observe(
+        self, values: Tensor, scale: float, *, freeze: bool = False, holds: Sequence[float] = ()
+    ) -> None:
         """Take `values * scale` (scale > 0) into the moving range.
 
-        `freeze`: a range that was never frozen is frozen now. With several processes all see the
-        widest range.
+        `freeze`: a range that was never frozen is frozen now. `holds`: real numbers that the range
+        must have whatever the method. With several processes all see the widest range.
         """
         low, high = self._batch_range(values, scale)
+        if holds:
+            low, high = low.clamp(max=min(holds)), high.clamp(min=max(holds))
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(low, dist.ReduceOp.MIN)
             dist.all_reduce(high, dist.ReduceOp.MAX)

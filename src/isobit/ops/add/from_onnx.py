@@ -9,7 +9,7 @@ from isobit.ops.add.op import AddAttrs, AddInputs
 from isobit.ops.exact import match_sum
 from isobit.ops.foreign import Operand, onnx
 from isobit.ops.logical import Elementwise, LogicalCall
-from isobit.ops.onnx import code_bounds, scale
+from isobit.ops.onnx import code_bounds, coded, moved_codes, reach, scale
 
 
 @onnx("Add", "Sub", "QLinearAdd")
@@ -47,22 +47,22 @@ def record(
         attrs = AddAttrs(subtract=subtract)
         call.step(Elementwise("add", lambda n: AddInputs(n[0], n[1]), attrs), [a, b], y)
         return
+    (a, lost_a), (b, lost_b) = coded(call, a), coded(call, b)
     sy, clamp = scale(call, y), code_bounds(call, y)
     real_a, real_b = scale(call, a) / sy, scale(call, b) / sy
     signed = -real_b if subtract else real_b
-    reach = (_reach(a), _reach(b))
-    found = match_sum(real_a, signed, _centred(a), _centred(b), clamp, y.zero, reach)
-    call.lossy(found.lsb, "sums that are ties, or a quotient of scales beyond int32")
+    ends = (reach(a), reach(b))
+    found = match_sum(real_a, signed, _centred(a), _centred(b), clamp, y.zero, ends)
+    lost = moved_codes((lost_a + lost_b) / sy)
+    text = "sums that are ties, or a quotient of scales beyond int32"
+    if lost:
+        text = "stored reals are rounded to codes of their own step"
+    call.lossy(found.lsb + lost, text)
     numbers = {"mult_a": found.mult_a, "mult_b": found.mult_b, "shift": found.shift}
     names = {n: call.const(n, np.asarray([v], dtype=np.int32)) for n, v in numbers.items()}
     attrs = AddAttrs(clamp, subtract=subtract)
     kind = Elementwise("add", lambda n: AddInputs(n[0], n[1], **names), attrs)
     call.step(kind, [a, b], y)
-
-
-def _reach(x: Operand) -> int:
-    """Return the largest centred code of the operand's type."""
-    return max(127 - x.zero, x.zero + 128)
 
 
 def _centred(x: Operand) -> IntArray:

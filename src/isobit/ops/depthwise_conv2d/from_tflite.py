@@ -33,6 +33,15 @@ def depthwise_conv_2d(call: Call) -> None:
     if not shapes or weights.shape[3] % x.shape[3]:
         got = f"{list(x.shape)} and weights {list(w.shape)}"
         raise call.unsupported("shapes", "[1,H,W,C] and [1,KH,KW,C*m]", got, "Use a batch of 1.")
+    times = weights.shape[3] // x.shape[3]
+    given = int(call.option("depth_multiplier", times))
+    if given != times:
+        raise call.unsupported(
+            "depth_multiplier",
+            f"{times}, as {x.shape[3]} channels and weights {list(w.shape)} mean",
+            str(given),
+            "Convert the model again: runtimes differ about which of the two counts.",
+        )
     stride, dilation = strides(call), dilations(call)
     size, kernel = (x.shape[1], x.shape[2]), (weights.shape[1], weights.shape[2])
     pad = padding(call, size, kernel, stride, dilation)

@@ -9,7 +9,7 @@ import numpy as np
 from isobit.ops.foreign import Operand, onnx
 from isobit.ops.logical import Elementwise, LogicalCall
 from isobit.ops.mul.op import MulAttrs, MulInputs
-from isobit.ops.onnx import code_bounds, rescaled, scale, tabulated
+from isobit.ops.onnx import code_bounds, coded, reach, rescaled, scale, stored_reals, tabulated
 
 
 @onnx("Mul", "QLinearMul")
@@ -24,12 +24,11 @@ def div(call: LogicalCall) -> None:
     a, b = call.activation(), call.operand(1)
     divisor = call.constant(1, "divisor")
     if not call.is_float:
-        values = {scale(call, b) * (int(q) - b.zero) for q in divisor.reshape(-1)}
-        number = values.pop() if len(values) == 1 else Fraction(0)
-        if values or not number or a.shape != call.output().shape:
-            raise call.unsupported(
-                "divisor", "one number, not 0", f"{len(values) + 1} numbers", "Multiply instead."
-            )
+        values = set(stored_reals(call, b))
+        number = next(iter(values)) if len(values) == 1 else Fraction(0)
+        if not number or a.shape != call.output().shape:
+            got = f"{len(values)} numbers of shape {list(b.shape)}"
+            raise call.unsupported("divisor", "one number, not 0", got, "Multiply instead.")
         tabulated(call, lambda v: v / number)
         return
     if not np.all(divisor):
@@ -43,8 +42,9 @@ def record(call: LogicalCall, a: Operand, b: Operand) -> None:
     attrs, names = MulAttrs(), {}
     if not call.is_float:
         y = call.output()
-        largest = [max(127 - x.zero, x.zero + 128) for x in (a, b)]
-        real = scale(call, a) * scale(call, b) / scale(call, y)
-        names = rescaled(call, real, largest[0] * largest[1])
+        (a, lost_a), (b, lost_b) = coded(call, a), coded(call, b)
+        sa, sb, sy = (scale(call, x) for x in (a, b, y))
+        lost = (lost_a * reach(b) * sb + lost_b * reach(a) * sa) / sy
+        names = rescaled(call, sa * sb / sy, reach(a) * reach(b), error=lost)
         attrs = MulAttrs(code_bounds(call, y))
     call.step(Elementwise("mul", lambda n: MulInputs(n[0], n[1], **names), attrs), [a, b])

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import numpy as np
 
 from isobit.core.types import Raw
 from isobit.ir.graph import Attrs
-from isobit.ops.exact import half_even
-from isobit.ops.foreign import onnx
+from isobit.ops.foreign import Operand, onnx
 from isobit.ops.logical import Along, LogicalCall, Placed
 from isobit.ops.mirror_pad.op import Mirror, MirrorPadAttrs, MirrorPadInputs
-from isobit.ops.onnx import done, finished, scale, target
+from isobit.ops.onnx import code_bounds, code_of, done, finished, recoded, scale, target
 from isobit.ops.pad.op import PadAttrs, PadInputs
 
 
@@ -36,8 +36,11 @@ def pad(call: LogicalCall) -> None:
     if not touched:
         finished(call, x)
         return
-    y = target(call, call.output().shape, like=x)
     mode = call.option("mode", "constant")
+    code, real = None, 0.0
+    if mode == "constant":
+        x, code, real = _filled(call, x)
+    y = target(call, call.output().shape, like=x)
     if mode == "reflect":
         kind = Along(
             "mirror_pad",
@@ -46,7 +49,6 @@ def pad(call: LogicalCall) -> None:
             touched,
         )
     elif mode == "constant":
-        code, real = _value(call)
 
         def attrs(at: Placed) -> Attrs:
             return PadAttrs(at.spread(pads), code, real)
@@ -58,26 +60,36 @@ def pad(call: LogicalCall) -> None:
     done(call, y)
 
 
-def _value(call: LogicalCall) -> tuple[int | None, float]:
-    """Return the code to pad with, `None` for real 0, and the real number."""
+def _filled(call: LogicalCall, x: Operand) -> tuple[Operand, int | None, float]:
+    """Return what is padded, the code to pad with (`None` for real 0), and the real number.
+
+    In a quantised graph a number that is no code of x is rounded once, to codes of the result: x
+    is brought to these first.
+    """
     given = call.optional(2)
     if given is None:
-        return None, 0.0
+        return x, None, 0.0
     data = call.constant(2, "value").reshape(-1)
-    x = call.activation()
     if call.is_float:
-        return None, float(data[0])
+        return x, None, float(data[0])
     step = scale(call, x)
     if isinstance(given.type.encoding, Raw):  # the file pads codes with a code
         raw = int(data[0]) - (128 if data.dtype == np.uint8 else 0)
-        return (None if raw == x.zero else raw), float(step * (raw - x.zero))
-    if given.is_float:
-        real = Fraction(float(data[0]))
-    else:
+        return x, (None if raw == x.zero else raw), float(step * (raw - x.zero))
+    real: Fraction | float = float(data[0])
+    if not given.is_float:
         real = scale(call, given) * (int(data[0]) - given.zero)
-    code = half_even(real / step) + x.zero
-    if not -128 <= code <= 127 or (call.inherits and (real / step).denominator != 1):
+    if math.isnan(real):
+        raise call.unsupported("value", "a number", "NaN", "Pad with a number.")
+    if not math.isinf(real):
+        code = Fraction(real) / step + x.zero
+        if code.denominator == 1 and -128 <= code <= 127:
+            return x, (None if code == x.zero else int(code)), float(real)
+    if call.inherits:
         raise call.unsupported(
             "value", "a code of the input", str(float(real)), "Quantise with a range that has it."
         )
-    return (None if code == x.zero else code), float(real)
+    y = call.output()
+    low, high = code_bounds(call, y)
+    bounded = min(max(code_of(real, y, scale(call, y)), low), high)
+    return recoded(call, x, y.type), bounded, float(real)

@@ -7,22 +7,24 @@ from dataclasses import replace
 from isobit.ir.graph import Inputs
 from isobit.ops.foreign import onnx
 from isobit.ops.logical import Elementwise, LogicalCall, Names
-from isobit.ops.onnx import code_bounds, rescaled, scale
+from isobit.ops.onnx import code_bounds, coded, reach, rescaled, scale
 from isobit.ops.prelu.op import PreluAttrs, PreluInputs
 
 
 @onnx("PRelu")
 def prelu(call: LogicalCall) -> None:
-    """x: any shape; slope: stored, broadcast to x."""
-    x, slope = call.activation(), call.operand(1)
+    """x: any shape; slope: stored, broadcast to x; reals in a quantised graph get codes."""
+    x = call.activation()
     call.constant(1, "slope")
+    slope, error = coded(call, call.operand(1))
     names: dict[str, str] = {}
     attrs = PreluAttrs()
     if not call.is_float:
         sx, ss, sy = scale(call, x), scale(call, slope), scale(call, call.output())
-        largest = max(127 - x.zero, x.zero + 128)
+        largest = reach(x)
         names = rescaled(call, sx / sy, largest)
-        names |= rescaled(call, sx * ss / sy, largest * 255, ("mult_neg", "shift_neg"))
+        lost = error * largest * sx / sy
+        names |= rescaled(call, sx * ss / sy, largest * 255, ("mult_neg", "shift_neg"), lost)
         attrs = replace(attrs, clamp=code_bounds(call, call.output()))
 
     def inputs(found: Names) -> Inputs[str]:

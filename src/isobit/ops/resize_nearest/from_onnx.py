@@ -85,16 +85,40 @@ def _default(call: LogicalCall) -> str:
 
 
 def _scale(call: LogicalCall, axis: int) -> float:
-    """Return the stored scale of rows (0) or columns (1), 0.0 where sizes are given."""
-    index = 1 if call.code == "Upsample" else 2
+    """Return the scale of rows (0) or columns (1) that is stored, or that `sizes` and a policy of
+    the aspect ratio mean: one for all axes; 0.0 where the sizes themselves say it.
+    """
+    shape = call.activation().shape
+    rank, own = len(shape), len(shape) - 2 + axis
+    if rank == 3 and axis == 0:
+        return 0.0
+    axes = [call.axis(int(a), rank) for a in call.options.get("axes") or range(rank)]
+    if own not in axes:
+        return 0.0
+    scales = _numbers(call, 1 if call.code == "Upsample" else 2, axes)
+    if scales.size:
+        return float(scales[axes.index(own)])
+    sizes = _numbers(call, 3, axes)
+    policy = call.option("keep_aspect_ratio_policy", "stretch")
+    if policy == "stretch" or not sizes.size:
+        return 0.0
+    if policy not in ("not_larger", "not_smaller"):
+        want = "stretch, not_larger or not_smaller"
+        raise call.unsupported("keep_aspect_ratio_policy", want, policy, "Give both sizes.")
+    factors = [int(size) / shape[a] for size, a in zip(sizes, axes, strict=True)]
+    return min(factors) if policy == "not_larger" else max(factors)
+
+
+def _numbers(call: LogicalCall, index: int, axes: list[int]) -> AnyArray:
+    """Return a stored input with one entry per axis, empty where it is left out."""
     given = call.optional(index)
     if given is None or given.data is None or given.data.size == 0:
-        return 0.0
-    data = given.data.reshape(-1)
-    whole = "axes" not in call.options and data.size == len(call.activation().shape)
-    if not whole or (len(call.activation().shape) == 3 and axis == 0):
-        return 0.0
-    return float(data[axis - 2])
+        return np.empty(0)
+    found = given.data.reshape(-1)
+    if found.size != len(axes):
+        want = f"{len(axes)} numbers"
+        raise call.unsupported("scales or sizes", want, str(found.size), "Export it again.")
+    return found
 
 
 def _agrees(
