@@ -1,6 +1,6 @@
 """Plant faults in the C, in what generates it and in the planner; count those the battery sees.
 
-    python tools/mutants.py                  the sample: at most 48 faults a file
+    python tools/mutants.py                  the sample: at most 20 faults a file
     python tools/mutants.py --only conv2d    files whose path contains a text
     python tools/mutants.py --all            every fault
     python tools/mutants.py --list           what would be planted
@@ -38,7 +38,7 @@ from mutation import checks_c, checks_python, faults
 from mutation.faults import Fault
 from mutation.verdicts import INVALID, KILLED, ROOT, SURVIVED, Verdict
 
-PER_FILE = 48
+PER_FILE = 20
 WORKERS = 2
 WANTED = 0.95
 JOURNAL = ROOT / "build" / "mutants.jsonl"

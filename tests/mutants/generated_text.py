@@ -7,8 +7,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from isobit.codegen.network import Constant, Network, _constant
+from isobit import targets
+from isobit.codegen.network import Constant, Network, _constant, generate
+from isobit.core.dtypes import DType
+from isobit.core.types import Pow2, Raw, TensorType
+from isobit.ir.graph import Const, Graph, Node, Stage, Value
+from isobit.ops.add.op import AddAttrs, AddInputs
 from isobit.ops.base import Packed
+from isobit.plan.plan import make_plan
 
 COLUMNS = 100
 
@@ -40,6 +46,33 @@ def literal_problems() -> Iterator[str]:
     for value, word in zip(floats, _words(floats), strict=True):
         if np.float32(float.fromhex(word.removesuffix("f"))).tobytes() != value.tobytes():
             yield f"{value} is written {word}"
+
+
+def symbol_problems() -> Iterator[str]:
+    """Yield symbols defined twice for nodes that C calls alike, and alignments that say nothing.
+
+    Two sums `a.b` and `a_b`, each with a constant operand of its own.
+    """
+    kind = TensorType((1, 8), DType.S8, Pow2((5,)))
+    one = Const("one", TensorType((1,), DType.S32, Raw()), np.ones(1, dtype=np.int32))
+    codes = np.arange(8, dtype=np.int8).reshape(1, 8)
+    factors = {"mult_a": "one", "mult_b": "one", "shift": "one"}
+    graph = Graph(
+        name="alike",
+        stage=Stage.INT,
+        inputs=(Value("x", kind),),
+        consts=(one, Const("k", kind, codes), Const("l", kind, codes + np.int8(1))),
+        nodes=tuple(
+            Node("add", AddInputs(a, b, **factors), AddAttrs(), (Value(name, kind),))
+            for name, a, b in (("a.b", "x", "k"), ("a_b", "a.b", "l"))
+        ),
+        outputs=("a_b",),
+    )
+    network = generate(make_plan(graph, targets.load("host")), "")
+    symbols = [constant.symbol for constant in network.constants]
+    yield from (f"{name} is defined twice" for name in symbols if symbols.count(name) > 1)
+    for text in network.files.values():
+        yield from re.findall(r".*ISOBIT_ALIGNED\([01]\).*", text)
 
 
 def _words(data: np.ndarray) -> list[str]:

@@ -4,6 +4,8 @@
 #include "softmax_reference.c"
 #elif defined(PARTS_QUANTIZE)
 #include "quantize_reference.c"
+#elif defined(PARTS_LSTM)
+#include "lstm_reference.c"
 #elif defined(PARTS_DSP)
 #include "isobit_dsp.h"
 #endif
@@ -20,6 +22,17 @@ static int64_t call(int64_t function, int64_t a, int64_t b) {
         return softmax_s8_exp((int32_t)a);
     default:
         return softmax_s8_reciprocal((uint32_t)a);
+    }
+#elif defined(PARTS_LSTM)
+    static int16_t table[256];
+    switch (function) {
+    case 0: /* an entry of the table for the calls that follow */
+        table[a] = (int16_t)b;
+        return b;
+    case 1:
+        return lstm_s8_sigmoid((int32_t)a, table);
+    default:
+        return lstm_s8_tanh((int32_t)a, 3, (int32_t)b, table);
     }
 #elif defined(PARTS_DSP)
     const int32_t low = (int32_t)(uint32_t)a, high = (int32_t)(a >> 32), word = (int32_t)b;

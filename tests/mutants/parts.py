@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from oracles import softmax
+from oracles import lstm, softmax
 
 BEYOND = 2 * 0x10000
 """Where `quantize_f32_down` saturates."""
@@ -46,6 +46,15 @@ def quantize_cases() -> tuple[np.ndarray, np.ndarray]:
         for value in numbers:
             if value < 2**56:
                 rows.append((0, value, n, min(value >> n, BEYOND)))
+    return _split(rows)
+
+
+def lstm_cases() -> tuple[np.ndarray, np.ndarray]:
+    """The table, then sigmoid of every code, and tanh of every 16th and near 0 at two steps."""
+    rows = [(0, i, entry - 32768, entry - 32768) for i, entry in enumerate(lstm.TABLE)]
+    rows += [(1, code, 0, lstm.sigmoid(code)) for code in range(-32768, 32768)]
+    near = sorted({*range(-600, 601), *range(-32768, 32768, 16)})
+    rows += [(2, code, frac - 12, lstm.tanh(code, frac)) for frac in (12, 14) for code in near]
     return _split(rows)
 
 
@@ -90,6 +99,7 @@ def _wrapped(value: int) -> int:
 CASES: dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]] = {
     "softmax": softmax_cases,
     "quantize": quantize_cases,
+    "lstm": lstm_cases,
     "dsp": dsp_cases,
 }
 

@@ -12,6 +12,7 @@ from isobit.core.types import Pow2, Raw, TensorType
 from isobit.ir.graph import Const, Graph, Node, Stage, Value
 from isobit.ops.add.op import AddAttrs, AddInputs
 from isobit.ops.clamp.op import ClampAttrs, ClampInputs
+from isobit.ops.concat.op import ConcatAttrs, ConcatInputs
 from isobit.plan.plan import ALIGNMENT_BYTES, Plan, make_plan
 from property.states import draw as draw_states
 
@@ -40,6 +41,24 @@ def graph(*nodes: Node) -> Graph:
     )
 
 
+def joined() -> Graph:
+    """16 and 64 bytes side by side, the second part computed first, each from its own input."""
+    small, whole = KIND.with_shape((1, 16)), KIND.with_shape((1, 80))
+    attrs = ClampAttrs(clamp=(-100, 100))
+    return Graph(
+        name="known",
+        stage=Stage.INT,
+        inputs=(Value("x", KIND), Value("z", small)),
+        consts=(),
+        nodes=(
+            clamp("second", "x"),
+            Node("clamp", ClampInputs("z"), attrs, (Value("first", small),)),
+            Node("concat", ConcatInputs(("first", "second")), ConcatAttrs(1), (Value("y", whole),)),
+        ),
+        outputs=("y",),
+    )
+
+
 def plan_problems() -> Iterator[str]:
     """Yield what the planner gets wrong."""
     host = targets.load("host")
@@ -53,6 +72,7 @@ def plan_problems() -> Iterator[str]:
             graph(clamp("a", "x"), add("b", "x", "a"), add("c", "x", "b")),
             128,
         ),
+        "a part behind another, over its input": (joined(), 96),
         "one value twice": (graph(clamp("a", "x"), add("b", "a", "a"), clamp("c", "b")), 128),
     }
     for name, (known, size) in arenas.items():

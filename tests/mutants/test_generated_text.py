@@ -7,11 +7,15 @@ from isobit.codegen.network import generate
 from isobit.plan.plan import make_plan
 from property.graphs import draw
 
-from .generated_text import layout_problems, literal_problems
+from .generated_text import layout_problems, literal_problems, symbol_problems
 
 
 def test_literals_are_the_numbers() -> None:
     assert not list(literal_problems())
+
+
+def test_symbols_differ_and_alignments_say_something() -> None:
+    assert not list(symbol_problems())
 
 
 def test_generated_lines_are_laid_out() -> None:

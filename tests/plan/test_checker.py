@@ -25,6 +25,7 @@ from isobit.ops.split.op import SplitAttrs, SplitInputs
 from isobit.plan.arena import Buffer
 from isobit.plan.checker import verify_plan
 from isobit.plan.plan import Plan, make_plan
+from property.states import draw as draw_states
 
 from . import networks
 
@@ -172,6 +173,16 @@ def test_a_kernels_own_alignment_is_checked() -> None:
     verify_plan(changed)
     with pytest.raises(IsobitError, match="aligned to 8"):
         verify_plan(with_offset(with_offset(changed, "x", 4), "c", 4))
+
+
+def test_a_state_is_written_where_it_was_read() -> None:
+    """One buffer, and no lead between the two is needed."""
+    for seed in range(2):
+        plan = make_plan(draw_states(seed), M4)
+        assert plan.graph.states
+        for state in plan.graph.states:
+            assert plan.buffers[state.name] == plan.buffers[state.next]
+        verify_plan(plan)
 
 
 def test_scratch_must_not_meet_what_its_node_touches() -> None:

@@ -113,6 +113,7 @@ def _ask_text(file: str) -> str:
     host = targets.load("host")
     networks = [generate(make_plan(draw(seed).graph, host), "") for seed in range(8)]
     found = [p for network in networks for p in generated_text.layout_problems(network)]
+    found += generated_text.symbol_problems()
     return next(iter([*generated_text.literal_problems(), *found]), "")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from isobit.core.dtypes import DType
 from isobit.core.fixed import Rounding
-from isobit.core.types import Affine, Raw, TensorType
+from isobit.core.types import Affine, Pow2, Raw, TensorType, scale_of
 from isobit.ops import sampling
 from isobit.ops.base import NodeTypes, Sample
 from isobit.ops.weighted import WeightedInputs
@@ -20,7 +20,7 @@ WIDER = 256
 """How many steps of int16 one of int8 is."""
 
 
-def others(rng: sampling.Rng, samples: Iterable[Sample[Any]]) -> Iterator[Sample[Any]]:
+def others(rng: sampling.Rng, samples: Sequence[Sample[Any]]) -> Iterator[Sample[Any]]:
     """Yield a third of the samples with a zero point of the weights, and a third with activations
     of int16: both rules, and few enough for the memory of a small core.
     """
@@ -29,13 +29,36 @@ def others(rng: sampling.Rng, samples: Iterable[Sample[Any]]) -> Iterator[Sample
         yield _asymmetric(sample)
     for sample in chosen[1::3]:
         yield _widened(rng, sample)
+    yield from _rare(rng, chosen, [s for s in samples if s.types.inputs.mult is None])
+
+
+def _rare(
+    rng: sampling.Rng, chosen: list[Sample[Any]], shifts: list[Sample[Any]]
+) -> Iterator[Sample[Any]]:
+    """What no converter writes but graph files may hold: a zero point of int16, powers of two in
+    the other number systems; and unlike dilations with a zero point of the weights.
+    """
+    moved = _widened(rng, chosen[1])
+    types = moved.types.inputs
+    both = ((types.x, 901), (moved.types.output, -350))
+    x, y = (replace(kind, encoding=replace(kind.encoding, zero=zero)) for kind, zero in both)
+    moved_types = replace(moved.types, inputs=replace(types, x=x), outputs=(y,))
+    yield replace(moved, label=f"{moved.label}, zero points", types=moved_types)
+    without = [s for s in shifts if s.types.inputs.b is None]
+    for sample in (without or shifts)[:1]:
+        yield _asymmetric(sample)
+        yield _widened(rng, sample)
+    others_of = (s for i, s in enumerate(chosen) if i % 3)
+    dilated = [s for s in others_of if len(set(getattr(s.attrs, "dilation", (1, 1)))) == 2]
+    for sample in dilated[:1]:
+        yield _asymmetric(sample)
 
 
 def _asymmetric(sample: Sample[Any]) -> Sample[Any]:
     """The weights' codes moved with their zero point, as far as they stay int8."""
     types: WeightedInputs[Any] = sample.types.inputs
     arrays: Any = sample.inputs
-    scale = types.w.encoding.scale
+    scale = tuple(float(s) for s in scale_of(types.w.encoding))
     w = replace(types.w, encoding=Affine(scale, WEIGHT_ZERO))
     codes = np.clip(arrays.w + WEIGHT_ZERO, -128, 127)
     return replace(
@@ -55,6 +78,8 @@ def _widened(rng: sampling.Rng, sample: Sample[Any]) -> Sample[Any]:
 
     def wide(kind: TensorType) -> TensorType:
         encoding = kind.encoding
+        if isinstance(encoding, Pow2):
+            return replace(kind, dtype=DType.S16, encoding=Pow2((encoding.frac[0] + 8,)))
         assert isinstance(encoding, Affine)
         return replace(kind, dtype=DType.S16, encoding=Affine((encoding.scale[0] / WIDER,), 0))
 

@@ -216,9 +216,9 @@ class Add(Op[AddAttrs, AddInputs[Any]], name="add"):
 
     @staticmethod
     def samples() -> Iterator[Sample[Any]]:
-        found = list(_narrow())
+        found, rng = list(_narrow()), np.random.default_rng(16)
         yield from found
-        for sample in widened(np.random.default_rng(16), found, *Add.constants):
+        for sample in widened(rng, found, *Add.constants, moved="image/tflite sum"):
             # 2^-15 in the last multiplier instead of 2^-20.
             arrays: Any = sample.inputs
             coarser = arrays.shift + LEFT_SHIFT[DType.S8] - LEFT_SHIFT[DType.S16]

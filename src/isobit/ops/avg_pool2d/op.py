@@ -178,7 +178,7 @@ class AvgPool2d(Op[AvgPool2dAttrs, AvgPool2dInputs[Any]], name="avg_pool2d"):
     def samples() -> Iterator[Sample[Any]]:
         found = list(_narrow())
         yield from found
-        yield from widened(np.random.default_rng(16), found)
+        yield from widened(np.random.default_rng(16), found, moved="3x3 pad counted")
 
 
 def _narrow() -> Iterator[Sample[Any]]:

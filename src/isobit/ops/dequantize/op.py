@@ -134,12 +134,15 @@ class Dequantize(Op[DequantizeAttrs, DequantizeInputs[Any]], name="dequantize"):
             ("a scale", (2, 3, 4, 5), 0.000313),
             ("a power of two", (3, 33), 2.0**-13),
             ("a scale of all ones", (40, 3), float(np.nextafter(np.float32(2.0), np.float32(0.0)))),
+            ("ties", (40, 3), float(np.nextafter(np.float32(2.0), np.float32(4.0)))),
         ):
             x = sampling.kind((1, *shape[1:]), Affine((float(np.float32(step)),), 0), DType.S16)
             y = TensorType((1, *shape[1:]), DType.F32, Real())
             one = TensorType((1,), DType.F32, Real())
             codes = sampling.codes(rng, shape, DType.S16.low, DType.S16.high)
             codes.flat[:4] = (0, 1, DType.S16.low, DType.S16.high)
+            if label == "ties":  # 3 * (2^23 + 1) has 25 bits, and half a unit is left
+                codes = np.arange(-60, 60).reshape(shape)
             wide = DequantizeInputs(codes, scale=np.asarray([step], dtype=np.float32))
             types = NodeTypes(DequantizeInputs(x, scale=one), (y,))
             yield Sample(f"{label}, int16", DequantizeAttrs(), types, wide)

@@ -305,6 +305,8 @@ _CASES: tuple[tuple[str, int, int, tuple[int, int], LstmAttrs], ...] = (
     ("rows", 2, 3, (5, 4), LstmAttrs(cell_frac=13)),
     ("rows, time first", 3, 4, (3, 4), LstmAttrs(True, cell_frac=14)),
     ("one cell", 1, 9, (2, 1), LstmAttrs(cell_frac=11)),
+    ("another step of h", 2, 2, (4, 3), LstmAttrs()),
+    ("gates beyond their ends", 2, 2, (9, 9), LstmAttrs()),
 )
 
 
@@ -316,11 +318,12 @@ def _sample(
     attrs: LstmAttrs,
 ) -> Sample[Any]:
     (rows, steps), (inputs, size), batch = extent, sizes, 3
-    ex, eh = Affine((0.02,), -9), Affine((2.0**-7,), 4)
+    ex, eh = Affine((0.02,), -9), Affine((0.0055 if "step of h" in label else 2.0**-7,), 4)
     ec = Affine((2.0**-attrs.cell_frac,), 0)
     # Sums of about 1.2 in both parts: gates open and close without saturating.
-    wide = [1.2 / (0.02 * 74 * 74 * np.sqrt(inputs)) * f for f in (0.9, 1.0, 1.3, 0.8)]
-    back = [1.2 / (2.0**-7 * 74 * 74 * np.sqrt(size)) * f for f in (1.1, 0.7, 1.0, 0.9)]
+    part = 3.0 if "beyond" in label else 1.2
+    wide = [part / (0.02 * 74 * 74 * np.sqrt(inputs)) * f for f in (0.9, 1.0, 1.3, 0.8)]
+    back = [part / (eh.scale[0] * 74 * 74 * np.sqrt(size)) * f for f in (1.1, 0.7, 1.0, 0.9)]
     ew, er = (Affine(tuple(np.repeat(s, size).tolist()), 0, 0) for s in (wide, back))
     lead = (steps, rows) if attrs.time_major else (rows, steps)
     limit = int(min(3.0 * 2**attrs.cell_frac, 30000))

@@ -198,4 +198,11 @@ _CASES: tuple[tuple[str, Shape, MirrorPadAttrs, Encoding, DType], ...] = (
         Raw(),
         DType.S32,
     ),
+    (
+        "four axes, behind the first",
+        (1, 2, 2, 3, 2),
+        MirrorPadAttrs(((0, 1), (1, 0), (0, 2), (1, 1))),
+        Affine((0.1,), 11),
+        DType.S8,
+    ),
 )

@@ -143,7 +143,8 @@ class Mul(Op[MulAttrs, MulInputs[Any]], name="mul"):
     def samples() -> Iterator[Sample[Any]]:
         found = list(_narrow())
         yield from found
-        yield from widened(np.random.default_rng(16), found, "mult", "shift", finer=("shift",))
+        rng, moved = np.random.default_rng(16), "row and column/tflite_double"
+        yield from widened(rng, found, "mult", "shift", finer=("shift",), moved=moved)
 
 
 def _narrow() -> Iterator[Sample[Any]]:

@@ -202,9 +202,9 @@ class Prelu(Op[PreluAttrs, PreluInputs[Any]], name="prelu"):
     def samples() -> Iterator[Sample[Any]]:
         found = list(_narrow())
         yield from found
-        yield from widened(
-            np.random.default_rng(16), found, "slope", "mult", "shift", "mult_neg", "shift_neg"
-        )
+        kept = ("slope", "mult", "shift", "mult_neg", "shift_neg")
+        moved = "channels/tflite_double"
+        yield from widened(np.random.default_rng(16), found, *kept, moved=moved)
 
 
 def _narrow() -> Iterator[Sample[Any]]:
@@ -222,6 +222,7 @@ _CASES: tuple[tuple[str, Shape, Shape, tuple[int, int]], ...] = (
     ("features, clamp", (3, 33), (1, 33), (-90, 100)),
     ("rows", (2, 3, 4, 5), (1, 3, 1, 1), (-128, 127)),
     ("four loops", (2, 3, 5, 4, 2), (1, 3, 1, 4, 1), (-128, 127)),
+    ("four loops, exchanged", (2, 3, 5, 4, 2), (1, 1, 5, 1, 2), (-128, 127)),
 )
 
 

@@ -142,7 +142,8 @@ class ReduceSum(Op[ReduceSumAttrs, ReduceSumInputs[Any]], name="reduce_sum"):
     def samples() -> Iterator[Sample[Any]]:
         found = list(_narrow())
         yield from found
-        yield from widened(np.random.default_rng(16), found, "mult", "shift")
+        rng, moved = np.random.default_rng(16), "channels/tflite_double"
+        yield from widened(rng, found, "mult", "shift", moved=moved)
 
 
 def _narrow() -> Iterator[Sample[Any]]:

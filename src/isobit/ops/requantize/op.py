@@ -165,6 +165,11 @@ class Requantize(Op[RequantizeAttrs, RequantizeInputs[Any]], name="requantize"):
         for x_dtype, y_dtype in _MIXED:
             for rule in Rounding:
                 yield _mixed_sample(rng, x_dtype, y_dtype, rule)
+        found = _mixed_sample(rng, DType.S16, DType.S8, Rounding.TFLITE_DOUBLE)
+        clamped = RequantizeAttrs((-60, 70), Rounding.TFLITE_DOUBLE, DType.S8)
+        yield replace(found, label=f"{found.label}, clamp", attrs=clamped)
+        even = _mixed_sample(rng, DType.S8, DType.S16, Rounding.TFLITE_DOUBLE, 12)
+        yield replace(even, label=f"{even.label}, an even number")
 
 
 CARRIERS = (DType.S8, DType.U8, DType.S16)
@@ -313,13 +318,15 @@ _MIXED = (
 )
 
 
-def _mixed_sample(rng: sampling.Rng, x_dtype: DType, y_dtype: DType, rule: Rounding) -> Sample[Any]:
+def _mixed_sample(
+    rng: sampling.Rng, x_dtype: DType, y_dtype: DType, rule: Rounding, width: int = 11
+) -> Sample[Any]:
     """Another carrier, with a factor near that of the ranges' widths."""
     wide, narrow = (k.high - k.low for k in (x_dtype, y_dtype))
     step = 0.05 * 255 / wide
     zero = {DType.U8: 119, DType.S8: 5, DType.S16: 0}
-    x = sampling.kind((1, 3, 11), Affine((step,), zero[x_dtype]), x_dtype)
-    y = sampling.kind((1, 3, 11), Affine((0.06 * 255 / narrow,), zero[y_dtype]), y_dtype)
+    x = sampling.kind((1, 3, width), Affine((step,), zero[x_dtype]), x_dtype)
+    y = sampling.kind((1, 3, width), Affine((0.06 * 255 / narrow,), zero[y_dtype]), y_dtype)
     real = float(scale_of(x.encoding)[0] / scale_of(y.encoding)[0])
     if rule is Rounding.TFLITE_DOUBLE:
         mult, shift = fixed.multiplier_q31(real)
@@ -329,7 +336,7 @@ def _mixed_sample(rng: sampling.Rng, x_dtype: DType, y_dtype: DType, rule: Round
     attrs = RequantizeAttrs((y_dtype.low, y_dtype.high), rule, y_dtype)
     types: RequantizeInputs[TensorType] = RequantizeInputs(x, mult=one, shift=one)
     arrays: RequantizeInputs[Any] = RequantizeInputs(
-        sampling.codes(rng, (2, 3, 11), x_dtype.low, x_dtype.high),
+        sampling.codes(rng, (2, 3, width), x_dtype.low, x_dtype.high),
         mult=np.asarray([mult]),
         shift=np.asarray([shift]),
     )

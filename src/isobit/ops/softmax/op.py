@@ -228,6 +228,8 @@ def _wide_samples(rng: sampling.Rng) -> Iterator[Sample[Any]]:
         ("image", (1, 3, 4, 5), 2.0**-13, 1.0),
         ("one class far above", (8, 6), 4e-4, 1.0),
         ("many classes", (4, 300), 5e-5, 1.0),
+        ("a class alone", (9, 1), 1e-4, 1.0),
+        ("all lowest", (6, 6), 0.02, 1.0),
     )
     for label, shape, scale, beta in cases:
         x = sampling.kind((1, *shape[1:]), Affine((scale,), 0), DType.S16)
@@ -237,6 +239,9 @@ def _wide_samples(rng: sampling.Rng) -> Iterator[Sample[Any]]:
         codes = sampling.codes(rng, shape, DType.S16.low, DType.S16.high)
         if label.startswith("one"):
             codes[:2, 0], codes[:2, 1:] = 32767, codes[:2, 1:] // 2
+        if label == "all lowest":
+            codes[:] = DType.S16.low + codes % 100
+            codes[0] = DType.S16.low
         yield Sample(f"{label}, int16", attrs, types, SoftmaxInputs(codes))
 
 

@@ -182,4 +182,11 @@ _CASES: tuple[tuple[str, Shape, StridedSliceAttrs, Encoding, DType], ...] = (
         DType.S8,
     ),
     ("words", (2, 4, 5), StridedSliceAttrs((1, 4), (2, -2), (2, 3)), Raw(), DType.S32),
+    (
+        "one row, backwards",
+        (3, 4, 5),
+        StridedSliceAttrs((2, 1), (-1, 1), (1, 4)),
+        Pow2((6,)),
+        DType.S8,
+    ),
 )

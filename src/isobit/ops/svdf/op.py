@@ -233,6 +233,8 @@ _CASES: tuple[tuple[str, Shape, tuple[int, int, int], int, DType, tuple[int, int
     ("one unit", (12,), (5, 4, 7), 4, DType.S16, (-128, 127)),
     ("rank 1", (3,), (6, 5, 4), 1, DType.S8, (-128, 127)),
     ("rank 2", (4,), (5, 6, 3), 2, DType.S8, (-128, 127)),
+    ("features beyond the ends", (4,), (5, 6, 3), 2, DType.S16, (-128, 127)),
+    ("features beyond the ends", (4,), (5, 6, 3), 2, DType.S8, (-128, 127)),
 )
 
 
@@ -250,7 +252,8 @@ def _sample(
     ex, ew = Affine((0.05,), -7), Affine((0.01,), 0)
     et, limit = (Affine((2.0**-13,), 0), 4000) if wide else (Affine((0.01,), 0), 127)
     spread = 3.7 * 0.75 * np.sqrt(features)  # of a feature: inputs of 3.7, weights of 0.75
-    es, steps = Affine((float(spread * 4 / kind.high),), 0), kind.high / 4
+    widths = 0.8 if "beyond" in label else 4  # of features in the range of the state
+    es, steps = Affine((float(spread * widths / kind.high),), 0), kind.high / 4
     sums = np.sqrt(memory * attrs.rank) * steps * limit / np.sqrt(3)
     ey = Affine((float(es.scale[0] * et.scale[0] * sums / 40),), 5)
     reals = (
