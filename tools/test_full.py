@@ -53,6 +53,7 @@ def main() -> int:
     result = {
         "schema": 1,
         "commit": _git("rev-parse", "HEAD"),
+        "arguments": sys.argv[1:],
         "clean": _git("status", "--porcelain", "--untracked-files=no") == "",
         "exit_code": code,
         "outcomes": dict(sorted(outcomes.items())),
