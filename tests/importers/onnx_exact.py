@@ -27,7 +27,9 @@ def evaluate(blob: bytes, feeds: dict[str, Array]) -> dict[str, Array]:
     for node in graph.node:
         options = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         inputs = [values[name] if name else None for name in node.input]
-        values[node.output[0]] = OPERATORS[node.op_type](options, *inputs)
+        found = OPERATORS[node.op_type](options, *inputs)
+        parts = found if isinstance(found, list) else [found]
+        values.update(zip(node.output, parts, strict=True))
     return values
 
 
@@ -113,14 +115,29 @@ def clip(
     return x if high is None else np.minimum(x, Fraction(float(high)))
 
 
-OPERATORS: dict[str, Callable[..., Array]] = {
+def split(options: dict[str, Any], x: Array, sizes: Array) -> list[Array]:
+    return np.split(x, np.cumsum(sizes)[:-1], axis=options["axis"])
+
+
+def each(function: Callable[[Fraction], int]) -> Callable[..., Array]:
+    """Apply a function of one number; Python's `round` takes the even neighbour, as ONNX does."""
+
+    def applied(options: dict[str, Any], x: Array) -> Array:
+        return fractions(np.asarray([Fraction(function(v)) for v in x.ravel()])).reshape(x.shape)
+
+    return applied
+
+
+OPERATORS: dict[str, Callable[..., Any]] = {
     "Abs": lambda o, x: np.abs(x),
     "Add": lambda o, a, b: fractions(a) + fractions(b),
+    "Ceil": each(math.ceil),
     "Clip": clip,
     "Concat": lambda o, *xs: np.concatenate([fractions(x) for x in xs], axis=o["axis"]),
     "Conv": conv,
     "DequantizeLinear": dequantize,
     "Gemm": gemm,
+    "Floor": each(math.floor),
     "GlobalAveragePool": lambda o, x: reduction(True)({"axes": (2, 3)}, x),
     "Identity": lambda o, x: x,
     "LeakyRelu": lambda o, x: np.where(x >= 0, x, x * Fraction(o["alpha"])),
@@ -134,5 +151,24 @@ OPERATORS: dict[str, Callable[..., Array]] = {
     "ReduceMean": reduction(True),
     "ReduceSum": reduction(False),
     "Relu": lambda o, x: np.maximum(x, Fraction(0)),
+    "Round": each(round),
+    "Split": split,
     "Sub": lambda o, a, b: fractions(a) - fractions(b),
 }
+
+
+def covers(blob: bytes, outputs: Any) -> bool:
+    """Whether a case has outputs that stand for codes, and operators that are all known here."""
+    nodes = onnx.load_model_from_string(blob).graph.node
+    return bool(outputs) and {node.op_type for node in nodes} <= set(OPERATORS)
+
+
+def codes(blob: bytes, inputs: Any, feed: Any, port: Any) -> Array:
+    """Return the codes that the dequantised output `port` stands for, input codes being `feed`."""
+    reals = {
+        source.name: (x.astype(object) - source.zero)
+        * fractions(np.asarray(np.float32(source.scale)))
+        for source, x in zip(inputs, feed, strict=True)
+    }
+    steps = evaluate(blob, reals)[port.name] / fractions(np.asarray(np.float32(port.scale)))
+    return np.asarray([int(v) for v in steps.ravel()]).reshape(steps.shape) + port.zero

@@ -121,7 +121,7 @@ def parse(blob: bytes, where: str, folder: Path) -> FileModel:
         raise _damaged(where, "; ".join(found[:5]))
     try:
         onnx.load_external_data_for_model(model, str(folder))
-    except Exception as error:
+    except Exception as error:  # OSError, or whatever onnx's C++ path checks raise
         raise _damaged(where, f"external data that cannot be read: {error}") from error
     try:
         return _Reader(onnx, model, where).read()
@@ -167,9 +167,11 @@ class _Reader:
             import onnx.version_converter
 
             try:
-                return self.resized(onnx.version_converter.convert_version(model, OPSET))
+                converted = onnx.version_converter.convert_version(model, OPSET)
             except Exception as error:  # the C++ converter raises what it likes
                 refusal = f"opset {self.opset}: {str(error).strip().splitlines()[-1]}"
+            else:
+                return self.resized(converted)
         raise Unsupported(
             where=self.where,
             what="opset",

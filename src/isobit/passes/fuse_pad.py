@@ -42,7 +42,8 @@ class FusePad(Pass):
             (top, bottom), (left, right), _ = before.attrs.pads
             own = attrs.pad
             pad = (own[0] + top, own[1] + left, own[2] + bottom, own[3] + right)
-            inputs: Any = replace(node.inputs, x=next(operands(before.inputs)))  # type: ignore[call-arg]
+            own_inputs: Any = node.inputs  # of an operator that absorbs pads: it has a field x
+            inputs = replace(own_inputs, x=next(operands(before.inputs)))
             edit.replace(node, replace(node, inputs=inputs, attrs=replace(attrs, pad=pad)))
             done.append(Step(node=name, text=f'fused into {node.op} "{node.output.name}"'))
         if not done:
@@ -72,7 +73,8 @@ class FusePad(Pass):
         pads = ((top, bottom), (left, right), (0, 0))
         value = None if rng.random() < 0.5 or not kind.dtype.is_integer else kind.zero
         pad = Node("pad", PadInputs(source), PadAttrs(pads, value), (padded,))
-        inputs: Any = replace(node.inputs, x=padded.name)  # type: ignore[call-arg]
+        own_inputs: Any = node.inputs  # of an operator that absorbs pads: it has a field x
+        inputs = replace(own_inputs, x=padded.name)
         edit.replace(
             node, pad, replace(node, inputs=inputs, attrs=replace(attrs, pad=(0, 0, 0, 0)))
         )

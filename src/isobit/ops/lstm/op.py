@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -87,7 +87,7 @@ class Lstm(Op[LstmAttrs, LstmInputs[Any]], name="lstm"):
 
     constants = ("w", "r", "b", "mult", "shift")
     encoding_rule = EncodingRule.FIXED
-    updates = {"h": 1, "c": 2}  # noqa: RUF012
+    updates: ClassVar[Mapping[str, int]] = {"h": 1, "c": 2}
 
     @staticmethod
     def infer(

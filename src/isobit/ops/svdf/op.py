@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -73,7 +73,7 @@ class Svdf(Op[SvdfAttrs, SvdfInputs[Any]], name="svdf"):
 
     constants = ("w", "t", "b", "mult", "shift")
     encoding_rule = EncodingRule.FREE
-    updates = {"state": 1}  # noqa: RUF012
+    updates: ClassVar[Mapping[str, int]] = {"state": 1}
 
     @staticmethod
     def infer(attrs: SvdfAttrs, types: SvdfInputs[TensorType]) -> tuple[Inferred, Inferred]:
