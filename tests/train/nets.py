@@ -94,8 +94,10 @@ def assert_equals_export(twin: Twin, x: Tensor, got: dict[str, AnyArray]) -> Non
     """
     graph = twin.export()
     golden = run_golden(graph, twin.quantize_input(x))
-    assert set(got) == set(golden)
+    assert set(golden) - set(twin.pooled) <= set(got) <= set(golden)
     for name, want in golden.items():
+        if name not in got:  # training pools before it requantises, and never makes this value
+            continue
         assert np.array_equal(got[name], want), name
         if name != graph.inputs[0].name:
             assert len(np.unique(want)) > 2, f"{name} says nothing: nearly constant"
@@ -103,5 +105,5 @@ def assert_equals_export(twin: Twin, x: Tensor, got: dict[str, AnyArray]) -> Non
 
 def training_codes(twin: Twin, x: Tensor, *, moving: bool) -> dict[str, AnyArray]:
     """Return the codes of a forward pass with gradients enabled: the path that training takes."""
-    values = twin._run_all(x, training=moving)
+    values = twin._run_all(x, training=moving, pooling=True)
     return twin._codes({name: tensor.detach() for name, tensor in values.items()})

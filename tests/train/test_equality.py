@@ -12,7 +12,7 @@ import torch
 
 from isobit import targets
 from isobit.codegen.network import generate
-from isobit.core import fixed_torch
+from isobit.core import torch_sums
 from isobit.core.types import scale_of
 from isobit.ops.schemes import Scheme
 from isobit.plan.plan import make_plan
@@ -136,13 +136,13 @@ def test_sums_beyond_float32_stay_exact(scheme: Scheme, features: int) -> None:
         step, twin.numbers, {"input": twin.carriers(x, twin.numbers.types["input"])}
     )
     kinds = twin.numbers.around(step)
-    types = fixed_torch.SumTypes(kinds.inputs.x, kinds.output)
-    sums = fixed_torch.exact_sums(
+    types = torch_sums.SumTypes(kinds.inputs.x, kinds.output)
+    sums = torch_sums.exact_sums(
         lambda a, w, b: torch.nn.functional.linear(a, w, b), constants, types
     )
     want = constants.x.long().numpy() @ constants.w.long().numpy().T
     assert np.array_equal(sums.detach().double().numpy(), want)
-    bound = fixed_torch.sum_bound(constants.w, constants.b, types)
+    bound = torch_sums.sum_bound(constants.w, constants.b, types)
     assert bound >= np.abs(want + constants.b.detach().long().numpy()).max()
     if bound > 1 << 24:
         assert sums.dtype is torch.float64

@@ -39,7 +39,7 @@ RANKS = {
 """docs/architecture: a package imports lower ranks only, and itself."""
 
 TORCH_PACKAGES = ("train", "search", "api", "nn")
-TORCH_FACETS = ("surrogate", "estimate", "combine", "module_class")
+TORCH_FACETS = ("surrogate", "estimate", "combine", "int8_form", "module_class")
 """Functions of an operator that only training calls."""
 
 
@@ -129,7 +129,7 @@ def may_import_torch(found: Import) -> bool:
     name = found.file.name
     if found.typing_only or package in TORCH_PACKAGES or name.startswith("torch_"):
         return True
-    if found.file.relative_to(ROOT).as_posix() == "core/fixed_torch.py":
+    if found.file.relative_to(ROOT).as_posix() in ("core/fixed_torch.py", "core/torch_sums.py"):
         return True
     return package == "ops" and bool(found.functions) and is_facet(found)
 
@@ -149,7 +149,10 @@ def is_facet(found: Import) -> bool:
 
 def test_torch_is_imported_only_where_training_happens() -> None:
     torch_code = [
-        f for f in ALL if f.module.split(".")[0] == "torch" or f.module == "isobit.core.fixed_torch"
+        f
+        for f in ALL
+        if f.module.split(".")[0] == "torch"
+        or f.module in ("isobit.core.fixed_torch", "isobit.core.torch_sums")
     ]
     wrong = [str(found) for found in torch_code if not may_import_torch(found)]
     assert torch_code

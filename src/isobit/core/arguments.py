@@ -84,7 +84,10 @@ class Arguments:
     ) -> float:
         """A finite real number within the limits given."""
         if not isinstance(value, bool) and isinstance(value, numbers.Real):
-            found = float(value)
+            try:
+                found = float(value)
+            except OverflowError:  # an integer, or a fraction, beyond float64
+                found = math.inf
             if (
                 math.isfinite(found)
                 and (above is None or found > above)

@@ -9,16 +9,12 @@ surrogates and `train`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # torch's own convention
 from torch import Tensor
 
 from isobit.core.fixed import Average, Rounding
-from isobit.core.types import TensorType
 
 F32_EXACT = 1 << 24
 """Integers up to here, and sums whose partial sums stay below, are exact in float32 in any order.
@@ -201,92 +197,6 @@ def average(total: Tensor, count: Tensor, rounding: Average, low: float, high: f
     up = rounding is Average.HALF_UP
     result: Tensor = _Average.apply(total, count, half, low, high, up)  # type: ignore[no-untyped-call]  # torch's apply is untyped
     return result
-
-
-@dataclass(frozen=True, slots=True)
-class SumTypes:
-    """Types around a sum of products: `channel_axis` is the weights' output-channel axis."""
-
-    x: TensorType
-    y: TensorType
-    channel_axis: int = 0
-    soft: Soft = HARD
-
-
-def sum_bound(w: Tensor, b: Tensor | None, types: SumTypes) -> float:
-    """`max_c(sum|w_c| * max|x - Zx| + |b_c|)`: bounds every partial sum, in any order."""
-    x = types.x
-    largest = float(max(x.dtype.high - x.zero, x.zero - x.dtype.low))
-    bound = w.detach().abs().movedim(types.channel_axis, 0).flatten(1).sum(1) * largest
-    return float((bound if b is None else bound + b.detach().abs()).max())
-
-
-def exact_sums(
-    combine: Callable[[Tensor, Tensor, Tensor | None], Tensor], inputs: Any, types: SumTypes
-) -> Tensor:
-    """`combine(x, w)` without the bias, in float32 where it is exact, bias included later, else in
-    float64.
-    """
-    x, w = inputs.x, inputs.w
-    exact = x.device.type == "cpu" and sum_bound(w, inputs.b, types) <= F32_EXACT // 2
-    carrier = torch.float32 if exact else torch.float64
-    with torch.autocast(x.device.type, enabled=False):
-        return combine(x.to(carrier), w.to(carrier), None)
-
-
-def weighted(
-    combine: Callable[[Tensor, Tensor, Tensor | None], Tensor],
-    inputs: Any,
-    types: SumTypes,
-    clamp: tuple[int, int],
-    rounding: Rounding,
-) -> Tensor:
-    """`clamp(R(combine(x, w, b)))` for a convolution or a matrix product, in the cheapest exact
-    arithmetic.
-
-    `inputs` holds integer-valued tensors x, w, b, mult, shift. Sums run in float32 while they
-    provably stay below 2^24, else in float64; on other devices than the CPU always in float64,
-    because convolution libraries there may transform or truncate their inputs.
-    """
-    low, high = clamp[0] - types.y.zero, clamp[1] - types.y.zero
-    x, w, b = inputs.x, inputs.w, inputs.b
-    half = 0.5 * 2.0 ** float(inputs.shift.max()) if inputs.mult is None else 0.0
-    exact = x.device.type == "cpu" and sum_bound(w, b, types) + half <= F32_EXACT
-    carrier = torch.float32 if exact else torch.float64
-    x, w = x.to(carrier), w.to(carrier)
-    b = None if b is None else b.to(carrier)
-    with torch.autocast(x.device.type, enabled=False):
-        if inputs.mult is None:
-            # acc * 2^-s is exact, so the shift and the 1/2 fold into weights and bias.
-            step = torch.exp2(-inputs.shift.to(carrier))
-            offset = torch.full((w.shape[types.channel_axis],), 0.5, dtype=carrier, device=w.device)
-            axes = [-1 if i == types.channel_axis else 1 for i in range(w.dim())]
-            folded = w * step.reshape(axes)
-            y = combine(x, folded, offset if b is None else b * step + offset)
-            return floor_clamp(y, low, high, types.soft).to(torch.float32)
-        acc = combine(x, w, b)
-    return requantize(acc, inputs.mult, inputs.shift, rounding, low, high, types.soft)
-
-
-def conv2d_nhwc(
-    x: Tensor,
-    w: Tensor,
-    b: Tensor | None,
-    stride: tuple[int, int],
-    pad: tuple[int, int, int, int],
-    dilation: tuple[int, int],
-    groups: int,
-) -> Tensor:
-    """`F.conv2d` on NHWC activations and OHWI weights; both permutes are views of channels-last
-    memory.
-    """
-    top, left, bottom, right = pad
-    image = x.permute(0, 3, 1, 2)
-    if (top, left) != (bottom, right):
-        image = F.pad(image, (left, right, top, bottom))
-        top = left = 0
-    kernel = w.permute(0, 3, 1, 2)
-    return F.conv2d(image, kernel, b, stride, (top, left), dilation, groups).permute(0, 2, 3, 1)
 
 
 class _StraightThrough(torch.autograd.Function):

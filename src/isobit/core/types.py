@@ -60,15 +60,19 @@ class Affine:
 
 @dataclass(frozen=True, slots=True)
 class Pow2:
-    """`r = q * 2**-frac`: Qm.n with n = `frac`; one entry, or one per index of `axis`."""
+    """`r = q * 2**-frac`: Qm.n with n = `frac`; one entry, or one per index of `axis`.
+
+    `dynamic`: `r = q * 2**(e - frac)`, where e is another value of the network, found at run time.
+    """
 
     frac: tuple[int, ...]
     axis: int | None = None
+    dynamic: bool = False
 
     def decode(self, codes: AnyArray) -> tuple[IntArray, int]:
         """Return `(q, -frac)`; per tensor only."""
-        if len(self.frac) != 1:
-            raise ValueError("per-channel Pow2 has no single exponent")
+        if len(self.frac) != 1 or self.dynamic:
+            raise ValueError("per-channel and dynamic Pow2 have no single exponent")
         return codes.astype(np.int64), -self.frac[0]
 
 

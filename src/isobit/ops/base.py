@@ -119,6 +119,10 @@ class Op(Generic[A, I]):
     """Whether a `pad` of height and width before it, by real 0, becomes the `pad` attribute (top,
     left, bottom, right).
     """
+    selects: ClassVar[bool] = False
+    """Whether every output is one of the inputs of its channel, chosen by order, as a maximum is:
+    it commutes with whatever grows with them, such as a clamp or a requantisation.
+    """
     view: ClassVar[bool] = False
     """Whether the output is the input's bytes: both get one buffer and no code runs."""
     takes_any_encoding: ClassVar[bool] = False
@@ -138,6 +142,10 @@ class Op(Generic[A, I]):
     """
     elementwise: ClassVar[bool] = False
     """Whether output element i depends on element i of the inputs alone (up to broadcasting)."""
+    takes_pixels: ClassVar[bool] = False
+    """Whether it takes raw pixels (u8, scale 1): a network input that only such operators read is
+    not quantised.
+    """
 
     def __init_subclass__(cls, name: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -262,6 +270,11 @@ class Op(Generic[A, I]):
         sizes = [getattr(q.inputs, name) for name in cls.constants]
         plain = all(kind is None or kind.elements == 1 for kind in sizes)
         return attrs if cls.elementwise and not cls.view and plain else None
+
+    @classmethod
+    def output_types(cls, shapes: Sequence[Shape], encoding: Encoding) -> tuple[TensorType, ...]:
+        """Return the outputs' types in a trained network; by default all s8 in one encoding."""
+        return tuple(TensorType(shape, DType.S8, encoding) for shape in shapes)
 
     @classmethod
     def rule(cls, attrs: A) -> EncodingRule:

@@ -24,6 +24,8 @@ from isobit.ops.schemes import Scheme
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from isobit.core.torch_sums import Between, Int8Form
+
 T = TypeVar("T")
 
 
@@ -62,19 +64,32 @@ class WeightedOp(Op[A, WeightedInputs[Any]]):
         """Torch: the plain linear map, in the dtype of its operands; channels last."""
         raise AssertionError("every weighted operator defines combine")
 
+    @staticmethod
+    def int8_form(attrs: A) -> Int8Form | None:
+        """Torch: how the sums are one int8 matrix product of windows, if they are."""
+        return None
+
     @classmethod
-    def surrogate(cls, attrs: A, q: NodeTypes[Any], inputs: WeightedInputs[Tensor]) -> Tensor:
-        """Return the exact forward: sums, then one requantisation."""
-        from isobit.core import fixed_torch as ft
+    def surrogate(
+        cls,
+        attrs: A,
+        q: NodeTypes[Any],
+        inputs: WeightedInputs[Tensor],
+        between: Between | None = None,
+    ) -> Tensor:
+        """Return the exact forward: sums, `between` of them (a max pool), one requantisation."""
+        from isobit.core import torch_sums as ts
 
         options: Any = attrs
         zero = q.inputs.w.zero
-        return ft.weighted(
+        return ts.weighted(
             partial(cls.combine, attrs),
             replace(inputs, w=inputs.w - zero) if zero else inputs,
-            ft.SumTypes(q.inputs.x, q.output, cls.channel_axis, q.soft),
+            ts.SumTypes(q.inputs.x, q.output, cls.channel_axis, q.soft),
             options.clamp,
             options.round,
+            None if zero else cls.int8_form(attrs),
+            between,
         )
 
     @classmethod

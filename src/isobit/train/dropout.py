@@ -22,6 +22,7 @@ from isobit.core.errors import IsobitError, NotTraceable, raise_all
 from isobit.core.types import scale_of
 from isobit.ir.graph import Node, operands
 from isobit.ops.clamp.op import ClampAttrs
+from isobit.ops.registry import load_ops
 from isobit.train.modules import location_of
 from isobit.train.ste import quantize_real
 
@@ -76,7 +77,7 @@ def _fused(
     for node in nodes:
         if name not in operands(node.inputs):
             continue
-        if node.op == "max_pool2d":
+        if load_ops().op(node.op).selects:
             yield from _fused(where, node.output.name, module, nodes)
         around_0 = isinstance(node.attrs, ClampAttrs) and node.attrs.low <= 0 <= node.attrs.high
         masks = not isinstance(module, nn.AlphaDropout)

@@ -91,7 +91,7 @@ def raw_values(twin: Twin, x: object) -> Tensor:
             str(found.device),
             "Move the values, or the model, with .to(device).",
         )
-    if not bool(torch.isfinite(found).all()):
+    if not _is_finite(found):
         raise _bad_input(
             twin,
             "input values",
@@ -100,6 +100,12 @@ def raw_values(twin: Twin, x: object) -> Tensor:
             "Clean the data; nothing was learned from this batch.",
         )
     return found.permute(0, 2, 3, 1) if found.dim() == 4 and not twin.channels_last else found
+
+
+def _is_finite(values: Tensor) -> bool:
+    """Whether no value is NaN or infinite, in one pass: NaN makes both ends NaN."""
+    low, high = torch.aminmax(values.detach())
+    return math.isfinite(float(low)) and math.isfinite(float(high))
 
 
 def _order_fix(twin: Twin, got: tuple[int, ...]) -> str:

@@ -20,7 +20,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from isobit.core.fixed_torch import gradient_bounds
+from isobit.core.fixed_torch import F32_EXACT, gradient_bounds
+from isobit.core.torch_sums import Between
 
 LEAST_MULTIPLIER = 2.0**-20
 """Channels whose gamma vanishes keep this slope, so that their bias stays far inside int32."""
@@ -77,11 +78,27 @@ def fold(learned: Affine, statistics: Statistics, step: Tensor, y_step: float) -
 
 
 @torch.no_grad()
+def moments_of(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and biased variance over all but the last axis of one process's values [C].
+
+    On the CPU batch norm's own reduction is some 25 times faster than `var_mean`.
+    """
+    if values.device.type == "cpu" and values.dtype is torch.float32:
+        unused = torch.zeros(2, values.shape[-1])
+        mean, var = torch.ops.aten.batch_norm_update_stats(
+            _channels_second(values), unused[0], unused[1], 0.0
+        )
+        return mean, var
+    var, mean = torch.var_mean(values.reshape(-1, values.shape[-1]), dim=0, correction=0)
+    return mean, var
+
+
+@torch.no_grad()
 def mean_and_variance(values: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and biased variance over all but the last axis, float64 [C], the same on all
     processes.
     """
-    var, mean = torch.var_mean(values.reshape(-1, values.shape[-1]), dim=0, correction=0)
+    mean, var = moments_of(values)
     moments = torch.stack([mean.double(), var.double() + mean.double().square()])
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(moments)
@@ -118,25 +135,24 @@ def update_running(module: Any, statistics: Statistics, count: int, momentum: fl
 def _norm_gradients(
     inside: Tensor,
     acc: Tensor,
-    gamma: Tensor,
-    slope: Tensor,
+    weight: Tensor,
     mean: Tensor,
     inverse: Tensor,
-    y_step: float,
     *,
     moving: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return a batch norm's gradients: to acc, gamma, beta and the layer's own bias, for
-    `y = slope * (acc - mean) * inverse`.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of `z = weight * (acc - mean) * inverse + offset`: to acc, to weight and
+    to the offset.
 
-    inside: the gradient of y [N,...,C], zero where y was clamped. `moving`: mean and inverse
-    deviation are this batch's own. The bias, which the norm subtracts again, gets zeros rather than
-    nothing: data-parallel training waits for every parameter.
+    inside: the gradient of z [N,...,C]. `moving`: mean and inverse deviation are the batch's own,
+    over all processes.
     """
-    to_acc, to_weight, to_bias = torch.ops.aten.native_batch_norm_backward(
+    if moving and _processes() > 1:
+        return _shared_gradients(inside, acc, weight, mean, inverse)
+    to_acc, to_weight, to_offset = torch.ops.aten.native_batch_norm_backward(
         _channels_second(inside.to(acc.dtype)),
         _channels_second(acc),
-        slope,
+        weight,
         None if moving else mean,
         None if moving else inverse.square().reciprocal(),
         mean,
@@ -145,13 +161,44 @@ def _norm_gradients(
         0.0,
         [True, True, True],
     )
-    to_gamma = (to_weight * sign_of(gamma) / y_step).to(gamma.dtype)
-    to_beta = (to_bias / y_step).to(gamma.dtype)
-    return _channels_last(to_acc), to_gamma, to_beta, torch.zeros_like(to_beta)
+    return _channels_last(to_acc), to_weight, to_offset
 
 
-class _NormRequantize(torch.autograd.Function):
-    """clamp(floor(M * (acc + bias) + 1/2)); the gradient is batch norm's, masked where clamped."""
+def _shared_gradients(
+    inside: Tensor, acc: Tensor, weight: Tensor, mean: Tensor, inverse: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`_norm_gradients` for statistics of all processes: the two means of the gradient that batch
+    norm subtracts are theirs, too (as in SyncBatchNorm).
+
+    Gradients to weight and offset stay this process's: data-parallel training averages them.
+    """
+    inside = inside.to(acc.dtype)
+    normal = (acc - mean) * inverse
+    own = torch.stack(
+        [
+            inside.reshape(-1, inside.shape[-1]).double().sum(0),
+            (inside * normal).reshape(-1, inside.shape[-1]).double().sum(0),
+        ]
+    )
+    total = torch.cat([own, own.new_full((1, own.shape[1]), acc.numel() // acc.shape[-1])])
+    dist.all_reduce(total)
+    mean_of, along = (total[:2] / total[2]).to(acc.dtype)
+    to_acc = (inside - mean_of - normal * along) * (inverse * weight)
+    to_offset, to_weight = own.to(acc.dtype)
+    return to_acc, to_weight, to_offset
+
+
+def _processes() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+class _NormGradient(torch.autograd.Function):
+    """The identity on sums, whose gradient is that of a batch norm in units of output codes.
+
+    What requantises its result then passes gradients on as they are, masked where it clamped. The
+    layer's own bias, which the norm subtracts again, gets zeros rather than nothing: data-parallel
+    training waits for every parameter.
+    """
 
     @staticmethod
     def forward(
@@ -160,38 +207,53 @@ class _NormRequantize(torch.autograd.Function):
         gamma: Tensor,
         beta: Tensor,
         own_bias: Tensor,
-        folded: Folded,
-        statistics: Statistics,
-        learned: Affine,
-        step: Tensor,
+        weight: Tensor,
+        mean: Tensor,
+        inverse: Tensor,
         y_step: float,
-        bounds: tuple[int, int],
-        soft: tuple[bool, bool],
         moving: bool,
     ) -> Tensor:
-        real = folded.mult.double() * torch.exp2(-folded.shift.double())
-        small = bool((folded.shift == 16).all()) and bool(folded.mult.max() < 1 << 24)
-        largest = float(acc.abs().max()) + float(folded.bias.abs().max())
-        if acc.dtype == torch.float32 and small and largest <= 1 << 24:
-            y = (acc + folded.bias.float()).mul_(real.float()).add_(0.5).floor_()
-        else:  # |acc + bias| < 2^31 and mult < 2^21: products below 2^53
-            y = (acc.double() + folded.bias).mul_(real).add_(0.5).floor_().float()
-        y = y.clamp_(float(bounds[0]), float(bounds[1])).float()
-        sign = sign_of(learned.gamma)
-        mean = ((statistics.mean.double() - learned.bias.double()) * sign / step).to(acc.dtype)
-        inverse = (step / (statistics.var.double() + learned.eps).sqrt()).to(acc.dtype)
-        ctx.save_for_backward(acc, y, gamma, mean, inverse)
-        ctx.numbers = (y_step, gradient_bounds(*bounds, soft), moving)
+        ctx.save_for_backward(acc, gamma, weight, mean, inverse)
+        ctx.numbers = (y_step, moving)
+        return acc.view_as(acc)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        acc, gamma, weight, mean, inverse = ctx.saved_tensors
+        y_step, moving = ctx.numbers
+        to_acc, to_weight, to_offset = _norm_gradients(
+            grads[0], acc, weight, mean, inverse, moving=moving
+        )
+        to_gamma = (to_weight * sign_of(gamma) / y_step).to(gamma.dtype)
+        to_beta = (to_offset / y_step).to(gamma.dtype)
+        return to_acc, to_gamma, to_beta, torch.zeros_like(to_beta), *(None,) * 5
+
+
+class _MaskedFloor(torch.autograd.Function):
+    """clamp(floor((x + add) * mult + 1/2)), or clamp(floor(x * mult + add)) where `folded`; the
+    gradient passes as it is where the result is strictly inside.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        add: Tensor,
+        mult: Tensor,
+        folded: bool,
+        bounds: tuple[int, int],
+        soft: tuple[bool, bool],
+    ) -> Tensor:
+        y = torch.addcmul(add, x, mult) if folded else (x + add).mul_(mult).add_(0.5)
+        y = y.floor_().clamp_(float(bounds[0]), float(bounds[1])).float()
+        ctx.save_for_backward(y)
+        ctx.bounds = gradient_bounds(*bounds, soft)
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        acc, y, gamma, mean, inverse = ctx.saved_tensors
-        y_step, (low, high), moving = ctx.numbers
-        inside = torch.ops.aten.hardtanh_backward(grads[0], y, low, high)
-        slope = gamma.abs().to(acc.dtype) / y_step
-        found = _norm_gradients(inside, acc, gamma, slope, mean, inverse, y_step, moving=moving)
-        return *found, *(None,) * 8
+        (y,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(grads[0], y, *ctx.bounds), *(None,) * 5
 
 
 def norm_requantize(
@@ -205,71 +267,32 @@ def norm_requantize(
     soft: tuple[bool, bool],
     *,
     moving: bool,
+    between: Between | None = None,
 ) -> Tensor:
-    """Return centred codes for sums [N,...,C]; `moving`: the statistics are this batch's own and
-    depend on acc.
+    """Return centred codes `clamp(floor(M * (acc + bias) + 1/2))` for sums [N,...,C]; `moving`: the
+    statistics are this batch's own and depend on acc.
+
+    The gradient is batch norm's, masked where clamped. between: applied to the sums before they are
+    requantised. float32 `acc` has magnitudes up to 2^23 (`torch_sums.exact_sums`).
     """
-    result: Tensor = _NormRequantize.apply(  # type: ignore[no-untyped-call]  # torch's apply is untyped
-        acc,
-        learned.gamma,
-        learned.beta,
-        learned.bias,
-        folded,
-        statistics,
-        learned,
-        step,
-        y_step,
-        bounds,
-        soft,
-        moving,
+    sign = sign_of(learned.gamma)
+    mean = ((statistics.mean.double() - learned.bias.double()) * sign / step).to(acc.dtype)
+    inverse = (step / (statistics.var.double() + learned.eps).sqrt()).to(acc.dtype)
+    weight = learned.gamma.detach().abs().to(acc.dtype) / y_step
+    sums = _with_gradient(acc, learned, (weight, mean, inverse), y_step, moving, between)
+    # Near every threshold |(acc + bias) * k| <= 255.5 * 2^16 < 2^24 is an exact integer.
+    small = bool(
+        (folded.shift == 16).all()
+        & (folded.mult.max() < F32_EXACT)
+        & (folded.bias.abs().max() <= F32_EXACT // 2)
+    )
+    if acc.dtype is not torch.float32 or not small:  # |acc + bias| < 2^31, mult < 2^21: below 2^53
+        sums = sums.double()
+    real = (folded.mult.double() * torch.exp2(-folded.shift.double())).to(sums.dtype)
+    result: Tensor = _MaskedFloor.apply(  # type: ignore[no-untyped-call]  # torch's apply is untyped
+        sums, folded.bias.to(sums.dtype), real, False, bounds, soft
     )
     return result
-
-
-class _ShiftRequantize(torch.autograd.Function):
-    """clamp(floor((acc + bias) * 2^-shift + 1/2)) for weights that already hold gamma / sigma
-    (`pow2`).
-
-    The forward uses running statistics. Its own derivative would let the weights' scale drift,
-    which the next update of the statistics undoes; the gradient here is batch norm's for the batch
-    at hand, which has no component along scale and offset, so training behaves as with batch
-    statistics.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        acc: Tensor,
-        gamma: Tensor,
-        beta: Tensor,
-        own_bias: Tensor,
-        bias: Tensor,
-        shift: Tensor,
-        y_step: float,
-        bounds: tuple[int, int],
-        soft: tuple[bool, bool],
-    ) -> Tensor:
-        real = torch.exp2(-shift.to(acc.dtype))
-        y = (
-            ((acc + bias) * real)
-            .add_(0.5)
-            .floor_()
-            .clamp_(float(bounds[0]), float(bounds[1]))
-            .float()
-        )
-        var, mean = torch.var_mean(acc.reshape(-1, acc.shape[-1]), dim=0, correction=0)
-        ctx.save_for_backward(acc, y, gamma, mean, (var + 1e-3).rsqrt(), real)
-        ctx.numbers = (y_step, gradient_bounds(*bounds, soft))
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        acc, y, gamma, mean, inverse, real = ctx.saved_tensors
-        y_step, (low, high) = ctx.numbers
-        inside = torch.ops.aten.hardtanh_backward(grads[0], y, low, high)
-        slope = real.expand_as(inverse) / inverse
-        found = _norm_gradients(inside, acc, gamma, slope, mean, inverse, y_step, moving=True)
-        return *found, *(None,) * 5
 
 
 def shift_requantize(
@@ -280,22 +303,50 @@ def shift_requantize(
     y_step: float,
     bounds: tuple[int, int],
     soft: tuple[bool, bool],
+    *,
+    between: Between | None = None,
 ) -> Tensor:
-    """Return centred codes for sums [N,...,C] of folded weights, with the gradient of a batch
-    norm.
+    """Return centred codes `clamp(floor((acc + bias) * 2^-shift + 1/2))` for sums [N,...,C] of
+    weights that already hold gamma / sigma (`pow2`).
+
+    The forward uses running statistics. Its own derivative would let the weights' scale drift,
+    which the next update of the statistics undoes; the gradient here is batch norm's for the batch
+    at hand, which has no component along scale and offset, so training behaves as with batch
+    statistics.
     """
-    result: Tensor = _ShiftRequantize.apply(  # type: ignore[no-untyped-call]  # torch's apply is untyped
-        acc,
-        learned.gamma,
-        learned.beta,
-        learned.bias,
-        bias.detach(),
-        shift,
-        y_step,
+    mean64, var64 = mean_and_variance(acc)
+    mean, inverse = mean64.to(acc.dtype), (var64 + 1e-3).rsqrt().to(acc.dtype)
+    bias = bias.detach().double()
+    largest = float(bias.abs().max()) + 0.5 * 2.0 ** float(shift.max())
+    carrier = torch.float32 if largest <= F32_EXACT // 2 else torch.float64
+    real = torch.exp2(-shift.double()).expand_as(bias)
+    weight = real.to(acc.dtype) / inverse
+    sums = _with_gradient(acc, learned, (weight, mean, inverse), y_step, True, between)
+    if sums.dtype is torch.float32:
+        sums = sums.to(carrier)
+    result: Tensor = _MaskedFloor.apply(  # type: ignore[no-untyped-call]  # torch's apply is untyped
+        sums,
+        (bias * real + 0.5).to(sums.dtype),
+        real.to(sums.dtype),
+        True,
         bounds,
         soft,
     )
     return result
+
+
+def _with_gradient(
+    acc: Tensor,
+    learned: Affine,
+    numbers: tuple[Tensor, Tensor, Tensor],
+    y_step: float,
+    moving: bool,
+    between: Between | None,
+) -> Tensor:
+    sums: Tensor = _NormGradient.apply(  # type: ignore[no-untyped-call]  # torch's apply is untyped
+        acc, learned.gamma, learned.beta, learned.bias, *numbers, y_step, moving
+    )
+    return sums if between is None else between(sums)
 
 
 def _channels_second(x: Tensor) -> Tensor:

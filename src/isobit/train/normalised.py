@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from isobit.core import fixed_torch as ft
+from isobit.core import torch_sums as ts
 from isobit.core.types import scale_of
 from isobit.ops.base import NodeTypes
 from isobit.ops.schemes import Scheme
@@ -76,10 +77,16 @@ def folded(twin: Twin, step: Step, numbers: Numbers) -> norm.Folded:
 
 
 def run(
-    twin: Twin, step: Step, numbers: Numbers, values: dict[str, Tensor], *, moving: bool
+    twin: Twin,
+    step: Step,
+    numbers: Numbers,
+    values: dict[str, Tensor],
+    *,
+    moving: bool,
+    between: ts.Between | None = None,
 ) -> Tensor:
     """Run a normalised step in training: exact for the statistics it uses, with batch norm's
-    gradient.
+    gradient. between: see `torch_sums.weighted`.
     """
     own = step.norm
     assert issubclass(step.op, WeightedOp) and own is not None
@@ -90,8 +97,9 @@ def run(
         twin.operands(step, numbers, values),
     )
     assert isinstance(inputs, WeightedInputs) and inputs.shift is not None
-    types = ft.SumTypes(q.inputs.x, q.output, step.op.channel_axis)
-    acc = ft.exact_sums(partial(step.op.combine, step.attrs), inputs, types)
+    types = ts.SumTypes(q.inputs.x, q.output, step.op.channel_axis)
+    combine, form = partial(step.op.combine, step.attrs), step.op.int8_form(step.attrs)
+    acc = ts.exact_sums(combine, inputs, types, form)
     affine, sizes = learned(twin, step), _sum_step(q).to(acc.device)
     count = acc.numel() // acc.shape[-1]
     y_step = float(scale_of(q.output.encoding)[0])
@@ -101,9 +109,10 @@ def run(
         if moving:
             _move_running(twin, step, acc, sizes, count)
             return norm.shift_requantize(
-                acc, affine, inputs.b, inputs.shift, y_step, bounds, q.soft
+                acc, affine, inputs.b, inputs.shift, y_step, bounds, q.soft, between=between
             )
         scaled = (acc + inputs.b) * torch.exp2(-inputs.shift.to(acc.dtype)) + 0.5
+        scaled = scaled if between is None else between(scaled)
         return ft.floor_clamp(scaled, *bounds, q.soft).float()
     statistics = norm.batch_statistics(acc, affine, sizes) if moving else running(twin, step)
     if moving:
@@ -111,7 +120,16 @@ def run(
         norm.update_running(module(twin, step), statistics, count, own.momentum)
     numbers_now = norm.fold(affine, statistics, sizes, y_step)
     return norm.norm_requantize(
-        acc, affine, numbers_now, statistics, sizes, y_step, bounds, q.soft, moving=moving
+        acc,
+        affine,
+        numbers_now,
+        statistics,
+        sizes,
+        y_step,
+        bounds,
+        q.soft,
+        moving=moving,
+        between=between,
     )
 
 

@@ -12,8 +12,9 @@ from isobit.core.types import TensorType, scale_of
 
 def quantize_real(x: Tensor, kind: TensorType) -> Tensor:
     """Return `clamp(floor(x / S + 1/2) + Z)` in float64: how a real input becomes codes."""
-    scale = float(scale_of(kind.encoding)[0])
-    return ((x.double() / scale + 0.5).floor() + kind.zero).clamp(kind.dtype.low, kind.dtype.high)
+    codes = x.detach().to(torch.float64, copy=True).div_(float(scale_of(kind.encoding)[0]))
+    codes.add_(0.5).floor_()
+    return (codes.add_(kind.zero) if kind.zero else codes).clamp_(kind.dtype.low, kind.dtype.high)
 
 
 class _SteRound(torch.autograd.Function):

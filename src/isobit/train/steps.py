@@ -7,6 +7,7 @@ reads the values between. A clamp also moves up through max pools, with which it
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -58,6 +59,32 @@ class Step:
             name for field in self.op.constants for name in _names(getattr(self.inputs, field))
         }
         return tuple(name for name in operands(self.inputs) if name not in consts)
+
+
+def pools_of(
+    steps: Sequence[Step], outputs: Sequence[str], dropouts: Collection[str]
+) -> dict[str, Step]:
+    """Return, by the name of a step that sums products, the pool that alone reads it and may run
+    before its requantisation: max pooling commutes with it.
+
+    Not where the step's own value is wanted: by the network's outputs or by a dropout on it.
+    """
+    readers: dict[str, list[Step]] = {}
+    for step in steps:
+        for name in step.activations:
+            readers.setdefault(name, []).append(step)
+    found = {}
+    for step in steps:
+        match readers.get(step.name, ()):
+            case [pool] if (
+                pool.op.selects
+                and issubclass(step.op, WeightedOp)
+                and len(step.outputs) == 1
+                and step.name not in outputs
+                and step.name not in dropouts
+            ):
+                found[step.name] = pool
+    return found
 
 
 def _what_is_before(step: Step | None, *, alone: bool) -> str:
@@ -121,6 +148,7 @@ class _Grouping:
         if (
             step is None
             or not issubclass(step.op, WeightedOp)
+            or len(step.outputs) > 1
             or step.norm is not None
             or step.absorbed
             or not alone
@@ -157,7 +185,7 @@ class _Grouping:
                 )
                 self.carried[node.output.name] = self.carried[source]
                 return True
-            (above,) = step.activations if step.op.name == "max_pool2d" else (None,)
+            (above,) = step.activations if step.op.selects else (None,)
             if above is None or len(self.readers[above]) != 1 or above in self.results:
                 return False
             holder = above

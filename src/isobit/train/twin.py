@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from isobit.core.arguments import Arguments
 from isobit.core.types import AnyArray, FloatArray, Shape, TensorType, scale_of
-from isobit.ir.graph import Graph, Inputs
+from isobit.ir.graph import Graph, Inputs, map_inputs
+from isobit.ops.dynamic import exponents
 from isobit.ops.registry import load_ops
 from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import WeightedOp
@@ -39,7 +40,7 @@ from isobit.train.numbers import Numbers, decide_all
 from isobit.train.ranges import RangeObserver, RangeOptions
 from isobit.train.selftest import require_exact
 from isobit.train.ste import quantize_real, ste_round
-from isobit.train.steps import Step, group
+from isobit.train.steps import Step, group, pools_of
 from isobit.train.ties import tie
 from isobit.train.trace import trace
 
@@ -90,12 +91,14 @@ class Twin(nn.Module):
         (source,) = self.traced.graph.inputs
         steps, self.carried = group(self.traced.graph, load_ops())
         self.steps, self.ties = tie(steps, source, load_ops())
+        self.exponents = exponents(self.traced.graph, load_ops())
         consts = self.traced.graph.const_map()
         read = dict.fromkeys(name for step in self.steps for name in step.activations)
+        self.pooled = pools_of(self.steps, self.outputs, self.traced.dropouts)
         self.stored = tuple(name for name in read if name in consts)
         """Constants that stand in an activation's place; only imported networks have such."""
         readers = [step for step in self.steps if source.name in step.activations]
-        self.takes_pixels = bool(readers) and all(s.op.name == "standardize" for s in readers)
+        self.takes_pixels = bool(readers) and all(s.op.takes_pixels for s in readers)
         self.register_buffer("is_frozen", torch.zeros((), dtype=torch.bool))
         self.observers = nn.ModuleDict()
         self.weight_ranges = nn.ModuleDict()
@@ -231,26 +234,35 @@ class Twin(nn.Module):
         with torch.autocast(self.device.type, enabled=False):  # integers do not fit bfloat16
             if updating:
                 calibration.advance(self, x)
-            values = self._run_all(x, training=updating)
+            values = self._run_all(x, training=updating, pooling=True)
             return tuple(self._dequantize(name, values) for name in names)
 
-    def _run_all(self, x: Tensor | AnyArray, *, training: bool = False) -> dict[str, Tensor]:
+    def _run_all(
+        self, x: Tensor | AnyArray, *, training: bool = False, pooling: bool = False
+    ) -> dict[str, Tensor]:
         (source,) = self.traced.graph.inputs
         carriers = self.carriers(raw_values(self, x), self.numbers.types[source.name])
-        return self._run_carriers(source.name, carriers, training=training)
+        return self._run_carriers(source.name, carriers, training=training, pooling=pooling)
 
     def _run_carriers(
-        self, name: str, carriers: Tensor, *, training: bool = False
+        self, name: str, carriers: Tensor, *, training: bool = False, pooling: bool = False
     ) -> dict[str, Tensor]:
-        """Run every step from the input's carriers (`code - zero`, NHWC)."""
+        """Run every step from the input's carriers (`code - zero`, NHWC).
+
+        pooling: leave out values that only a pool reads, and pool before requantising: the same,
+        and less work.
+        """
         require_exact(carriers.device)
         values = {name: carriers, **self.stored_carriers(self.numbers, len(carriers))}
         if training:
             apply_dropout(self, values, name)
         for step in self.steps:
-            self.run_step(step, self.numbers, values, training=training)
+            if step.name in values:  # a pool that ran inside the step before it
+                continue
+            pool = self.pooled.get(step.name) if pooling else None
+            self.run_step(step, self.numbers, values, training=training, pool=pool)
             if training:
-                for value in step.outputs:
+                for value in (pool or step).outputs:
                     apply_dropout(self, values, value.name)
         return values
 
@@ -267,17 +279,46 @@ class Twin(nn.Module):
         return found
 
     def run_step(
-        self, step: Step, numbers: Numbers, values: dict[str, Tensor], *, training: bool
+        self,
+        step: Step,
+        numbers: Numbers,
+        values: dict[str, Tensor],
+        *,
+        training: bool,
+        pool: Step | None = None,
     ) -> None:
-        """Add a step's outputs to `values`: carriers, channels last."""
+        """Add a step's outputs to `values`: carriers, channels last.
+
+        pool: a step that selects among this one's values. It then selects among its sums before
+        they are requantised, which is the same and less work; `values` gets the pool's output only.
+        """
+        between = None if pool is None else self._selection(pool, numbers)
+        name = step.name if pool is None else pool.name
         if step.norm is not None and self.training and torch.is_grad_enabled():
-            values[step.name] = normalised.run(self, step, numbers, values, moving=training)
+            values[name] = normalised.run(
+                self, step, numbers, values, moving=training, between=between
+            )
             return
         inputs = self.operands(step, numbers, values)
-        result = step.op.surrogate(numbers.attrs[step.name], numbers.around(step), inputs)
+        attrs, q = numbers.attrs[step.name], numbers.around(step)
+        if issubclass(step.op, WeightedOp) and len(step.outputs) == 1:
+            values[name] = step.op.surrogate(attrs, q, inputs, between)
+            return
+        result = step.op.surrogate(attrs, q, inputs)
         results = result if isinstance(result, tuple) else (result,)
         for value, tensor in zip(step.outputs, results, strict=True):
             values[value.name] = tensor
+
+    @staticmethod
+    def _selection(pool: Step, numbers: Numbers) -> Callable[[Tensor], Tensor]:
+        attrs, q = numbers.attrs[pool.name], numbers.around(pool)
+
+        def select(sums: Tensor) -> Tensor:
+            selected = pool.op.surrogate(attrs, q, map_inputs(pool.inputs, lambda _: sums))
+            assert isinstance(selected, Tensor)
+            return selected
+
+        return select
 
     def operands(self, step: Step, numbers: Numbers, values: dict[str, Any]) -> Inputs[Any]:
         """Return a step's inputs as its surrogate takes them: carriers, and constants as
@@ -328,6 +369,9 @@ class Twin(nn.Module):
 
     def _dequantize(self, name: str, values: dict[str, Tensor]) -> Tensor:
         real = values[name] * float(scale_of(self.numbers.types[name].encoding)[0])
+        if name in self.exponents:
+            power = values[self.exponents[name]].detach().exp2()
+            real = real * power.reshape(-1, *[1] * (real.dim() - 1))
         torch_order = real.dim() == 4 and not self.channels_last
         return real.permute(0, 3, 1, 2) if torch_order else real
 

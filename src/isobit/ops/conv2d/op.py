@@ -29,6 +29,8 @@ from isobit.ops.window import Pair, Quad, Window, pair, torch_padding
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from isobit.core.torch_sums import Int8Form
+
 
 @dataclass(frozen=True, slots=True)
 class Conv2dAttrs(Attrs):
@@ -109,9 +111,15 @@ class Conv2d(WeightedOp[Conv2dAttrs], name="conv2d"):
 
     @staticmethod
     def combine(attrs: Conv2dAttrs, x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
-        from isobit.core import fixed_torch as ft
+        from isobit.core import torch_sums as ts
 
-        return ft.conv2d_nhwc(x, w, b, attrs.stride, attrs.pad, attrs.dilation, attrs.groups)
+        return ts.conv2d_nhwc(x, w, b, attrs.stride, attrs.pad, attrs.dilation, attrs.groups)
+
+    @staticmethod
+    def int8_form(attrs: Conv2dAttrs) -> Int8Form | None:
+        from isobit.core.torch_sums import Int8Form
+
+        return Int8Form(attrs.stride, attrs.pad, attrs.dilation) if attrs.groups == 1 else None
 
     @staticmethod
     def cost(attrs: Conv2dAttrs, q: NodeTypes[Any]) -> Cost:

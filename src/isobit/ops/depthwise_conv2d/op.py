@@ -90,10 +90,10 @@ class DepthwiseConv2d(WeightedOp[DepthwiseConv2dAttrs], name="depthwise_conv2d")
 
     @staticmethod
     def combine(attrs: DepthwiseConv2dAttrs, x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
-        from isobit.core import fixed_torch as ft
+        from isobit.core import torch_sums as ts
 
         filters = w.permute(2, 0, 1).unsqueeze(3)
-        return ft.conv2d_nhwc(x, filters, b, attrs.stride, attrs.pad, attrs.dilation, x.shape[3])
+        return ts.conv2d_nhwc(x, filters, b, attrs.stride, attrs.pad, attrs.dilation, x.shape[3])
 
     @staticmethod
     def cost(attrs: DepthwiseConv2dAttrs, q: NodeTypes[Any]) -> Cost:

@@ -50,6 +50,7 @@ class MaxPool2d(Op[MaxPool2dAttrs, MaxPool2dInputs[Any]], name="max_pool2d"):
     `MAX_POOL_2D`.
     """
 
+    selects = True
     channels = Coupled()
 
     @staticmethod
@@ -100,13 +101,14 @@ class MaxPool2d(Op[MaxPool2dAttrs, MaxPool2dInputs[Any]], name="max_pool2d"):
         from torch.nn.functional import max_pool2d, pad
 
         x = inputs.x.permute(0, 3, 1, 2)
-        top, left, bottom, right = attrs.pad
-        if (
-            (top, left) == (bottom, right)
-            and 2 * top <= attrs.kernel[0]
-            and 2 * left <= attrs.kernel[1]
-        ):
+        (top, left, bottom, right), (kh, kw) = attrs.pad, attrs.kernel
+        even = 2 * top <= kh and 2 * left <= kw
+        if even and (top, left) == (bottom, right):
             y = max_pool2d(x, attrs.kernel, attrs.stride, (top, left))
+        elif even and ceil_extension(
+            replace(attrs.window(), pad=symmetric((top, left))), inputs.x.shape
+        ) == attrs.pad:
+            y = max_pool2d(x, attrs.kernel, attrs.stride, (top, left), ceil_mode=True)
         else:
             x = pad(x, (left, right, top, bottom), value=float("-inf"))
             y = max_pool2d(x, attrs.kernel, attrs.stride)
