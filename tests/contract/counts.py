@@ -20,7 +20,7 @@ def count(ranges: tuple[int, ...]) -> int:
 
 def conv2d(attrs: Any, q: NodeTypes[Any]) -> int:
     """Every output pixel, every output channel, every tap of its group."""
-    _, rows, cols, channels = q.output.shape
+    _, rows, cols, channels = q.outputs[0].shape
     _, kernel_h, kernel_w, _ = q.inputs.w.shape
     macs = 0
     for _ in product(range(rows), range(cols), range(channels)):
@@ -37,7 +37,7 @@ def depthwise_conv2d(attrs: Any, q: NodeTypes[Any]) -> int:
 
 def linear(attrs: Any, q: NodeTypes[Any]) -> int:
     """Every output, every input."""
-    return count((q.output.shape[1], q.inputs.x.shape[1]))
+    return count((q.outputs[0].shape[1], q.inputs.x.shape[1]))
 
 
 def transpose_conv2d(attrs: Any, q: NodeTypes[Any]) -> int:
@@ -63,6 +63,8 @@ def lstm(attrs: Any, q: NodeTypes[Any]) -> int:
 MACS: dict[str, Callable[[Any, NodeTypes[Any]], int]] = {
     "conv2d": conv2d,
     "depthwise_conv2d": depthwise_conv2d,
+    "dynamic_conv2d": conv2d,
+    "dynamic_linear": linear,
     "linear": linear,
     "lstm": lstm,
     "svdf": svdf,

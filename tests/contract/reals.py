@@ -18,6 +18,7 @@ from isobit.core.fixed import Rounding
 from isobit.core.types import Affine, AnyArray, FloatArray, Pow2, TensorType, scale_of
 from isobit.ir.graph import operands
 from isobit.ops.base import NodeTypes, Op, Sample, Scheme
+from isobit.ops.dynamic import DynamicOp
 from isobit.ops.weighted import WeightedOp
 
 from . import cases
@@ -47,7 +48,10 @@ def real_case(op: type[Op[Any, Any]], sample: Sample[Any]) -> RealCase | None:
         item.name: _decoded(getattr(q.inputs, item.name), getattr(sample.inputs, item.name))
         for item in dataclasses.fields(sample.inputs)
     }
-    if issubclass(op, WeightedOp):
+    if issubclass(op, DynamicOp):
+        if sample.inputs.e is not None:
+            reals["x"] = in_steps(sample.inputs.e, reals["x"])
+    elif issubclass(op, WeightedOp):
         reals |= {"mult": None, "shift": None}
         if sample.inputs.b is not None:  # a bias is stored at Sx * Sw
             reals["b"] = (
@@ -59,7 +63,10 @@ def real_case(op: type[Op[Any, Any]], sample: Sample[Any]) -> RealCase | None:
         )
     if op.name == "lstm":
         reals["b"] = sample.inputs.b * scale_of(q.inputs.x.encoding) * scale_of(q.inputs.w.encoding)
-    if op.name == "standardize":  # the sample has the shifts, the float node has their meaning
+    if op.name in (
+        "standardize",
+        "mean_image",
+    ):  # the sample has the shifts, the float node has their meaning
         step = float(scale_of(q.output.encoding)[0])
         reals["log2_scale"] = np.asarray([attrs.right - attrs.left - np.log2(step)])
     given = dataclasses.replace(sample.inputs, **reals)
@@ -71,9 +78,16 @@ def real_case(op: type[Op[Any, Any]], sample: Sample[Any]) -> RealCase | None:
         sample.inputs,
         **{name: np.asarray(data, dtype=_working(data)) for name, data in derived.items()},
     )
-    if issubclass(op, WeightedOp) and "mult" not in derived:
+    if issubclass(op, WeightedOp) and not issubclass(op, DynamicOp) and "mult" not in derived:
         codes = dataclasses.replace(codes, mult=None)
     return RealCase(attrs, codes, given)
+
+
+def in_steps(exponents: AnyArray, values: AnyArray) -> FloatArray:
+    """`values * 2^exponent` of every example."""
+    power = np.exp2(exponents.astype(np.float64)).reshape(-1, *[1] * (values.ndim - 1))
+    found: FloatArray = values * power
+    return found
 
 
 IMPORTED_INT16 = ("add", "mul", "prelu", "reduce_sum", "softmax")
@@ -135,6 +149,13 @@ BOUNDS: dict[str, float] = {
     # Rounded once from exact integers: half a step. A bound of `clamp` is itself rounded to a code.
     "clamp": ROUNDED,
     "standardize": ROUNDED,
+    "mean_image": ROUNDED,
+    # Root and reciprocal are each off by less than 2^-29 of themselves: 2^-20 of 255 steps.
+    "per_image_standardize": ROUNDED + 2.0**-20,
+    # Sum and bias each by half a unit of the coarser, which the step is a power of two of; rounding
+    # up to 128 is cut.
+    "dynamic_conv2d": 1.0,
+    "dynamic_linear": 1.0,
     # Tables are computed from reals and rounded once.
     "lut": ROUNDED,
     # Averages round the mean of codes, `trunc` by almost a step.

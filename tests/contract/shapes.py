@@ -115,6 +115,8 @@ FUNCTIONS: dict[str, Callable[[Any, Any], Tensor | list[Tensor]]] = {
     "softmax": lambda attrs, types: F.softmax(empty(types.x), -1),
     "split": lambda attrs, types: list(torch.split(empty(types.x), list(attrs.sizes), attrs.axis)),
     "standardize": same,
+    "mean_image": same,
+    "per_image_standardize": same,
     "transpose": lambda attrs, types: empty(types.x).permute(attrs.perm),
     "transpose_conv2d": transpose_conv,
 }

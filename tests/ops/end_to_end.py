@@ -31,11 +31,13 @@ class Function(nn.Module):
         return self.function(x)
 
 
-def trained(net: nn.Module, shape: tuple[int, ...], scheme: str) -> tuple[Model, Tensor]:
-    """A model whose ranges come from one batch, and that batch."""
+def trained(
+    net: nn.Module, shape: tuple[int, ...], scheme: str, x: Tensor | None = None
+) -> tuple[Model, Tensor]:
+    """A model whose ranges come from one batch, and that batch: normal numbers by default."""
     torch.manual_seed(1)
     model = Model(net, input=shape, scheme=scheme, name="net")
-    x = torch.randn(SAMPLES, *shape)
+    x = torch.randn(SAMPLES, *shape) if x is None else x
     model.train()
     model(x)
     model.eval()
@@ -47,11 +49,12 @@ def assert_same_bits(
     shape: tuple[int, ...],
     scheme: str,
     cores: tuple[str, ...] = ("host", "cortex-m4"),
+    x: Tensor | None = None,
 ) -> Graph:
     """Hold torch, golden model and C to each other in every value, and all of them to the float
     network.
     """
-    model, x = trained(net, shape, scheme)
+    model, x = trained(net, shape, scheme, x)
     graph, codes = model.export(), model.quantize_input(x)
     golden = run_golden(graph, codes)
     recorded = model.trace(x)

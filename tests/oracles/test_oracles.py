@@ -219,6 +219,40 @@ def test_standardize_centres_bytes() -> None:
     assert run("standardize", inputs, {"left": 1, "right": 3}) == [[-25, 64], [0, 1]]
 
 
+def test_mean_image_has_a_mean_per_pixel() -> None:
+    inputs = {"x": ints([[[0, 255]], [[100, 3]]]), "mean": ints([[100, 1]])}
+    # (0-100)*2/8 = -25, (255-1)*2/8 = 63.5, 0, 0.5
+    assert run("mean_image", inputs, {"left": 1, "right": 3}) == [[[-25, 64]], [[0, 1]]]
+
+
+def test_per_image_standardize_divides_by_the_deviation() -> None:
+    # Mean 6 and deviation 4; constant; deviation sqrt(2)/3 of 0, 1, 0 against the bound 1/sqrt(3).
+    x = ints([[2, 2, 10, 10, 10, 2]])
+    assert run("per_image_standardize", {"x": x}, {"frac": 5, "least": 6}) == [
+        [-32, -32, 32, 32, 32, -32]
+    ]
+    x = ints([[7, 7, 7], [0, 1, 0]])
+    got = run("per_image_standardize", {"x": x}, {"frac": 5, "least": 3}, {"y": 1})
+    assert got == [[1, 1, 1], [-17, 38, -17]]  # 1/3 and 2/3 times 32 * sqrt(3): -18.5, 36.95
+
+
+def test_dynamic_layers_find_their_step() -> None:
+    inputs = {"x": ints([[3, 1], [100, 90]]), "w": ints([[5, -2], [100, 1]]), "b": ints([1, -1])}
+    attrs = {"product": -4, "bias": -4}
+    # Sums with bias: 14, 300 have two bits too many, 3.5 and 75; 321, 10089 seven, 2.5 and 78.8.
+    codes, exponents = run("dynamic_linear", inputs, attrs)
+    assert codes == [[4, 75], [3, 79]]
+    assert exponents == [[-2], [3]]
+    # The input's exponent makes products coarser than the bias by 2^3, or finer by 2: 13 + 1/8 and
+    # 301 - 1/8 in units of products, 320/2 + 1 and 10090/2 - 1 in units of the bias.
+    codes, exponents = run("dynamic_linear", {**inputs, "e": ints([[3], [-1]])}, attrs)
+    assert codes == [[3, 75], [3, 79]]
+    assert exponents == [[1], [2]]
+    image = {"x": ints([[[[2], [3]]]]), "w": ints([[[[4]]], [[[-200]]]])}
+    codes, exponents = run("dynamic_conv2d", image, {"product": 0, "bias": 0})
+    assert (codes, exponents) == ([[[[1, -50], [2, -75]]]], [[3]])
+
+
 def test_quantize_reads_the_bits_of_floats() -> None:
     x = [0.5, -0.5, 0.25, -0.25, 1.75, 1e30, -1e30, math.inf, -math.inf, math.nan, 1e-45, -0.0]
     inputs = {"x": np.array([x], dtype=np.float32), "mult": ints([2**30]), "shift": ints([29])}

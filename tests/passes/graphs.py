@@ -16,7 +16,14 @@ from isobit.ops.registry import load_ops
 from isobit.run.golden import run_golden
 from property.graphs import draw
 
-INTEGER_ONLY = {"quantize", "dequantize", "requantize", "standardize", "lut"}
+INTEGER_ONLY = {"quantize", "dequantize", "requantize", "standardize", "mean_image", "lut"}
+UNBOUNDED = {"per_image_standardize"}
+"""Divides by what may be small: `rounding_bound` says nothing of it."""
+
+
+def is_dynamic(graph: Graph) -> bool:
+    """Whether steps are found at run time: a pattern cannot be planted on just any value then."""
+    return any(node.op.startswith("dynamic_") for node in graph.nodes)
 
 
 def floated(seed: int) -> Graph | None:
@@ -24,7 +31,7 @@ def floated(seed: int) -> Graph | None:
     meaning in reals.
     """
     graph = draw(seed).graph
-    if any(node.op in INTEGER_ONLY for node in graph.nodes):
+    if is_dynamic(graph) or any(node.op in INTEGER_ONLY | UNBOUNDED for node in graph.nodes):
         return None
     rng = np.random.default_rng([21, seed])
     consts = tuple(Const(c.name, real(c.type), rng.normal(size=c.type.shape)) for c in graph.consts)

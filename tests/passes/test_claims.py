@@ -16,7 +16,7 @@ from isobit.passes.base import Claim, Pass, chosen, load_passes, run_passes
 from isobit.run.golden import run_golden
 from property.graphs import draw
 
-from .graphs import floated, rounding_bound
+from .graphs import floated, is_dynamic, rounding_bound
 
 PASSES = sorted(load_passes())
 WANTED = {"quick": 20, "full": 200}
@@ -29,6 +29,8 @@ def cases(one: type[Pass], stage: Stage, count: int) -> list[tuple[int, Graph, n
     for seed in range(40 * count):
         if stage is Stage.INT:
             graph, x = draw(seed).graph, draw(seed).x
+            if is_dynamic(graph):
+                continue
         else:
             floats = floated(seed)
             if floats is None:
@@ -101,7 +103,8 @@ def test_all_together(scale: str) -> None:
     for seed in range(WANTED[scale]):
         graph = draw(seed).graph
         rng = np.random.default_rng([23, seed])
-        for name in PASSES:
+        planted = not is_dynamic(graph)
+        for name in PASSES if planted else ():
             one = load_passes()[name]
             if Stage.INT in one.stages:
                 graph = one.plant(graph, rng) or graph
@@ -109,7 +112,7 @@ def test_all_together(scale: str) -> None:
         before, after = run_golden(graph, draw(seed).x), run_golden(result, draw(seed).x)
         for value in before.keys() & after.keys():
             assert before[value].tobytes() == after[value].tobytes(), f"seed {seed}: %{value}"
-        assert {step.node for run in runs for step in run.done}
+        assert {step.node for run in runs for step in run.done} or not planted
         assert run_passes(result, chosen())[0] is result
         tensors = {c.name: c.data for c in result.consts} | dict(scale_tensors(result))
         text = print_graph(result)
@@ -158,6 +161,8 @@ def test_outputs_keep_their_names() -> None:
     one = load_passes()["drop_noop"]
     for seed in range(60):
         graph = draw(seed).graph
+        if is_dynamic(graph):
+            continue
         planted = one.plant(graph, np.random.default_rng(seed))
         assert planted is not None
         result = one.run(planted)

@@ -23,6 +23,7 @@ from isobit.core.types import Affine, Encoding, Pow2, Raw, Real, TensorType
 from isobit.ir.graph import Const, Graph, Inputs, Node, Stage, Value, map_inputs, operands
 from isobit.ops.base import NodeTypes
 from isobit.ops.check import check
+from isobit.ops.dynamic import is_dynamic
 from isobit.ops.registry import load_ops
 from isobit.ops.schemes import Scheme
 
@@ -81,9 +82,19 @@ class Draft:
         """A dimension, mostly odd."""
         return int(self.choose((1, 3, 3, 5, 5, 7, 7, 9, 2, 4, 6)))
 
+    def names(self, accept: Callable[[TensorType], bool]) -> list[str]:
+        """The values that the rule accepts. Never one whose step is found at run time, or its
+        exponent: hardly an operator takes those.
+        """
+        return [
+            name
+            for name, kind in self.values.items()
+            if accept(kind) and not is_dynamic(kind) and not isinstance(kind.encoding, Raw)
+        ]
+
     def value(self, accept: Callable[[TensorType], bool] = lambda kind: True) -> str:
         """A value that the rule accepts: usually the latest, else any, which makes branches."""
-        names = [name for name, kind in self.values.items() if accept(kind)]
+        names = self.names(accept)
         if not names:
             raise Refused
         return names[-1] if self.chance(0.6) else str(self.choose(names))
@@ -258,7 +269,7 @@ def kernel_legal(op: str, attrs: Any, q: NodeTypes[Any]) -> bool:
 @lru_cache(maxsize=1024)
 def draw(seed: int) -> Drawn:
     """Return the graph of a seed: 4 to 14 nodes, perhaps `dequantize`; one to three outputs."""
-    from .recipes import MIDDLE, RAW, RECIPES
+    from .recipes import FLOATS, MIDDLE, PIXELS, RECIPES
 
     rng = np.random.default_rng([20, seed])
     scheme = (Scheme.POW2, Scheme.AFFINE)[seed % 2]
@@ -268,7 +279,8 @@ def draw(seed: int) -> Drawn:
     if draft.values["x"].dtype is not DType.S8:
         if draft.chance(0.3):
             _attempt(draft, [RECIPES[name] for name in ("reshape", "transpose", "concat", "split")])
-        _attempt(draft, [RECIPES[RAW[0] if draft.values["x"].dtype is DType.U8 else RAW[1]]])
+        raw = PIXELS if draft.values["x"].dtype is DType.U8 else FLOATS
+        _attempt(draft, [RECIPES[name] for name in raw])
     while len(draft.nodes) < wanted:
         _attempt(draft, [RECIPES[name] for name in MIDDLE])
     if draft.chance(0.15):

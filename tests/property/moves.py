@@ -32,8 +32,7 @@ def concat(d: Draft) -> None:
             and other.shape[axis + 1 :] == kind.shape[axis + 1 :]
         )
 
-    options = [name for name, other in d.values.items() if fits(other)]
-    found = [x, *(d.choose(options) for _ in range(d.integer(1, 2)))]
+    found = [x, *(d.choose(d.names(fits)) for _ in range(d.integer(1, 2)))]
     joined = []
     for name in found:
         if d.values[name].encoding != kind.encoding:

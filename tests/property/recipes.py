@@ -27,6 +27,11 @@ from isobit.ops.lut_interpolated.op import LutInterpolatedAttrs, LutInterpolated
 from isobit.ops.max_pool2d.op import MaxPool2dAttrs, MaxPool2dInputs
 from isobit.ops.maximum.op import MaximumAttrs, MaximumInputs
 from isobit.ops.mul.op import MulAttrs, MulInputs
+from isobit.ops.per_image_standardize.op import (
+    PerImageStandardizeAttrs,
+    PerImageStandardizeInputs,
+    least_variance,
+)
 from isobit.ops.prelu.op import FACTORS, PreluAttrs, PreluInputs
 from isobit.ops.quantize.op import QuantizeAttrs, QuantizeInputs
 from isobit.ops.reduce_max.op import ReduceMaxAttrs, ReduceMaxInputs
@@ -41,6 +46,7 @@ from isobit.ops.standardize.op import StandardizeAttrs, StandardizeInputs
 from isobit.ops.transpose_conv2d.op import TransposeConv2dAttrs
 from isobit.ops.weighted import WeightedInputs
 
+from .dynamic import dynamic_conv2d, dynamic_linear
 from .graphs import Draft
 from .moves import concat, mirror_pad, pad, reshape, split, strided_slice, transpose
 
@@ -175,7 +181,7 @@ def pair(d: Draft) -> tuple[str, str]:
             and all(p == q or 1 in (p, q) for p, q in zip(kind.shape, shape, strict=True))
         )
 
-    others = [name for name, kind in d.values.items() if fits(kind) and name != a]
+    others = [name for name in d.names(fits) if name != a]
     b = str(d.choose(others)) if others and d.chance(0.9) else a
     return (a, b) if d.chance(0.5) else (b, a)
 
@@ -304,13 +310,32 @@ def softmax(d: Draft) -> None:
 
 def standardize(d: Draft) -> None:
     x = d.value(lambda t: t.dtype is DType.U8)
+    _less_mean(d, "standardize", x, (d.choose((1, d.values[x].shape[-1])),))
+
+
+def mean_image(d: Draft) -> None:
+    x = d.value(lambda t: t.dtype is DType.U8)
+    _less_mean(d, "mean_image", x, d.values[x].shape[1:])
+
+
+def _less_mean(d: Draft, op: str, x: str, means: tuple[int, ...]) -> None:
     encoding: Encoding = d.encoding()
-    channels = d.choose((1, d.values[x].shape[-1]))
-    mean = d.const(d.rng.integers(90, 166, size=channels))
+    mean = d.const(d.rng.integers(90, 166, size=means))
     left = d.integer(0, 2)
     attrs = StandardizeAttrs(left, left + d.integer(0, 1), d.clamp(encoding))
-    (name,) = d.emit("standardize", StandardizeInputs(x, mean), attrs, encoding)
+    (name,) = d.emit(op, StandardizeInputs(x, mean), attrs, encoding)
     d.note(name, attrs.clamp, "shift")
+
+
+def per_image_standardize(d: Draft) -> None:
+    x = d.value(lambda t: t.dtype in (DType.U8, DType.S8))
+    frac = d.integer(4, 6)
+    encoding: Encoding = Pow2((frac,))
+    if d.scheme is Scheme.AFFINE:
+        encoding = Affine((2.0**-frac,), d.integer(-30, 30))
+    least = least_variance(d.values[x])
+    attrs = PerImageStandardizeAttrs(frac, least, d.clamp(encoding))
+    d.emit("per_image_standardize", PerImageStandardizeInputs(x), attrs, encoding)
 
 
 def quantize(d: Draft) -> None:
@@ -357,6 +382,8 @@ RECIPES: dict[str, Callable[[Draft], None]] = {
         prelu,
         softmax,
         standardize,
+        mean_image,
+        per_image_standardize,
         quantize,
         dequantize,
         concat,
@@ -373,12 +400,16 @@ RECIPES: dict[str, Callable[[Draft], None]] = {
         resize_nearest,
         resize_bilinear,
         l2_normalization,
+        dynamic_conv2d,
+        dynamic_linear,
     )
 }
-RAW = ("standardize", "quantize")
-"""What turns raw pixels and floats into codes: the first node of their graphs."""
+PIXELS = ("standardize", "mean_image", "per_image_standardize")
+"""What turns raw pixels into codes: the first node of their graphs."""
+FLOATS = ("quantize",)
+"""What turns floats into codes."""
 MIDDLE = (
-    *sorted(set(RECIPES) - set(RAW) - {"dequantize"}),
+    *sorted(set(RECIPES) - {"standardize", "mean_image", "quantize", "dequantize"}),
     *("conv2d", "depthwise_conv2d", "linear") * 2,
     *("avg_pool2d", "max_pool2d", "avg_pool2d"),
 )

@@ -22,9 +22,11 @@ from isobit.core.errors import BadArgument, BadRunInput, IsobitError, NotTraceab
 from isobit.ops.schemes import Scheme
 from isobit.plan.plan import Optimize
 from isobit.run.estimate import estimate
-from isobit.train.cost import step_seconds
-from isobit.train.fit import accuracy, fit, predict, seed_weights
+from isobit.train.cost import measure
+from isobit.train.fit import COSINE, accuracy, fit, predict, seed_weights
+from isobit.train.plan import Plan
 from isobit.train.ranges import RangeMethod, RangeOptions
+from isobit.train.recipe import Optimizer, Run
 
 from .nets import digits, make_twin, take_steps, trained_twin
 
@@ -232,7 +234,10 @@ def test_predict_and_accuracy(ready: isobit.Model) -> None:
     refused(lambda: accuracy(ready, (X, Y[:3])), "examples", "one label", "3 labels")
     refused(lambda: accuracy(ready, (X, Y + 90)), "examples", "0..9", "90..99")
     refused(lambda: seed_weights(-1), "seed", "0..2147483647", "-1")
-    refused(lambda: step_seconds(ready, isobit.data.load("digits")[0], 0), "batch_size", "1", "0")
+    adam = Optimizer(name="adam", learning_rate=1e-3)
+    plan = Plan(run=Run(epochs=1, batch_size=8), optimizer=adam, schedule=COSINE)
+    refused(lambda: measure(ready, (X, Y), plan, steps=0), "steps", AT_LEAST_1, "0")
+    refused(lambda: measure(ready, (X, Y[:3]), plan), "train", "one label", "3 labels")
 
 
 @pytest.mark.parametrize(

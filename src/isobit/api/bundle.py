@@ -40,6 +40,7 @@ from isobit.core.files import json_text, npy_bytes, npz_bytes, write_atomic, wri
 from isobit.core.types import AnyArray, scale_of
 from isobit.ir.graph import Graph, Stage
 from isobit.ir.store import Stored, read_store, to_bytes
+from isobit.ops.dynamic import is_dynamic
 from isobit.ops.registry import load_ops
 from isobit.plan.plan import Optimize, make_plan
 from isobit.run.codes import Codes, check_inputs, cut, random_codes
@@ -350,7 +351,10 @@ def write_bundle(
 
 
 def _interface(port: Port) -> dict[str, Any]:
-    """What a program must know of an input or output: name, C names, type, scale."""
+    """What a program must know of an input or output: name, C names, type, scale. A dynamic one's
+    scale is `scale * 2^e`, with the e that is the next output.
+    """
+    dynamic = {"dynamic": True} if is_dynamic(port.type) else {}
     return {
         "name": port.name,
         "argument": port.argument,
@@ -359,6 +363,7 @@ def _interface(port: Port) -> dict[str, Any]:
         "shape": list(port.type.shape[1:]),
         "scale": float(scale_of(port.type.encoding)[0]),
         "zero": port.type.zero,
+        **dynamic,
     }
 
 

@@ -47,6 +47,7 @@ class _Port:
     shape: tuple[int, ...]
     scale: float
     zero: int
+    dynamic: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,32 +1,38 @@
-"""`isobit train`: train a SPEC.py on a data set."""
+"""`isobit train`: train what a recipe or a SPEC.py describes."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from isobit import data
 from isobit.cli.common.output import err, json_option, out, print_json
-from isobit.cli.common.progress import training_progress
-from isobit.cli.common.subject import read_spec, require_torch
-from isobit.core.errors import BadArgument, IsobitError, raise_all
+from isobit.cli.common.progress import moments
+from isobit.cli.common.subject import require_torch
+from isobit.core.errors import BadArgument
 from isobit.core.files import write_atomic
 
 if TYPE_CHECKING:
-    from isobit.api.model import Model
+    from isobit.cli.common.training import Subject
+    from isobit.train.cost import Cost
+    from isobit.train.float_baseline import Deployment
+    from isobit.train.history import History
+    from isobit.train.plan import Plan
+    from isobit.train.recipe.types import Recipe
 
 _UNSAVED = "not saved: give --out M.isobit"
 
 
 @click.command("train")
-@click.argument("spec", type=click.Path(path_type=Path))
+@click.argument("subject", metavar="RECIPE.toml|SPEC.py", type=click.Path(path_type=Path))
 @click.option(
     "--data",
     "name",
-    required=True,
     help="digits, mnist, fashion-mnist, cifar10, cifar100, or a folder.",
 )
 @click.option("--unverified", is_flag=True, help="Accept files that are not the published ones.")
@@ -49,9 +55,11 @@ _UNSAVED = "not saved: give --out M.isobit"
 )
 @click.option("--dry-run", is_flag=True, help="Say what it would do and cost, then stop.")
 @json_option
+@click.pass_context
 def command(
-    spec: Path,
-    name: str,
+    context: click.Context,
+    subject: Path,
+    name: str | None,
     unverified: bool,
     epochs: int,
     seed: int,
@@ -62,10 +70,15 @@ def command(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Train the model of SPEC with the chip's integers and save it as M.isobit.
+    """Train a network with the chip's integers and save it as M.isobit.
+
+    A RECIPE.toml says everything (docs/recipe.md); options that are given come before what it says.
+    A SPEC.py is trained with AdamW and a cosine schedule, and needs --data.
 
     Without --out nothing is saved: only the accuracy is shown.
     """
+    if name is None and subject.suffix != ".toml":
+        raise click.MissingParameter(ctx=context, param_type="option", param_hint="'--data'")
     if model_out is not None and model_out.suffix != ".isobit":
         raise BadArgument(
             where="--out",
@@ -74,98 +87,196 @@ def command(
             got=str(model_out),
             fix=f"--out {model_out.with_suffix('.isobit')}",
         )
-    require_torch(spec)
-    from isobit.train.cost import step_seconds
-    from isobit.train.fit import fit, seed_weights
+    require_torch(subject)
+    from isobit.cli.common.training import read_subject
+    from isobit.train.distributed import is_first
 
-    seed_weights(seed)
-    model = read_spec(spec)
-    train, test = data.load(name, verified=not unverified)
-    _require_matching(model, train)
-    steps = -(-len(train) // batch_size)
-    seconds = step_seconds(model, train, batch_size) * steps * epochs
-    plan = (
-        f"{epochs} epochs of {steps} steps on {len(train):,} images, about {seconds / 60:.1f} min"
-    )
-    if dry_run:
-        if as_json:
-            print_json({"steps": steps * epochs, "seconds": seconds, "images": len(train)})
-        else:
-            out().print(plan)
-        return
-    if not as_json:
-        err().print(plan)
-    if model_out is None:
-        err().print(f"the model will be {_UNSAVED}")
+    options = {
+        "name": name,
+        "verified": not unverified,
+        "epochs": epochs,
+        "seed": seed,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+    }
+    if subject.suffix == ".toml":
+        spelled = {"verified": "unverified"}
+        given = [
+            key
+            for key in options
+            if context.get_parameter_source(spelled.get(key, key)) is ParameterSource.COMMANDLINE
+        ]
+        recipe = _recipe_with(subject, {key: options[key] for key in given})
+    else:
+        recipe = _recipe_of(subject, options)
+    read = read_subject(recipe, named=name)
+    plan = _plan(read)
     folder = model_out.with_suffix(".run") if model_out else None
-    if folder is not None:
+    first = is_first()
+    if first and (dry_run or not as_json):
+        cost = _measured(read, plan, steps=20 if dry_run else 5)
+        if dry_run:
+            _print_cost(read, cost, as_json=as_json)
+            return
+        err().print(_summary(read, cost))
+    elif dry_run:
+        return
+    if first and model_out is None:
+        err().print(f"the model will be {_UNSAVED}")
+    if first and folder is not None:
         _require_writable(folder)
-    with training_progress() as progress:
-        history = fit(
-            model,
-            train,
-            test,
-            epochs=epochs,
-            seed=seed,
-            out=folder,
-            resume=resume,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            progress=progress,
-        )
+    history, deployment = _train(read, plan, folder, resume, shown=first)
+    if not first:
+        return
     if model_out is not None:
-        model.save(model_out)
+        read.model.save(model_out)
     else:
         err().print(_UNSAVED)
-    last = history.epochs[-1]
+    _print_result(read, history, deployment, model_out, as_json=as_json)
+
+
+def _recipe_of(spec: Path, options: Mapping[str, Any]) -> Recipe:
+    """Return a SPEC.py's training as a recipe."""
+    from isobit.train.fit import COSINE
+    from isobit.train.recipe.types import Data, Net, Optimizer, Recipe, Run
+
+    rate, kept = options["learning_rate"], ("epochs", "batch_size", "seed")
+    return Recipe(
+        data=Data(name=options["name"], verified=options["verified"]),
+        net=Net(spec=spec),
+        optimizer=Optimizer(name="adamw", learning_rate=rate, weight_decay=1e-4),
+        schedule=COSINE,
+        run=Run(**{key: options[key] for key in kept}),
+    )
+
+
+def _recipe_with(path: Path, options: Mapping[str, Any]) -> Recipe:
+    """Return a file's recipe with what the command line says instead."""
+    from isobit.train.recipe import read_recipe
+
+    recipe = read_recipe(path)
+    parts = {
+        "data": ("name", "verified"),
+        "run": ("epochs", "batch_size", "seed"),
+        "optimizer": ("learning_rate",),
+    }
+    changes: dict[str, Any] = {}
+    for table, keys in parts.items():
+        own = {key: options[key] for key in keys if key in options}
+        if own:
+            changes[table] = replace(getattr(recipe, table), **own)
+    return replace(recipe, **changes)
+
+
+def _plan(read: Subject) -> Plan:
+    from isobit.train.plan import Plan
+    from isobit.train.recipe import identity
+
+    recipe = read.recipe
+    origin = identity(recipe)
+    return Plan(
+        run=recipe.run,
+        optimizer=recipe.optimizer,
+        schedule=recipe.schedule,
+        augment=recipe.augment,
+        distill=recipe.distill,
+        teacher=read.teacher,
+        source={table: json.dumps(origin[table]) for table in ("data", "net")},
+    )
+
+
+def _train(
+    read: Subject, plan: Plan, folder: Path | None, resume: Path | None, *, shown: bool
+) -> tuple[History, Deployment | None]:
+    """Train; of a float32 network also convert."""
+    from isobit.train.fit import train
+    from isobit.train.float_baseline import float_baseline
+
+    with moments(shown) as on_step:
+        if read.recipe.net.scheme == "float32":
+            found = float_baseline(
+                read.model, read.train, read.test, plan, out=folder, resume=resume, on_step=on_step
+            )
+            return found.history, found
+        history = train(
+            read.model, read.train, read.test, plan, out=folder, resume=resume, on_step=on_step
+        )
+    return history, None
+
+
+def _measured(read: Subject, plan: Plan, *, steps: int) -> Cost:
+    from isobit.train.cost import measure
+
+    model = read.model.net if read.recipe.net.scheme == "float32" else read.model
+    return measure(model, read.train, plan, steps=steps)
+
+
+def _summary(read: Subject, cost: Cost) -> str:
+    epochs, minutes = read.recipe.run.epochs, cost.seconds / 60
+    needed = f"{minutes:.1f} min" if minutes >= 1 else f"{cost.seconds:.0f} s"
+    return (
+        f"{epochs} epochs of {cost.steps // epochs} steps on {len(read.train):,} images, "
+        f"about {needed}"
+    )
+
+
+def _print_cost(read: Subject, cost: Cost, *, as_json: bool) -> None:
+    if as_json:
+        print_json({**asdict(cost), "images": len(read.train)})
+        return
+    console = out()
+    console.print(f"{_summary(read, cost)} ({cost.measured_steps} steps measured)")
+    sizes = (
+        ("parameters", cost.parameter_bytes),
+        ("gradients and optimizer", cost.optimizer_bytes),
+        ("activations", cost.activation_bytes),
+    )
+    named = (f"{name} {size / 1e3:,.0f} KB" for name, size in sizes if size is not None)
+    console.print(f"memory: {', '.join(named)}")
+
+
+def _print_result(
+    read: Subject,
+    history: History,
+    deployment: Deployment | None,
+    model_out: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    last, test = history.epochs[-1], read.test
+    framework = last.val_accuracy if deployment is None else deployment.framework
+    device = last.val_accuracy if deployment is None else deployment.device
     if as_json:
         print_json(
             {
                 "epochs": [asdict(e) for e in history.epochs],
                 "data_verified": test.verified,
                 "saved": None if model_out is None else str(model_out),
+                "notes": history.notes,
+                "accuracy": {
+                    "framework": framework,
+                    "device": device,
+                    "surprise": framework - device,
+                },
             }
         )
         return
     console = out()
-    console.print(
-        f"accuracy {last.val_accuracy:.2%} on {len(test):,} test images, in the chip's integers"
-    )
+    for note in history.notes:
+        err().print(note, soft_wrap=True)
+    console.print(f"accuracy {device:.2%} on {len(test):,} test images, in the chip's integers")
+    if deployment is not None:
+        console.print(
+            f"as trained, in float, it was {framework:.2%}: "
+            f"deployment changed it by {100 * (device - framework):+.2f} points"
+        )
     if test.verified is False:
         console.print("the data files are not the published ones (--unverified)")
     if model_out is not None:
         console.print(
-            f"saved {model_out}. Next: isobit deploy {model_out} --out build/{model.name}",
+            f"saved {model_out}. Next: isobit deploy {model_out} --out build/{read.model.name}",
             soft_wrap=True,
         )
-
-
-def _require_matching(model: Model, train: data.Dataset) -> None:
-    """Refuse data that the model cannot take, before anything is computed."""
-    _, height, width, channels = train.images.shape
-    pixels = (channels, height, width)
-    problems: list[IsobitError] = []
-    if model.input_shape != pixels:
-        problems.append(_mismatch(model, train, "input (C, H, W)", pixels, model.input_shape))
-    types = model.traced.graph.type_map()
-    shapes = [types[name].shape[1:] for name in model.traced.graph.outputs]
-    if shapes != [(len(train.classes),)]:
-        wanted = f"one of [N, {len(train.classes)}]"
-        found = ", ".join(f"[N, {', '.join(map(str, shape))}]" for shape in shapes)
-        problems.append(_mismatch(model, train, "output", wanted, found))
-    raise_all(problems)
-
-
-def _mismatch(
-    model: Model, train: data.Dataset, what: str, want: object, got: object
-) -> BadArgument:
-    return BadArgument(
-        where=f"{model.name} on {train.name}",
-        what=what,
-        want=f"{want}, as the data has it",
-        got=str(got),
-        fix="Choose other data, or change the network.",
-    )
 
 
 def _require_writable(folder: Path) -> None:

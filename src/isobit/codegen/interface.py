@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isobit.core.types import TensorType, scale_of
+from isobit.core.types import Pow2, TensorType, scale_of
 from isobit.plan.plan import Plan
 
 
@@ -232,7 +232,10 @@ def _tensor_macros(port: Port) -> Iterator[str]:
     kind, macro = port.type, port.macro
     scale = float(scale_of(kind.encoding)[0])
     shape = ", ".join(map(str, kind.shape[1:]))
-    yield f"/* {port.role}: {port.c_type}[{shape}]; real = SCALE * (code - ZERO). */"
+    real = "SCALE * (code - ZERO)"
+    if isinstance(kind.encoding, Pow2) and kind.encoding.dynamic:
+        real = "SCALE * code * 2^e, e the exponent that is the next output"
+    yield f"/* {port.role}: {port.c_type}[{shape}]; real = {real}. */"
     yield f"#define {macro}_BYTES {kind.size_bytes}"
     yield f"#define {macro}_SHAPE {{{shape}}}"
     yield f"#define {macro}_SCALE {scale!r}"

@@ -101,8 +101,8 @@ def _print_encoding(encoding: Encoding, name: str) -> str:
             return f" affine({float(scale[0]).hex()},{zero})"
         case Affine(zero=zero, axis=axis):
             return f" affine(%{name}.scale,{zero},axis={axis})"
-        case Pow2(frac=frac, axis=None):
-            return f" pow2({frac[0]})"
+        case Pow2(frac=frac, axis=None, dynamic=dynamic):
+            return f" pow2({frac[0]}{',dynamic' if dynamic else ''})"
         case Pow2(axis=axis):
             return f" pow2(%{name}.frac,axis={axis})"
 
@@ -349,7 +349,7 @@ class _Parser:
             scale = self.tensors[f"{name}.scale"]
             return Affine(tuple(float(s) for s in scale), int(parts[1]), axis)
         if axis is None:
-            return Pow2((int(parts[0]),))
+            return Pow2((int(parts[0]),), dynamic=parts[1:] == ["dynamic"])
         return Pow2(tuple(int(f) for f in self.tensors[f"{name}.frac"]), axis)
 
 

@@ -2,6 +2,10 @@
 
 # ruff: noqa: I001, RUF022
 
+from isobit.ops.dynamic_conv2d.torch_module import DynamicConv2d as DynamicConv2d
+from isobit.ops.dynamic_linear.torch_module import DynamicLinear as DynamicLinear
+from isobit.ops.mean_image.torch_module import MeanImage as MeanImage
+from isobit.ops.per_image_standardize.torch_module import PerImageStandardize as PerImageStandardize
 from isobit.ops.standardize.torch_module import Standardize as Standardize
 from torch.nn import AdaptiveAvgPool2d as AdaptiveAvgPool2d
 from torch.nn import AdaptiveMaxPool2d as AdaptiveMaxPool2d
@@ -53,6 +57,8 @@ __all__ = [
     "Conv2d",
     "Dropout",
     "Dropout2d",
+    "DynamicConv2d",
+    "DynamicLinear",
     "ELU",
     "Flatten",
     "GELU",
@@ -63,10 +69,12 @@ __all__ = [
     "LeakyReLU",
     "Linear",
     "MaxPool2d",
+    "MeanImage",
     "Mish",
     "Module",
     "ModuleDict",
     "ModuleList",
+    "PerImageStandardize",
     "ReLU",
     "ReLU6",
     "SELU",

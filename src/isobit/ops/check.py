@@ -13,6 +13,7 @@ from isobit.core.errors import BadGraph, BadShape, BadWeights, IsobitError, rais
 from isobit.core.types import Affine, AnyArray, Pow2, TensorType
 from isobit.ir.graph import Graph, Node, Stage, map_inputs, operands
 from isobit.ops.base import NodeTypes, Op
+from isobit.ops.dynamic import dynamic_problems
 from isobit.ops.registry import Registry, load_ops
 
 MOST_ELEMENTS = (1 << 31) - 1
@@ -76,6 +77,7 @@ def check(graph: Graph) -> None:
     raise_all(list(_values(graph)))
     registry = load_ops()
     raise_all(list(_types(graph, registry)))
+    raise_all(dynamic_problems(graph, registry))
 
 
 def _structure(graph: Graph) -> Iterator[IsobitError]:

@@ -15,6 +15,7 @@ from isobit.core.errors import IsobitError, NotTraceable
 from isobit.core.types import Real, Shape, TensorType
 from isobit.ir.graph import Attrs, Graph, Inputs, Location, Node, Value, map_inputs, operands
 from isobit.ops.base import Op
+from isobit.ops.dynamic import exponents_of
 from isobit.ops.reshape.op import ReshapeAttrs, ReshapeInputs
 from isobit.ops.transpose.op import TransposeAttrs, TransposeInputs
 
@@ -158,6 +159,10 @@ class Builder:
         return self._lowering.bind(
             f"{self._name}.{_SHORT.get(attribute, attribute)}", Binding(path, view, permute, final)
         )
+
+    def exponent(self, x: Symbol) -> str | None:
+        """Return the value that tells the step of `x` at run time, if its step is dynamic."""
+        return exponents_of(self._lowering.nodes, self._lowering.registry).get(x.name)
 
     def constant(self, suffix: str, data: np.ndarray[Any, Any]) -> str:
         """Add a constant that is not a parameter; return its name."""

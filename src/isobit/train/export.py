@@ -38,8 +38,13 @@ def export_graph(twin: Twin, *, untrained: bool) -> Graph:
         inputs=(Value(source.name, numbers.types[source.name]),),
         consts=tuple(exporter.consts.values()),
         nodes=nodes,
-        outputs=twin.outputs,
+        outputs=tuple(name for own in twin.outputs for name in _with_exponent(twin, own)),
     )
+
+
+def _with_exponent(twin: Twin, name: str) -> tuple[str, ...]:
+    """Return an output and, where its step is dynamic, the value that tells the step."""
+    return (name, twin.exponents[name]) if name in twin.exponents else (name,)
 
 
 class _Missing(dict[str, Any]):

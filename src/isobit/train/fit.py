@@ -1,62 +1,51 @@
 """`fit`: a training loop for those who do not want to write one. Everything it does is also open to
 a plain loop.
-
-Each epoch's shuffle comes from `(seed, epoch)` alone and a checkpoint holds model, optimiser and
-history, so a run that was stopped and resumed ends in the same bits as one that was not.
 """
 
 from __future__ import annotations
 
-import io
-import json
-import math
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-import torch.nn.functional as F  # torch's own convention
-from torch import Tensor, nn
+from torch import nn
 
-from isobit.core.arguments import Arguments, shown
-from isobit.core.errors import BadCheckpoint, Diverged, FileMissing
-from isobit.core.files import write_atomic
-from isobit.core.types import AnyArray
+from isobit.core.arguments import Arguments
+from isobit.train.distributed import connect
+from isobit.train.evaluate import MODULE, accuracy, predict
 from isobit.train.examples import Examples, check_classes, device_of, read_examples
-from isobit.train.guards import as_reals
+from isobit.train.graph_net import GraphNet
+from isobit.train.history import Epoch, History, Moment, OnStep, require_tensorboard
+from isobit.train.loop import Training
+from isobit.train.plan import NO_CHANGE, Plan
+from isobit.train.recipe.types import (
+    LARGEST_RATE,
+    LARGEST_SEED,
+    Augment,
+    Distill,
+    Optimizer,
+    Run,
+    Schedule,
+)
 from isobit.train.twin import Twin
 
-LARGEST_SEED = 2**31 - 1
-LARGEST_RATE = 1e6
-"""Far beyond use, and far enough from the end of float32, where torch's optimiser fails."""
+__all__ = [
+    "LARGEST_SEED",
+    "Epoch",
+    "History",
+    "Moment",
+    "Progress",
+    "accuracy",
+    "fit",
+    "predict",
+    "seed_weights",
+    "train",
+]
+
 Progress = Callable[[int, int, int, int, float], None]
 """Takes (epoch, epochs, step, steps, loss) after every step; all but the last count from 1."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Epoch:
-    """What one epoch did. Accuracies are fractions; validation runs the chip's integers."""
-
-    epoch: int
-    loss: float
-    train_accuracy: float
-    val_accuracy: float
-    learning_rate: float
-    seconds: float
-
-
-@dataclass(slots=True)
-class History:
-    """All epochs of a run, in order."""
-
-    epochs: list[Epoch] = field(default_factory=list)
-
-    @property
-    def best(self) -> Epoch:
-        """The epoch with the highest validation accuracy, the first of equals."""
-        return max(self.epochs, key=lambda e: (e.val_accuracy, -e.epoch))
+COSINE = Schedule(name="cosine")
 
 
 def seed_weights(seed: int) -> None:
@@ -85,8 +74,19 @@ def fit(
     patience: int = 0,
     freeze_epochs: int = 1,
     progress: Progress | None = None,
+    optimizer: Optimizer | None = None,
+    schedule: Schedule = COSINE,
+    augment: Augment = NO_CHANGE,
+    distill: Distill | None = None,
+    teacher: nn.Module | None = None,
+    label_smoothing: float = 0.0,
+    ema: float = 0.0,
+    float_epochs: int = 0,
+    checkpoint_every: int = 0,
+    tensorboard: bool = False,
+    devices: int = 1,
 ) -> History:
-    """Train with AdamW and a cosine schedule on cross entropy; return what happened.
+    """Train on cross entropy, by default with AdamW and a cosine schedule; return what happened.
 
     train, val: a `Dataset`, or (x [N, *input] raw values, y [N] class numbers from 0) as tensors or
     NumPy arrays. A model of a foreign graph that ends in a softmax is trained on its logits.
@@ -96,7 +96,16 @@ def fit(
     freeze_epochs: how many last epochs keep ranges and batch-norm statistics frozen, so that the
     loss is that of the exported integers. patience: stop after that many epochs without a better
     validation accuracy (0: never). out: folder for `metrics.jsonl` and `last.ckpt`, written
-    atomically after every epoch; resume: such a folder to continue. progress: see `Progress`.
+    atomically after every epoch and every `checkpoint_every` steps (0: never within an epoch);
+    resume: such a folder to continue, to the same bits. progress: see `Progress`.
+
+    optimizer (instead of learning_rate and weight_decay), schedule, augment, distill and the
+    options from label_smoothing on are those of a recipe (docs/recipe.md). teacher: a module that
+    returns logits [N, classes] of raw values, with `distill`. float_epochs: first epochs that train
+    `model.net` as a float network; ranges are set anew where exact training begins.
+
+    Under `torchrun`, or with `devices` above 1, each process takes its part of every batch, and all
+    end with the same bits; `out` is written by the first. batch_size must divide by their number.
 
     Afterwards the model is in eval mode, where it computes what it exports, and `model.frozen` is
     what it was before: `model.train()` goes on with moving ranges. (Freezing it again would be an
@@ -104,265 +113,129 @@ def fit(
 
     Works for any `nn.Module`, so the float twin `model.net` can be trained the same way. Raises
     `BadArgument` with every wrong argument before anything is computed, `FileMissing`,
-    `BadCheckpoint`, and `Diverged` with the last good checkpoint kept.
+    `FileUnwritable`, `BadCheckpoint`, and `Diverged` with the last good checkpoint kept.
     """
     given = Arguments("fit")
-    epochs = given.integer("epochs", epochs, at_least=1)
-    seed = given.integer("seed", seed, at_least=0, at_most=LARGEST_SEED)
-    batch_size = given.integer("batch_size", batch_size, at_least=1)
-    learning_rate = given.number("learning_rate", learning_rate, above=0, at_most=LARGEST_RATE)
-    weight_decay = given.number("weight_decay", weight_decay, at_least=0, at_most=LARGEST_RATE)
-    patience = given.integer("patience", patience, at_least=0)
-    freeze_epochs = given.integer("freeze_epochs", freeze_epochs, at_least=0)
+    rate = given.number("learning_rate", learning_rate, above=0, at_most=LARGEST_RATE)
+    decay = given.number("weight_decay", weight_decay, at_least=0, at_most=LARGEST_RATE)
+    options = Run(
+        epochs=given.integer("epochs", epochs, at_least=1),
+        seed=given.integer("seed", seed, at_least=0, at_most=LARGEST_SEED),
+        batch_size=given.integer("batch_size", batch_size, at_least=1),
+        patience=given.integer("patience", patience, at_least=0),
+        freeze_epochs=given.integer("freeze_epochs", freeze_epochs, at_least=0),
+        checkpoint_every=given.integer("checkpoint_every", checkpoint_every, at_least=0),
+        devices=given.integer("devices", devices, at_least=1),
+        tensorboard=given.flag("tensorboard", tensorboard),
+    )
+    with given.collect():
+        options = replace(
+            options, label_smoothing=label_smoothing, ema=ema, float_epochs=float_epochs
+        )
+    if optimizer is not None and (learning_rate, weight_decay) != (2e-3, 1e-4):
+        fix = "Write learning_rate and weight_decay into the Optimizer."
+        given.refuse("learning_rate", "left out beside optimizer", f"{learning_rate}", fix)
+    if optimizer is None:
+        optimizer = Optimizer(name="adamw", learning_rate=rate, weight_decay=decay)
+    for what, part, kind in (
+        ("optimizer", optimizer, Optimizer),
+        ("schedule", schedule, Schedule),
+        ("augment", augment, Augment),
+        ("distill", distill, Distill | None),
+    ):
+        given.instance(what, part, kind, f"a {what} of isobit.train.recipe")
+    given.function("progress", progress)
+    plan = Plan(
+        run=options,
+        optimizer=optimizer,
+        schedule=schedule,
+        augment=augment,
+        distill=distill,
+        teacher=teacher,
+    )
+    return _train(given, model, train, val, plan, out, resume, _telling(progress))
+
+
+def train(
+    model: nn.Module,
+    examples: Examples,
+    val: Examples,
+    plan: Plan,
+    *,
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
+    on_step: OnStep | None = None,
+) -> History:
+    """Do what `fit` does, with the parts of a recipe; on_step: called after every step by the first
+    process. Raises what `fit` raises.
+    """
+    return _train(Arguments("train"), model, examples, val, plan, out, resume, on_step)
+
+
+def _train(
+    given: Arguments,
+    model: nn.Module,
+    train: Examples,
+    val: Examples,
+    plan: Plan,
+    out: str | Path | None,
+    resume: str | Path | None,
+    on_step: OnStep | None,
+) -> History:
+    """Check what is left to check, and run."""
     folder = None if out is None else given.path("out", out)
     resumed = None if resume is None else given.path("resume", resume)
-    given.function("progress", progress)
+    _check_parts(given, model, plan)
     if _is_trainable(given, model):
         x, y = read_examples(given, "train", train, model)
         checks = read_examples(given, "val", val, model)
         check_classes(given, model, {"train": (x, y), "val": checks})
     given.check()
-    options = _Options(
-        seed=seed,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        freeze_epochs=freeze_epochs,
-        patience=patience,
+    if plan.run.tensorboard:
+        require_tensorboard()
+    fabric = connect(device_of(model), plan.run.devices)
+    if plan.run.batch_size % fabric.world_size:
+        want = f"a multiple of {fabric.world_size}, the number of processes"
+        given.refuse("batch_size", want, str(plan.run.batch_size))
+    given.check()
+    model.to(fabric.device)
+    torch.manual_seed(plan.run.seed)
+    training = Training(
+        fabric=fabric,
+        model=model,
+        plan=plan,
+        train=(x.to(fabric.device), y.to(fabric.device)),
+        val=(checks[0].to(fabric.device), checks[1].to(fabric.device)),
+        folder=folder,
+        on_step=on_step,
     )
-    torch.manual_seed(seed)
-    run = _Run(model, options, examples=len(x))
-    was_frozen = isinstance(model, Twin) and model.frozen
-    if resumed is not None:
-        run.load(resumed)
-    try:
-        if isinstance(model, Twin) and model.missing_ranges():
-            _adapt(model, x, batch_size)
-        for epoch in range(len(run.history.epochs), epochs):
-            began = time.monotonic()
-            loss, right, rate = _train_epoch(run, epoch, x, y, progress)
-            run.history.epochs.append(
-                Epoch(
-                    epoch=epoch + 1,
-                    loss=loss,
-                    train_accuracy=right,
-                    val_accuracy=_accuracy(model, *checks),
-                    learning_rate=rate,
-                    seconds=time.monotonic() - began,
-                )
-            )
-            if folder is not None:
-                run.save(folder)
-            if patience and epoch + 1 - run.history.best.epoch >= patience:
-                break
-    finally:
-        model.eval()
-        if isinstance(model, Twin):
-            model.is_frozen.fill_(was_frozen)  # the flag alone: freeze() would update the ranges
-    return run.history
+    return training.run(resumed)
 
 
-def _train_epoch(
-    run: _Run, epoch: int, x: Tensor, y: Tensor, progress: Progress | None
-) -> tuple[float, float, float]:
-    """Train one epoch, `epoch` counted from 0; return mean loss, accuracy and the last learning
-    rate.
-    """
-    model, options = run.model, run.options
-    # Never the first epoch: statistics would be one batch's.
-    frozen = epoch >= max(1, options.epochs - options.freeze_epochs)
-    if isinstance(model, Twin):
-        model.freeze(frozen)
-    seed = options.seed * 100003 + epoch
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
-    torch.manual_seed(seed)
-    model.train()
-    steps = math.ceil(len(x) / options.batch_size)
-    total = right = rate = 0.0
-    for step in range(steps):
-        done = (epoch * steps + step) / (options.epochs * steps)
-        rate = options.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-        for group in run.optimizer.param_groups:
-            group["lr"] = rate
-        index = order[step * options.batch_size : (step + 1) * options.batch_size]
-        logits = _scores(model, x[index])
-        loss = F.cross_entropy(logits, y[index])
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise Diverged(
-                where=f"epoch {epoch + 1}, step {step + 1}",
-                what="loss",
-                want="a finite number",
-                got=str(value),
-                fix="Use a smaller learning rate; the checkpoint of the last epoch is kept.",
-            )
-        run.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch's backward is untyped
-        run.optimizer.step()
-        total += value * len(index)
-        right += float((logits.detach().argmax(1) == y[index]).sum())
-        if progress is not None:
-            progress(epoch + 1, options.epochs, step + 1, steps, value)
-    if isinstance(model, Twin) and not frozen:
-        model.update_ranges()
-    return total / len(x), right / len(x), rate
+def _check_parts(given: Arguments, model: object, plan: Plan) -> None:
+    """Add to `given` parts of a plan that do not go together."""
+    if (plan.distill is None) != (plan.teacher is None):
+        want = "both, or neither"
+        got = "distill without teacher" if plan.teacher is None else "teacher without distill"
+        given.refuse("distill and teacher", want, got, "Pass the teacher's module.")
+    if plan.run.float_epochs and not isinstance(model, Twin):
+        given.refuse("float_epochs", "0 for a float network", str(plan.run.float_epochs))
+    elif plan.run.float_epochs and isinstance(model, Twin) and isinstance(model.net, GraphNet):
+        got = str(plan.run.float_epochs)
+        fix = "Its weights were trained as floats already: exact training starts from them."
+        given.refuse("float_epochs", "0 for an imported network", got, fix)
 
 
-def _scores(model: nn.Module, x: Tensor) -> Tensor:
-    """Return what cross entropy takes.
-
-    Of a module that is what its forward returns, as in torch. Classifiers of other tools end in a
-    softmax: a second one inside the loss would hardly train, so the loss takes their logits.
-    """
-    if isinstance(model, Twin) and model.channels_last:
-        own = model.logits(x)
-        assert isinstance(own, Tensor)  # check_classes asked for one output
-        return own
-    scores: Tensor = model(x)
-    return scores
+def _telling(progress: Progress | None) -> OnStep | None:
+    if progress is None:
+        return None
+    return lambda m: progress(m.epoch, m.epochs, m.step, m.steps, m.loss)
 
 
 def _is_trainable(given: Arguments, model: nn.Module) -> bool:
     """Whether `model` is a module; a problem, too, where no parameter wants a gradient."""
-    if not given.instance("model", model, nn.Module, "an isobit.Model or another torch module"):
+    if not given.instance("model", model, nn.Module, MODULE):
         return False
     if not any(p.requires_grad for p in model.parameters()):
         given.refuse("model", "parameters to train", "none that requires a gradient")
     return True
-
-
-def predict(model: nn.Module, x: Tensor | AnyArray, batch_size: int = 256) -> Tensor:
-    """Return the arg-max class of every example of x [N, *input], in eval mode, without gradients.
-
-    batch_size: at least 1. Raises `BadArgument`, `BadRunInput`.
-    """
-    given = Arguments("predict")
-    values = None
-    if given.instance("model", model, nn.Module, "an isobit.Model or another torch module"):
-        values = as_reals(x, device_of(model))
-    batch_size = given.integer("batch_size", batch_size, at_least=1)
-    if values is None or values.dim() == 0 or len(values) == 0:
-        given.refuse("x", "a tensor or NumPy array [N, *input] of real numbers, N > 0", shown(x))
-        values = torch.zeros(0)
-    given.check()
-    return _predict(model, values, batch_size)
-
-
-def accuracy(model: nn.Module, examples: Examples) -> float:
-    """Return the fraction of examples classified right. Raises `BadArgument`, `BadRunInput`."""
-    given = Arguments("accuracy")
-    x, y = torch.zeros(0), torch.zeros(0)
-    if given.instance("model", model, nn.Module, "an isobit.Model or another torch module"):
-        x, y = read_examples(given, "examples", examples, model)
-        check_classes(given, model, {"examples": (x, y)})
-    given.check()
-    return _accuracy(model, x, y)
-
-
-def _predict(model: nn.Module, x: Tensor, batch_size: int) -> Tensor:
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            parts = [model(x[i : i + batch_size]).argmax(1) for i in range(0, len(x), batch_size)]
-    finally:
-        model.train(training)
-    return torch.cat(parts)
-
-
-def _accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
-    return float((_predict(model, x, 256) == y).double().mean())
-
-
-@torch.no_grad()
-def _adapt(model: Twin, x: Tensor, batch_size: int) -> None:
-    """Set input statistics from the whole training set and ranges from a first batch, before any
-    step.
-    """
-    from isobit.ops.standardize.torch_module import Standardize
-
-    for module in model.net.modules():
-        if isinstance(module, Standardize):
-            module.adapt(x)
-    model.calibrate(x[: max(batch_size, 64)])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Options:
-    """What decides the bits of a run beside the data: a checkpoint belongs to one of these."""
-
-    seed: int
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    freeze_epochs: int
-    patience: int
-
-
-class _Run:
-    """Checkpoint of a run: everything that the next epoch depends on."""
-
-    def __init__(self, model: nn.Module, options: _Options, *, examples: int) -> None:
-        self.model = model
-        self.options = options
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
-        )
-        self.identity = {**asdict(options), "examples": examples}
-        self.history = History()
-
-    def save(self, folder: Path) -> None:
-        stream = io.BytesIO()
-        torch.save(
-            {
-                "identity": self.identity,
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "history": [asdict(e) for e in self.history.epochs],
-            },
-            stream,
-        )
-        write_atomic(folder / "last.ckpt", stream.getvalue())
-        lines = "".join(json.dumps(asdict(e)) + "\n" for e in self.history.epochs)
-        write_atomic(folder / "metrics.jsonl", lines)
-
-    def load(self, folder: Path) -> None:
-        path = folder / "last.ckpt"
-        if not path.is_file():
-            raise FileMissing(
-                where=str(path),
-                what="checkpoint",
-                want="a folder that `fit(out=...)` wrote",
-                got="nothing",
-                fix="Start without resume.",
-            )
-        try:
-            stored = torch.load(path, weights_only=True)
-            identity = stored["identity"]
-        except Exception as error:  # its unpickler raises anything
-            raise self._foreign(path, f"unreadable ({error})") from error
-        if identity != self.identity:
-            other = {k: v for k, v in identity.items() if self.identity.get(k) != v}
-            own = {k: self.identity[k] for k in other if k in self.identity}
-            raise self._foreign(path, f"a run of {_options(other)}", _options(own))
-        try:
-            self.model.load_state_dict(stored["model"])
-            self.optimizer.load_state_dict(stored["optimizer"])
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise self._foreign(path, f"another network ({str(error).splitlines()[0]})") from error
-        self.history = History([Epoch(**entry) for entry in stored["history"]])
-
-    def _foreign(self, path: Path, got: str, want: str = "this run") -> BadCheckpoint:
-        return BadCheckpoint(
-            where=str(path),
-            what="checkpoint",
-            want=f"one of {want}",
-            got=got,
-            fix="Resume with the same arguments, or start without resume.",
-        )
-
-
-def _options(options: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in options.items()) or "other options"

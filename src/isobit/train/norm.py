@@ -122,8 +122,9 @@ def batch_statistics(acc: Tensor, learned: Affine, step: Tensor) -> Statistics:
 @torch.no_grad()
 def update_running(module: Any, statistics: Statistics, count: int, momentum: float) -> None:
     """Move a torch batch norm's running statistics towards a batch's; its variance unbiased, as
-    torch does.
+    torch does. count: values of a channel that this process saw.
     """
+    count *= _processes()
     first = int(module.num_batches_tracked) == 0
     weight = 1.0 if first else momentum
     unbiased = statistics.var * (count / max(count - 1, 1))

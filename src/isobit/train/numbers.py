@@ -31,6 +31,7 @@ from isobit.ir.graph import map_inputs
 from isobit.ops import schemes
 from isobit.ops.base import EncodingRule, NodeTypes
 from isobit.ops.clamp.op import clamp_codes
+from isobit.ops.dynamic import FINER_BIAS
 from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import WeightedOp
 from isobit.train.builder import Traced
@@ -160,8 +161,8 @@ class NumberBuilder:
         consts = map_inputs(step.inputs, self._float_constant)
         self._constant_types(step, None)
         encoding = self._output_encoding(step, consts)
-        for value in step.outputs:
-            types[value.name] = TensorType(value.type.shape, DType.S8, encoding)
+        kinds = step.op.output_types([value.type.shape for value in step.outputs], encoding)
+        types.update((v.name, kind) for v, kind in zip(step.outputs, kinds, strict=True))
         self._constant_types(step, encoding)
         q = self.numbers.around(step)
         attrs: Any
@@ -274,8 +275,10 @@ class NumberBuilder:
 
 
 def product(x: Encoding, w: Encoding) -> Encoding:
-    """Return the encoding of a bias: step `Sx * Sw[c]`."""
+    """Return the encoding of a bias: step `Sx * Sw[c]`, or where Sx is dynamic a fine one of its
+    own.
+    """
     if isinstance(x, Pow2) and isinstance(w, Pow2):
-        return Pow2((x.frac[0] + w.frac[0],))
+        return Pow2((w.frac[0] + (FINER_BIAS if x.dynamic else x.frac[0]),))
     scale = scale_of(x) * scale_of(w)
     return Affine(tuple(float(s) for s in scale), 0, 0 if scale.size > 1 else None)

@@ -34,6 +34,7 @@ from isobit.ir.graph import (
     map_inputs,
     operands,
 )
+from isobit.ops.dynamic import dynamic_problems
 from isobit.ops.registry import Registry, load_ops
 from isobit.ops.reshape.op import ReshapeAttrs, ReshapeInputs
 from isobit.ops.transpose.op import TransposeAttrs, TransposeInputs
@@ -201,6 +202,7 @@ class Lowering:
             nodes=nodes,
             outputs=outputs,
         )
+        raise_all(dynamic_problems(graph, self.registry))
         bindings = {name: binding for name, binding in self.bindings.items() if name in used}
         observers = {name: path for name, path in self.observers.items() if name in used}
         return Traced(graph, bindings, observers, dropouts)

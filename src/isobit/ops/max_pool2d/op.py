@@ -105,9 +105,11 @@ class MaxPool2d(Op[MaxPool2dAttrs, MaxPool2dInputs[Any]], name="max_pool2d"):
         even = 2 * top <= kh and 2 * left <= kw
         if even and (top, left) == (bottom, right):
             y = max_pool2d(x, attrs.kernel, attrs.stride, (top, left))
-        elif even and ceil_extension(
-            replace(attrs.window(), pad=symmetric((top, left))), inputs.x.shape
-        ) == attrs.pad:
+        elif (
+            even
+            and ceil_extension(replace(attrs.window(), pad=symmetric((top, left))), inputs.x.shape)
+            == attrs.pad
+        ):
             y = max_pool2d(x, attrs.kernel, attrs.stride, (top, left), ceil_mode=True)
         else:
             x = pad(x, (left, right, top, bottom), value=float("-inf"))

@@ -67,6 +67,7 @@ class Standardize(Op[StandardizeAttrs, StandardizeInputs[Any]], name="standardiz
     encoding_rule = EncodingRule.FREE
     absorbs_clamp = True
     elementwise = True
+    takes_pixels = True
 
     @staticmethod
     def infer(attrs: StandardizeAttrs, types: StandardizeInputs[TensorType]) -> Inferred:
@@ -82,17 +83,7 @@ class Standardize(Op[StandardizeAttrs, StandardizeInputs[Any]], name="standardiz
                     fix="One mean per channel, or one for all.",
                 )
             )
-        if not (0 <= attrs.left <= 16 and 0 <= attrs.right <= 16):
-            errors.append(
-                BadAttribute(
-                    where="standardize",
-                    what="shifts",
-                    want="0..16",
-                    got=f"left={attrs.left}, right={attrs.right}",
-                    fix="Scale the input by a smaller power of two.",
-                )
-            )
-        raise_all(errors)
+        raise_all([*errors, *shift_problems("standardize", attrs)])
         return Inferred(x.shape, DType.S8 if x.dtype is DType.U8 else x.dtype)
 
     @staticmethod
@@ -189,6 +180,21 @@ class Standardize(Op[StandardizeAttrs, StandardizeInputs[Any]], name="standardiz
                 NodeTypes(types, (sampling.kind((1, *shape[1:]), encoding),)),
                 StandardizeInputs(sampling.codes(rng, shape, low, high), np.asarray(mean)),
             )
+
+
+def shift_problems(where: str, attrs: StandardizeAttrs) -> list[IsobitError]:
+    """Return what is wrong with the shifts."""
+    if 0 <= attrs.left <= 16 and 0 <= attrs.right <= 16:
+        return []
+    return [
+        BadAttribute(
+            where=where,
+            what="shifts",
+            want="0..16",
+            got=f"left={attrs.left}, right={attrs.right}",
+            fix="Scale the input by a smaller power of two.",
+        )
+    ]
 
 
 class StandardizeLayer(Layer, name="Standardize"):

@@ -8,6 +8,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+PART = 4096
+"""Images that `adapt` takes at once."""
+
 
 class Standardize(torch.nn.Module):
     """Subtract a per-channel integer mean and divide by a power of two near the standard deviation.
@@ -35,11 +38,18 @@ class Standardize(torch.nn.Module):
         mean = self.mean.reshape(1, -1, *[1] * (x.dim() - 2))
         return (x - mean) * torch.exp2(-self.log2_scale)
 
-    def materialize(self, channels: int) -> None:
-        """Give the buffers their channel count; a network knows it only once its input is known."""
-        if self.mean.numel() != channels:
-            self.mean = torch.zeros(channels, device=self.mean.device)
-            self.moments = torch.zeros(3, channels, dtype=torch.float64, device=self.mean.device)
+    @staticmethod
+    def entries(shape: torch.Size) -> int:
+        """Return how many means a batch of `shape` [N,...,C], channels last, has: one per
+        channel.
+        """
+        return shape[-1]
+
+    def materialize(self, entries: int) -> None:
+        """Give the buffers their sizes; a network knows them only once its input is known."""
+        if self.mean.numel() != entries:
+            self.mean = torch.zeros(entries, device=self.mean.device)
+            self.moments = torch.zeros(3, entries, dtype=torch.float64, device=self.mean.device)
 
     @torch.no_grad()
     def observe(self, x: Tensor) -> None:
@@ -48,10 +58,15 @@ class Standardize(torch.nn.Module):
         """
         if int(self.observed) >= self.batches:
             return
-        flat = x.reshape(-1, x.shape[-1]).to(torch.float64)
-        found = torch.stack(
-            [torch.full_like(flat[0], len(flat)), flat.sum(0), flat.square().sum(0)]
-        )
+        self.materialize(self.entries(x.shape))
+        self._take(self._moments_of(x))
+
+    def _moments_of(self, x: Tensor) -> Tensor:
+        """Return count, sum and sum of squares of every entry."""
+        flat = x.reshape(-1, self.mean.numel()).to(torch.float64)
+        return torch.stack([torch.full_like(flat[0], len(flat)), flat.sum(0), flat.square().sum(0)])
+
+    def _take(self, found: Tensor) -> None:
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(found)
         self.moments = self.moments + found
@@ -68,12 +83,16 @@ class Standardize(torch.nn.Module):
         self.mean = mean.round().float()
         self.log2_scale = deviation.log2().round().clamp(-8, 15).float().reshape(1)
 
+    @torch.no_grad()
     def adapt(self, x: Tensor) -> None:
         """Set the statistics from images [N,C,...] at once and keep them."""
-        self.materialize(x.shape[1])
+        last = x.movedim(1, -1)
+        self.materialize(self.entries(last.shape))
         self.moments.zero_()
         self.observed.zero_()
-        self.observe(x.movedim(1, -1))
+        # In parts: float64 copies of a whole training set would take eight times its pixels.
+        parts = [self._moments_of(last[i : i + PART]) for i in range(0, len(last), PART)]
+        self._take(torch.stack(parts).sum(0))
         self.freeze()
         self.observed.fill_(self.batches)
 

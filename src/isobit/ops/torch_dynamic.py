@@ -6,10 +6,7 @@ import torch
 from torch import Tensor
 
 from isobit.core.fixed_torch import straight_through
-
-CODE_BITS = 7
-MOST_SHIFT = 62
-LEAST_EXPONENT, MOST_EXPONENT = -(2**15), 2**15 - 1
+from isobit.ops.dynamic import CODE_BITS, LEAST_EXPONENT, MOST_EXPONENT, MOST_SHIFT
 
 
 def quantized(
@@ -17,9 +14,9 @@ def quantized(
 ) -> tuple[Tensor, Tensor]:
     """Return codes [N,...] and exponents [N,1], float32, for exact sums of products [N,...].
 
-    sums: float64, below 2^30; so its product with a power of two from 2^-62 on is exact, and a half
-    more where that decides a floor. The gradient of a code is that of the sum in steps of the
-    output.
+    sums: float64, below 2^30, so products with powers of two are exact, and with a half more
+    they are wherever the floor could change: near +-1/2 they are multiples of 2^-31. The gradient
+    of a code is that of the sum in steps of the output.
     """
     each = (-1, *[1] * (sums.dim() - 1))
     unit = torch.full((len(sums),), float(product), dtype=torch.float64, device=sums.device)

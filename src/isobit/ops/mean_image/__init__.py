@@ -1,0 +1,1 @@
+"""mean_image: subtract a stored mean per pixel, shift."""

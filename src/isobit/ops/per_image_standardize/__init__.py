@@ -1,0 +1,1 @@
+"""per_image_standardize: every image to mean 0 and deviation 1, in integers."""

@@ -1,0 +1,243 @@
+"""`isobit train` of a recipe: what it trains, saves, says and refuses."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import isobit
+from isobit import data
+from isobit.run.golden import run_golden
+
+from .conftest import SPEC, Run, files_below
+
+RECIPE = """
+[data]
+name = "digits"
+limit = 256
+[net]
+spec = "spec.py"
+{net}
+[optimizer]
+name = "nesterov"
+learning_rate = 0.05
+[schedule]
+name = "cosine"
+[augment]
+crop_padding = 1
+{more}
+[run]
+epochs = 2
+batch_size = 64
+accelerator = "cpu"
+{run}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    return written(tmp_path)
+
+
+def written(folder: Path, net: str = "", run: str = "", more: str = "") -> Path:
+    """Write a recipe and its SPEC.py; return the recipe's path."""
+    (folder / "spec.py").write_text(SPEC)
+    path = folder / "recipe.toml"
+    path.write_text(RECIPE.format(net=net, run=run, more=more))
+    return path
+
+
+def test_a_recipe_ends_in_a_model_and_the_next_command(
+    run: Run, tmp_path: Path, recipe: Path
+) -> None:
+    shown = run("train", recipe, "--out", tmp_path / "m.isobit")
+    assert shown.code == 0, shown.err
+    assert "test images, in the chip's integers" in shown.out
+    assert f"Next: isobit deploy {tmp_path / 'm.isobit'} --out build/" in shown.out
+    names = {p.name for p in (tmp_path / "m.run").iterdir()}
+    assert names == {"last.ckpt", "previous.ckpt", "metrics.jsonl"}
+    assert run("deploy", tmp_path / "m.isobit", "--out", tmp_path / "c", "--json").code == 0
+
+
+def test_the_accuracy_is_that_of_the_saved_integers(run: Run, tmp_path: Path, recipe: Path) -> None:
+    found = run("train", recipe, "--out", tmp_path / "m.isobit", "--json").json
+    assert found["accuracy"]["surprise"] == 0
+    _, test = data.load("digits")
+    graph = isobit.load(tmp_path / "m.isobit")
+    names = [value.name for value in graph.inputs]
+    codes = test.images.astype(graph.inputs[0].type.dtype.numpy)
+    outputs = run_golden(graph, codes)[graph.outputs[0]]
+    assert names and found["accuracy"]["device"] == float((outputs.argmax(1) == test.labels).mean())
+
+
+def test_options_come_before_the_recipe(run: Run, tmp_path: Path, recipe: Path) -> None:
+    options = ["--epochs", "1", "--seed", "3", "--batch-size", "128", "--learning-rate", "0.01"]
+    found = run("train", recipe, *options, "--json").json
+    assert len(found["epochs"]) == 1
+    other = run("train", recipe, "--epochs", "1", "--json").json
+    assert found["epochs"][0]["loss"] != other["epochs"][0]["loss"]
+    assert found["saved"] is None
+
+
+def test_a_recipe_resumes_and_not_after_its_network_changed(
+    run: Run, tmp_path: Path, recipe: Path
+) -> None:
+    out = tmp_path / "m.isobit"
+    first = run("train", recipe, "--out", out, "--json").json
+    whole = out.read_bytes()
+    run_folder = tmp_path / "m.run"
+    (run_folder / "previous.ckpt").replace(run_folder / "last.ckpt")  # as after one epoch
+    again = run("train", recipe, "--out", out, "--resume", run_folder, "--json").json
+    assert [e["loss"] for e in again["epochs"]] == [e["loss"] for e in first["epochs"]]
+    assert out.read_bytes() == whole
+    (tmp_path / "spec.py").write_text(SPEC + "# another\n")
+    problem = run("train", recipe, "--out", out, "--resume", run_folder, "--json").error("E604")
+    assert "net=" in problem["got"]
+    assert out.read_bytes() == whole
+
+
+def test_a_damaged_checkpoint_is_passed_over_with_a_note(
+    run: Run, tmp_path: Path, recipe: Path
+) -> None:
+    out, folder = tmp_path / "m.isobit", tmp_path / "m.run"
+    run("train", recipe, "--out", out)
+    whole = out.read_bytes()
+    (folder / "last.ckpt").write_bytes(b"half")
+    found = run("train", recipe, "--out", out, "--resume", folder)
+    assert found.code == 0 and "last.ckpt is unreadable" in found.err
+    assert out.read_bytes() == whole
+
+
+def test_dry_run_measures_and_writes_nothing(run: Run, tmp_path: Path, recipe: Path) -> None:
+    before = files_below(tmp_path)
+    found = run("train", recipe, "--out", tmp_path / "m.isobit", "--dry-run", "--json").json
+    assert found["steps"] == 8 and found["images"] == 256 and found["seconds"] > 0
+    assert found["measured_steps"] == 7, "of a run of 8 steps"
+    assert found["parameter_bytes"] > 0 and found["optimizer_bytes"] > 0
+    shown = run("train", recipe, "--dry-run")
+    assert shown.out.startswith("2 epochs of 4 steps on 256 images")
+    assert "memory: parameters " in shown.out
+    assert files_below(tmp_path) == before
+
+
+def test_a_float32_recipe_says_what_deployment_changes(run: Run, tmp_path: Path) -> None:
+    recipe = written(tmp_path, net='scheme = "float32"')
+    found = run("train", recipe, "--out", tmp_path / "m.isobit", "--json").json
+    accuracy = found["accuracy"]
+    assert accuracy["surprise"] == accuracy["framework"] - accuracy["device"]
+    assert {e["phase"] for e in found["epochs"]} == {"float"}
+    shown = run("train", recipe)
+    assert "as trained, in float, it was" in shown.out
+    assert run("deploy", tmp_path / "m.isobit", "--out", tmp_path / "c", "--json").code == 0
+
+
+def test_a_hybrid_recipe_with_a_teacher(run: Run, tmp_path: Path) -> None:
+    more = '[distill]\nteacher = "teacher.py"'
+    (tmp_path / "teacher.py").write_text(SPEC)
+    recipe = written(tmp_path, net='scheme = "pow2"', run="float_epochs = 1", more=more)
+    found = run("train", recipe, "--json").json
+    assert [e["phase"] for e in found["epochs"]] == ["float", "exact"]
+
+
+def test_a_float_model_is_fine_tuned(run: Run, tmp_path: Path) -> None:
+    spec = tmp_path / "spec.py"
+    spec.write_text(SPEC)
+    from isobit.cli.common.subject import read_spec
+    from isobit.ir.store import Stored, write_store
+
+    write_store(tmp_path / "float.isobit", Stored({"float": read_spec(spec).float_graph()}, {}, {}))
+    recipe = written(tmp_path)
+    recipe.write_text(recipe.read_text().replace('spec = "spec.py"', 'model = "float.isobit"'))
+    found = run("train", recipe, "--out", tmp_path / "m.isobit", "--json")
+    assert found.code == 0, found.err
+    assert found.json["accuracy"]["device"] > 0.1
+    recipe.write_text(recipe.read_text().replace("[net]", '[net]\nscheme = "float32"'))
+    assert "isobit calibrate" in run("train", recipe, "--json").error("E105")["fix"]
+
+
+@pytest.mark.parametrize(
+    ("text", "replaced", "code"),
+    [
+        ("epochs = 2", "epoch = 2", None),
+        ("epochs = 2", "epochs = 0", "E105"),
+        ('name = "digits"', 'name = "digit"', "E104"),
+        ('spec = "spec.py"', 'spec = "absent.py"', "E101"),
+        ("[data]", "[data", "E102"),
+    ],
+)
+def test_a_wrong_recipe_writes_nothing(
+    run: Run, tmp_path: Path, recipe: Path, text: str, replaced: str, code: str | None
+) -> None:
+    recipe.write_text(recipe.read_text().replace(text, replaced))
+    before = files_below(tmp_path)
+    found = run("train", recipe, "--out", tmp_path / "m.isobit", "--json")
+    assert found.code == 1
+    assert code is None or code in {p["code"] for p in found.json["errors"]}
+    assert files_below(tmp_path) == before
+    assert run("train", tmp_path / "absent.toml", "--json").error("E101")
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(
+    run: Run, tmp_path: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes, fsync = 0, os.fsync
+
+    def full(handle: int) -> None:
+        nonlocal writes
+        writes += 1
+        if writes > 3:  # the probe, a checkpoint and its metrics fit
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(handle)
+
+    out, folder = tmp_path / "m.isobit", tmp_path / "m.run"
+    monkeypatch.setattr(os, "fsync", full)
+    assert "No space left" in run("train", recipe, "--out", out, "--json").error("E103")["got"]
+    monkeypatch.undo()
+    assert sorted(p.name for p in folder.iterdir()) == ["last.ckpt", "metrics.jsonl"]
+    assert not out.exists()
+    resumed = run("train", recipe, "--out", out, "--resume", folder, "--json")
+    assert resumed.code == 0 and len(resumed.json["epochs"]) == 2
+
+
+def test_a_loss_that_diverges_keeps_the_last_checkpoint(
+    run: Run, tmp_path: Path, recipe: Path
+) -> None:
+    recipe.write_text(recipe.read_text().replace("0.05", "1e6"))
+    out = tmp_path / "m.isobit"
+    found = run("train", recipe, "--out", out, "--epochs", "9", "--json")
+    assert found.code == 1 and len(found.json["errors"]) == 1
+    assert found.json["errors"][0]["code"] in ("E603", "E205", "E105")
+    assert not out.exists()
+
+
+def test_a_missing_device_is_refused(run: Run, tmp_path: Path, recipe: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has one")
+    recipe.write_text(recipe.read_text().replace('"cpu"', '"cuda"'))
+    assert "CUDA" in run("train", recipe, "--json").error("E105")["want"]
+    recipe.write_text(recipe.read_text().replace('"cuda"', '"auto"'))
+    assert run("train", recipe, "--dry-run", "--json").code == 0
+
+
+def test_a_specification_needs_data(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "spec.py").write_text(SPEC)
+    found = run("train", tmp_path / "spec.py", "--json")
+    assert found.code == 2 and "--data" in found.json["errors"][0]["got"]
+
+
+def test_classes_are_counted_before_the_first_step(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    folder.mkdir()
+    for split in ("train", "test"):
+        images = np.zeros((24, 8, 8, 1), np.uint8)
+        np.savez(folder / f"{split}.npz", images=images, labels=np.arange(24) % 12)
+    recipe = written(tmp_path)
+    recipe.write_text(recipe.read_text().replace('"digits"', '"own"').replace("limit = 256", ""))
+    before = files_below(tmp_path)
+    assert run("train", recipe, "--out", tmp_path / "m.isobit", "--json").error("E105")
+    assert files_below(tmp_path) == before
