@@ -99,6 +99,7 @@ class _Name:
     source: str
     absorbed: tuple[str, ...]
     tensor: str = ""
+    fused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from isobit import targets
-from isobit.api.bundle import Bundle, write_bundle
+from isobit.api.bundle import Bundle
+from isobit.api.deployment import write_bundle
 from isobit.api.explain import absorbed_values
+from isobit.api.provenance import PARTS
 from isobit.core.arguments import Arguments, shown
 from isobit.core.errors import BadArgument, BadCheckpoint, raise_all
 from isobit.core.types import AnyArray, Shape
@@ -30,9 +32,9 @@ from isobit.run.compilers import Kind
 from isobit.run.estimate import Estimate, check_options, estimate
 from isobit.train.graph_net import GraphNet
 from isobit.train.ranges import RangeOptions
+from isobit.train.refine import Refinement
 from isobit.train.twin import Twin
 
-PROVENANCE = ("source", "names", "passes")
 NET = "a module, e.g. isobit.nn.Sequential(...)"
 
 
@@ -84,6 +86,8 @@ class Model(Twin):
         self.target = chip
         self.provenance: Mapping[str, str] = {}
         """Notes that `save` adds: where an imported network came from."""
+        self.refinement: Refinement | None = None
+        """What `isobit.calibrate(..., refine=STEPS)` did to it; not saved."""
         super().__init__(net, input=sizes, target=target, scheme=chosen, name=name, ranges=ranges)
         if not self.steps:
             raise BadArgument(
@@ -152,7 +156,7 @@ class Model(Twin):
         scheme = stored.notes["scheme"]
         model = cls.from_graph(stored.graphs["float"], target=target, scheme=scheme)
         model.restore(place)
-        model.provenance = {k: stored.notes[k] for k in PROVENANCE if k in stored.notes}
+        model.provenance = {k: stored.notes[k] for k in PARTS if k in stored.notes}
         model.eval()
         return model
 

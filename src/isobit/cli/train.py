@@ -143,10 +143,12 @@ def command(
 def _require_matching(model: Model, train: data.Dataset) -> None:
     """Refuse data that the model cannot take, before anything is computed."""
     _, height, width, channels = train.images.shape
-    pixels = (channels, height, width)
+    axes, pixels = "(C, H, W)", (channels, height, width)
+    if model.channels_last:  # of an imported graph
+        axes, pixels = "(H, W, C)", (height, width, channels)
     problems: list[IsobitError] = []
     if model.input_shape != pixels:
-        problems.append(_mismatch(model, train, "input (C, H, W)", pixels, model.input_shape))
+        problems.append(_mismatch(model, train, f"input {axes}", pixels, model.input_shape))
     types = model.traced.graph.type_map()
     shapes = [types[name].shape[1:] for name in model.traced.graph.outputs]
     if shapes != [(len(train.classes),)]:

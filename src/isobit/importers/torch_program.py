@@ -5,8 +5,8 @@ Needs PyTorch, which is imported when a module is. What happens to it on the way
 1. The module runs once on the first example of every input, in eval mode, so that its own faults
    are told apart from what cannot be exported.
 2. `torch.export` traces it; `run_decompositions({})` replaces in-place operators by their results
-   and leaves every other one whole. Operators without a rule are decomposed further, if the
-   network then has rules for everything.
+   and leaves every other one whole. `torch_rewrites` writes some of them as smaller ones; others
+   without a rule are decomposed further, if the network then has rules for everything.
 3. Nodes that read no input become constants, computed by torch itself. Parameters and buffers are
    constants, labelled as in `state_dict`.
 """
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from isobit.core.errors import IsobitError, Unsupported
+from isobit.core.errors import IsobitError, Unsupported, raise_all
 from isobit.core.types import AnyArray, Shape
 from isobit.importers.onnx_file import FileModel, FileNode, FileValue
 from isobit.importers.onnx_types import MOST_ELEMENTS
@@ -30,8 +30,8 @@ from isobit.importers.torch_tracing import (
     exported,
     first_examples,
     location_of,
+    plain_results,
     quiet,
-    require_run,
     value_ranges,
 )
 
@@ -40,9 +40,21 @@ if TYPE_CHECKING:
 
 QUANTISED = "quantized_decomposed"
 """The operators between which a PT2E graph computes with reals."""
-PLAIN = ("float16", "bfloat16", "float32", "float64")
+HALVES = ("float16", "bfloat16")
+PLAIN = (*HALVES, "float32", "float64")
 TRANSPARENT = frozenset({"_assert_tensor_metadata.default", "_assert_scalar.default"})
 """Checks of the export that compute nothing."""
+FILLED: dict[str, int | float] = {
+    "zeros_like.default": 0.0,
+    "ones_like.default": 1.0,
+    "new_zeros.default": 0.0,
+    "new_ones.default": 1.0,
+    "full_like.default": 1,
+    "new_full.default": 2,
+    "fill.Scalar": 1,
+    "fill.Tensor": 1,
+}
+"""Their results depend on shapes alone: a real number, or the place of it among the arguments."""
 BROADCASTING = frozenset(
     {"add.Tensor", "sub.Tensor", "mul.Tensor", "div.Tensor", "maximum.default", "minimum.default"}
 )
@@ -81,10 +93,13 @@ def trace(
 
     known: operators that have a rule, such as `conv2d.default`.
     """
+    from isobit.importers.torch_rewrites import rewritten  # needs PyTorch
+
     examples = first_examples(example_inputs)
-    with eval_mode(module), quiet():
-        require_run(module, examples)
+    with eval_mode(module), quiet(), plain_results(module, examples):
         program = exported(module, examples)
+        require_known_sizes(program)
+        program = rewritten(program, coded=is_coded(program))
         reader = _Reader(program)
         whole = reader.read()
         if whole.coded:
@@ -94,6 +109,48 @@ def trace(
             return Traced(whole, {})
         smaller = _Reader(_decomposed(program, whole.nodes, known)).read()
         return Traced(smaller if all(node.code in known for node in smaller.nodes) else whole, {})
+
+
+def is_coded(program: Any) -> bool:
+    """Whether activations are quantised. Weights alone become reals again."""
+    return any(
+        _code(node).startswith(f"{QUANTISED}.quantize")
+        for node in program.graph.nodes
+        if node.op == "call_function"
+    )
+
+
+def require_known_sizes(program: Any) -> None:
+    """Refuse numbers and sizes that depend on values, where they begin."""
+    problems: list[IsobitError] = []
+    unknown: set[str] = set()
+    for node in program.graph.nodes:
+        own = _depends_on_values(node.meta.get("val"))
+        before = any(arg.name in unknown for arg in node.all_input_nodes)
+        if own or before:
+            unknown.add(node.name)
+        if own and not before and _code(node) not in TRANSPARENT:
+            place = location_of(node.meta.get("stack_trace") or "")
+            problems.append(
+                Unsupported(
+                    where=f'{_code(node)} "{_path(node)}"' + (f" ({place})" if place.file else ""),
+                    what="result",
+                    want="a tensor whose shape does not depend on values",
+                    got="a number or a size that the values of the input decide",
+                    fix="Keep numbers as tensors (x.max(), not x.max().item()), choose with "
+                    "maximum, minimum, clamp or a product, and select elements on the host.",
+                )
+            )
+    raise_all(problems)
+
+
+def _depends_on_values(value: Any) -> bool:
+    import torch
+
+    parts = value if isinstance(value, tuple | list) else (value,)
+    sizes = [size for part in parts for size in getattr(part, "shape", ())]
+    kinds = (torch.SymInt, torch.SymFloat, torch.SymBool)
+    return any(isinstance(found, kinds) for found in (*parts, *sizes))
 
 
 def _decomposed(program: Any, nodes: Sequence[FileNode], known: Collection[str]) -> Any:
@@ -123,12 +180,7 @@ class _Reader:
         """Outputs of nodes that have several."""
         self.constants: dict[str, AnyArray] = {}
         self.inputs: list[str] = []
-        self.coded = any(
-            _code(node).startswith(f"{QUANTISED}.quantize")
-            for node in program.graph.nodes
-            if node.op == "call_function"
-        )
-        """Whether activations are quantised. Weights alone become reals again."""
+        self.coded = is_coded(program)
 
     def read(self) -> FileModel:
         """Return the plain model."""
@@ -191,6 +243,17 @@ class _Reader:
         dtype = str(value.dtype).removeprefix("torch.")
         shape: Shape = tuple(int(size) for size in value.shape)
         self.values[self.label(name)] = FileValue("float32" if dtype in PLAIN else dtype, shape)
+        if dtype in HALVES and not any(
+            problem.what == "precision" for error in self.problems for problem in error.problems
+        ):
+            self.refuse(
+                f'value "{self.label(name)}"',
+                "precision",
+                "float32 or float64",
+                dtype,
+                "Call module.float(), pass float32 examples and leave autocast out: the weights "
+                "keep their values.",
+            )
         if math.prod(shape) > MOST_ELEMENTS:
             self.refuse(
                 f'value "{self.label(name)}"',
@@ -222,6 +285,9 @@ class _Reader:
         reads = [arg.name for arg in node.all_input_nodes]
         if _code(node) in TRANSPARENT:
             return
+        if _code(node) in FILLED and not self.coded:
+            self.fill(node)
+            return
         if all(name in self.tensors for name in reads) and self.is_computable(node):
             self.compute(node)
             return
@@ -247,6 +313,19 @@ class _Reader:
         if isinstance(result, tuple | list):
             self.tensors.update((f"{node.name}[{i}]", part) for i, part in enumerate(result))
         self.tensors[node.name] = result[0] if isinstance(result, tuple | list) else result
+
+    def fill(self, node: Any) -> None:
+        """Take a tensor of equal numbers that has only its shape from another one."""
+        import torch
+
+        number = FILLED[_code(node)]
+        given = node.args[number] if isinstance(number, int) else number
+        given = self.tensors.get(given.name) if hasattr(given, "name") else given
+        if given is None:
+            self.operator(node)
+            return
+        value = node.meta["val"]
+        self.tensors[node.name] = torch.full(tuple(value.shape), float(given), dtype=value.dtype)
 
     def operator(self, node: Any) -> None:
         """Take an operator that computes at run time."""
@@ -315,6 +394,8 @@ class _Reader:
         for spec in self.program.graph_signature.output_specs:
             if spec.kind is not OutputKind.USER_OUTPUT:
                 continue
+            if getattr(spec.arg, "value", "") is None:
+                continue  # what a module leaves out in eval mode, such as auxiliary results
             name = getattr(spec.arg, "name", "")
             if self.label(name) not in self.values:
                 self.refuse(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import re
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from dataclasses import fields
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,13 +70,55 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def require_run(module: torch.nn.Module, examples: Sequence[torch.Tensor]) -> None:
-    """Call the module; raises `BadArgument` with its own words."""
+@contextmanager
+def plain_results(module: torch.nn.Module, examples: Sequence[torch.Tensor]) -> Iterator[None]:
+    """Let a module that returns dataclasses return their fields, which `torch.export` takes; raises
+    `BadArgument` where it cannot be called.
+    """
+    if not _has_dataclass(require_run(module, examples)):
+        yield
+        return
+    own, forward = module.__dict__.get("forward"), module.forward
+
+    @functools.wraps(forward)
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        return _plain(forward(*args, **kwargs))
+
+    module.__dict__["forward"] = plain
+    try:
+        yield
+    finally:
+        del module.__dict__["forward"]
+        if own is not None:
+            module.__dict__["forward"] = own
+
+
+def _has_dataclass(result: Any) -> bool:
+    if isinstance(result, dict):
+        return any(map(_has_dataclass, result.values()))
+    if isinstance(result, tuple | list):
+        return any(map(_has_dataclass, result))
+    return dataclasses.is_dataclass(result)
+
+
+def _plain(result: Any) -> Any:
+    """Return a result with a dictionary for every dataclass."""
+    if isinstance(result, dict):
+        return {key: _plain(value) for key, value in result.items()}
+    if isinstance(result, tuple | list):
+        return tuple(map(_plain, result))
+    if dataclasses.is_dataclass(result):
+        return {field.name: _plain(getattr(result, field.name)) for field in fields(result)}
+    return result
+
+
+def require_run(module: torch.nn.Module, examples: Sequence[torch.Tensor]) -> Any:
+    """Call the module, return its result; raises `BadArgument` with its own words."""
     import torch
 
     try:
         with torch.no_grad():
-            module(*examples)
+            return module(*examples)
     except Exception as error:  # a user's forward raises what it likes
         shapes = ", ".join(str(list(x.shape)) for x in examples)
         raise BadArgument(
@@ -100,9 +145,37 @@ def exported(module: torch.nn.Module, examples: Sequence[torch.Tensor]) -> Any:
             what="torch.export",
             want="a forward whose path does not depend on the values of tensors",
             got=first_line(error),
-            fix="Write it with tensor operators only; torch.export.export(module, inputs) tells "
-            "more.",
+            fix=_remedy(module, str(error)),
         ) from error
+
+
+REMEDIES = {
+    "ScriptModule": "Pass the module that was scripted or traced, not its TorchScript.",
+    "data-dependent": "Take one path: an `if`, a loop or a number that depends on a tensor has no "
+    "counterpart; write it with clamp, maximum, minimum or a product.",
+    "numpy()": "Use torch's functions instead of NumPy's in forward.",
+    "autocast": "Leave autocast out of forward.",
+    "in output, which is not a known type": "Return tensors in tuples, lists, dictionaries or "
+    "dataclasses.",
+}
+"""By what torch says."""
+QUANTISED = ("torch.ao.quantization", "torch.ao.nn", "torchao.quantization")
+"""Where modules of eager quantisation come from."""
+
+
+def _remedy(module: torch.nn.Module, text: str) -> str:
+    """Return the nearest way out of a refusal of `torch.export`."""
+    eager = [
+        path for path, part in module.named_modules() if type(part).__module__.startswith(QUANTISED)
+    ]
+    if eager:
+        return (
+            f'"{eager[0]}" is a module of eager quantisation: pass the float module, or quantise '
+            "with prepare_pt2e and convert_pt2e."
+        )
+    found = [fix for words, fix in REMEDIES.items() if words in text]
+    plain = "Write it with tensor operators only; torch.export.export(module, inputs) tells more."
+    return found[0] if found else plain
 
 
 def first_line(error: Exception) -> str:

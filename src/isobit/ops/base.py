@@ -217,6 +217,29 @@ class Op(Generic[A, I]):
         raise AssertionError("only for EncodingRule.FIXED")
 
     @staticmethod
+    def output_codes(
+        attrs: A, encoding: Encoding, count: int
+    ) -> tuple[tuple[DType, Encoding], ...]:
+        """Return carrier and encoding of `count` outputs whose first one has `encoding`."""
+        return ((DType.S8, encoding),) * count
+
+    @staticmethod
+    def constant_codes(
+        attrs: A, inputs: I, scheme: Scheme, consts: I
+    ) -> Mapping[str, tuple[DType, Encoding]]:
+        """Return carrier and encoding of constants that `derive` makes codes with a step; what is
+        not named gets raw integers. Arguments as in `choose_encoding`.
+        """
+        return {}
+
+    @staticmethod
+    def observed(attrs: A, largest: Sequence[float]) -> A:
+        """Return attributes that follow from the largest magnitudes that the outputs of a float
+        node have on examples.
+        """
+        return attrs
+
+    @staticmethod
     def derive(
         attrs: A, q: NodeTypes[I], scheme: Scheme, consts: I
     ) -> tuple[A, Mapping[str, AnyArray]]:

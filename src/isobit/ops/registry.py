@@ -80,7 +80,7 @@ def load_ops() -> Registry:
                 ops.setdefault(value.name, value)  # ours come first and win over equal names
             elif issubclass(value, Kernel) and "function" in vars(value):
                 kernels.setdefault(value.op, []).append(value)
-            elif issubclass(value, Layer) and value is not Layer:
+            elif issubclass(value, Layer) and (value.public_name or value.functions):
                 layers[value.public_name or value.__name__] = value
     ordered = {
         name: tuple(sorted(found, key=lambda k: (k.stem != "reference", k.stem)))

@@ -17,7 +17,7 @@ from isobit.core.errors import BadAttribute, BadShape, IsobitError, Overflow
 from isobit.core.fixed import Rounding
 from isobit.core.types import AnyArray, IntArray, Pow2, TensorType, scale_of
 from isobit.ir.graph import Attrs, Inputs
-from isobit.ops.base import EncodingRule, NodeTypes, Op, Packed
+from isobit.ops.base import Cost, EncodingRule, NodeTypes, Op, Packed
 from isobit.ops.clamps import clamp_problems
 from isobit.ops.schemes import Scheme
 
@@ -117,6 +117,12 @@ class WeightedOp(Op[A, WeightedInputs[Any]]):
             bits=63 if wide else 31,
             codes=1 << 16 if q.output.dtype is DType.S16 else CODES,
         )
+
+
+def weighted_cost(q: NodeTypes[Any], macs: int) -> Cost:
+    """Return what a node with weights does: products, elements read and written; a bias is none."""
+    read = q.inputs.x.elements + q.inputs.w.elements
+    return Cost(macs=macs, reads=read, writes=q.output.elements)
 
 
 def exact_matmul(a: AnyArray, b: AnyArray) -> IntArray:

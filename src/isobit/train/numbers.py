@@ -160,8 +160,9 @@ class NumberBuilder:
         consts = map_inputs(step.inputs, self._float_constant)
         self._constant_types(step, None)
         encoding = self._output_encoding(step, consts)
-        for value in step.outputs:
-            types[value.name] = TensorType(value.type.shape, DType.S8, encoding)
+        kinds = step.op.output_codes(step.attrs, encoding, len(step.outputs))
+        for value, (carrier, own) in zip(step.outputs, kinds, strict=True):
+            types[value.name] = TensorType(value.type.shape, carrier, own)
         self._constant_types(step, encoding)
         q = self.numbers.around(step)
         attrs: Any
@@ -250,6 +251,12 @@ class NumberBuilder:
             if name is not None:
                 types[name] = TensorType(self.float_types[name].shape, DType.S32, Raw())
         if not issubclass(step.op, WeightedOp):
+            around = map_inputs(step.inputs, types.get)
+            consts = map_inputs(step.inputs, self._float_constant)
+            found = step.op.constant_codes(step.attrs, around, self.source.scheme, consts)
+            for item, (carrier, own) in found.items():
+                name = getattr(step.inputs, item)
+                types[name] = TensorType(self.float_types[name].shape, carrier, own)
             return
         inputs: Any = step.inputs
         encoding = self._weight_encoding(step, output)

@@ -22,6 +22,7 @@ from isobit.ops.weighted import (
     exact_matmul,
     finish,
     weight_problems,
+    weighted_cost,
 )
 from isobit.ops.weighted_samples import others
 from isobit.ops.window import Pair, Quad, Window, pair, torch_padding
@@ -115,12 +116,8 @@ class Conv2d(WeightedOp[Conv2dAttrs], name="conv2d"):
 
     @staticmethod
     def cost(attrs: Conv2dAttrs, q: NodeTypes[Any]) -> Cost:
-        x, w, y = q.inputs.x, q.inputs.w, q.output
-        return Cost(
-            macs=y.elements * w.elements // w.shape[0],
-            reads=x.elements + w.elements,
-            writes=y.elements,
-        )
+        w, y = q.inputs.w, q.output
+        return weighted_cost(q, y.elements * w.elements // w.shape[0])
 
     @staticmethod
     def samples() -> Iterator[Sample[Any]]:

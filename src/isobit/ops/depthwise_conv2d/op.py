@@ -15,7 +15,7 @@ from isobit.ir.graph import Attrs
 from isobit.ops import sampling
 from isobit.ops.base import Cost, Inferred, NodeTypes, Sample
 from isobit.ops.channels import Depthwise
-from isobit.ops.weighted import WeightedInputs, WeightedOp, finish, weight_problems
+from isobit.ops.weighted import WeightedInputs, WeightedOp, finish, weight_problems, weighted_cost
 from isobit.ops.weighted_samples import others
 from isobit.ops.window import Pair, Quad, Window
 
@@ -97,12 +97,8 @@ class DepthwiseConv2d(WeightedOp[DepthwiseConv2dAttrs], name="depthwise_conv2d")
 
     @staticmethod
     def cost(attrs: DepthwiseConv2dAttrs, q: NodeTypes[Any]) -> Cost:
-        x, w, y = q.inputs.x, q.inputs.w, q.output
-        return Cost(
-            macs=y.elements * w.shape[0] * w.shape[1],
-            reads=x.elements + w.elements,
-            writes=y.elements,
-        )
+        w, y = q.inputs.w, q.output
+        return weighted_cost(q, y.elements * w.shape[0] * w.shape[1])
 
     @staticmethod
     def samples() -> Iterator[Sample[Any]]:

@@ -21,6 +21,7 @@ from isobit.ops.weighted import (
     exact_matmul,
     finish,
     weight_problems,
+    weighted_cost,
 )
 from isobit.ops.weighted_samples import others
 
@@ -92,8 +93,7 @@ class Linear(WeightedOp[LinearAttrs], name="linear"):
 
     @staticmethod
     def cost(attrs: LinearAttrs, q: NodeTypes[Any]) -> Cost:
-        x, w, y = q.inputs.x, q.inputs.w, q.output
-        return Cost(macs=w.elements, reads=x.elements + w.elements, writes=y.elements)
+        return weighted_cost(q, q.inputs.w.elements)
 
     @staticmethod
     def samples() -> Iterator[Sample[Any]]:
