@@ -41,6 +41,8 @@ VERIFIED = 4
 """Inputs on which all values are compared; the Cortex-M4 is emulated."""
 REFINED = ((512, 300), (2048, 1000))
 """Examples and steps of the refinements of kws; of ic the first alone."""
+INPUTS = ("int8", "int16")
+"""Codes of the input of kws."""
 SURE = 0.5
 """From this largest output on the float network counts as sure of its class."""
 
@@ -187,19 +189,28 @@ class Refinements:
         write(found)
 
     def measure(
-        self, net: str, graph: Graph, seen: AnyArray, scheme: str, steps: int, score: Any, x: Any
+        self,
+        net: str,
+        graph: Graph,
+        seen: AnyArray,
+        scheme: str,
+        steps: int,
+        score: Any,
+        x: Any,
+        input_dtype: str = "int8",
     ) -> None:
         """Add the row of one refinement, unless the file has it.
 
         score: the figures of a model. x: examples, some of which all values are compared on.
         """
         key = {"network": net, "scheme": scheme, "samples": len(seen), "steps": steps}
-        if any(key.items() <= row.items() for row in stored().get("refine", {}).get("rows", [])):
+        key["input_dtype"] = input_dtype
+        rows = stored().get("refine", {}).get("rows", [])
+        if any(key.items() <= ({"input_dtype": "int8"} | row).items() for row in rows):
             return
-        before = score(isobit.calibrate(graph, seen, scheme=scheme, samples=len(seen)))
-        model = isobit.calibrate(
-            graph, seen, scheme=scheme, samples=len(seen), refine=steps, seed=SEED
-        )
+        options: dict[str, Any] = {"samples": len(seen), "input_dtype": input_dtype}
+        before = score(isobit.calibrate(graph, seen, scheme=scheme, **options))
+        model = isobit.calibrate(graph, seen, scheme=scheme, refine=steps, seed=SEED, **options)
         assert model.refinement is not None
         row = {**key, **score(model), "unrefined": before, "refinement": asdict(model.refinement)}
         row["compared"] = verified(model, x)
@@ -249,9 +260,25 @@ def refine_keywords(rows: Refinements) -> None:
     for bits in (8, 9, 10, 12):
         rows.note(f"kws_float_on_{bits}_bit_inputs", limit((high - low) / (2**bits - 1)))
     rows.note("kws_float_on_pow2_inputs", limit(2.0 ** np.ceil(np.log2(max(high, -low) / 127.5))))
-    for samples, steps in REFINED:
-        for scheme in SCHEMES:
-            rows.measure("kws", graph, largest[:samples], scheme, steps, score, x)
+    for scheme in SCHEMES:
+        rows.note(f"kws_cost_{scheme}", {dtype: cost(graph, scheme, dtype) for dtype in INPUTS})
+    for dtype in INPUTS:
+        for samples, steps in REFINED:
+            for scheme in SCHEMES:
+                rows.measure("kws", graph, largest[:samples], scheme, steps, score, x, dtype)
+
+
+def cost(graph: Graph, scheme: str, input_dtype: str) -> dict[str, float | None]:
+    """Return what the chip needs, whatever was calibrated: sizes do not depend on it."""
+    model = isobit.Model.from_graph(
+        graph, target="cortex-m4", scheme=scheme, input_dtype=input_dtype
+    )
+    found = model.estimate()
+    return {
+        "ram_bytes": found.ram_bytes,
+        "flash_bytes": found.flash_bytes,
+        "instructions": found.instructions,
+    }
 
 
 def refine_images(rows: Refinements, images: int) -> None:

@@ -71,6 +71,23 @@ def test_refined_and_told(run: Run, floats: Path, examples: Path) -> None:
     assert "refinement" not in plain
 
 
+def test_an_input_of_16_bits(run: Run, floats: Path, examples: Path) -> None:
+    out, folder = floats.with_name("int.isobit"), floats.with_name("project")
+    arguments = ["calibrate", floats, "-o", out, "--data", examples]
+    assert run(*arguments, "--json").json["input_dtype"] == "int8"
+    shown = run(*arguments).out
+    assert "affine, input s8" in shown and shown.startswith(f"{floats}: ")
+    wide = [*arguments, "--input-dtype", "int16"]
+    assert run(*wide, "--json").json["input_dtype"] == "int16"
+    assert "affine, input s16" in run(*wide).out
+    assert Model.from_file(out).input_dtype.value == "int16"
+    assert run("deploy", out, "--out", folder).code == 0
+    assert run("verify", folder, "--on", "host").code == 0
+    (conv,) = [n for n in run("explain", out, "--json").json["nodes"] if n["op"] == "conv2d"]
+    assert conv["kernel"] == "s16_to_s8"
+    assert run(*arguments, "--input-dtype", "int32").code == 2
+
+
 def test_names_of_tensors_are_carried_over(run: Run, floats: Path, examples: Path) -> None:
     out = floats.with_name("int.isobit")
     run("calibrate", floats, "-o", out, "--data", examples)

@@ -345,6 +345,13 @@ class TestViewsAndResidue:
         assert not rewrite.done
         assert rewrite.kept[0].text == "it pads with 2.5, a convolution with 0"
 
+    def test_two_outputs_stay_two_values_where_a_third_is_the_same(self) -> None:
+        net = Net((2, 3, 4), real=True)
+        first, second, third = (reshape(net, "x", 24) for _ in range(3))
+        again = net.add("concat", ConcatInputs((first, first)), ConcatAttrs(1))
+        result = settled(net.graph(again, second, third))
+        assert result.outputs == (again, second, third)
+
 
 class TestElideSoftmax:
     @staticmethod

@@ -22,6 +22,7 @@ from isobit.passes.base import load_passes, run_passes
 from isobit.run.golden import run_golden
 from isobit.train.bias_correction import correct_biases
 from isobit.train.fit import LARGEST_SEED
+from isobit.train.numbers import InputDType
 from isobit.train.ranges import RangeMethod, RangeOptions
 from isobit.train.refine import LEAST_EXAMPLES, Report
 from isobit.train.refine import refine as bring_nearer
@@ -41,6 +42,7 @@ def calibrate(
     samples: int = SAMPLES,
     bias_correction: bool = True,
     equalise: bool = False,
+    input_dtype: str = "int8",
     refine: int = 0,  # the public name
     seed: int = 0,
     report: Report | None = None,
@@ -60,6 +62,9 @@ def calibrate(
     bias_correction: move every bias by the layer's mean error against the float graph.
     equalise: scale channels of neighbouring layers to like ranges first (pass `equalise`).
 
+    input_dtype: codes of the network input. "int16" where values of very different size share it,
+    so that one step of 8 bits leaves the small ones little; what reads it computes int8 as before.
+
     refine: after that, train the integers towards the float network's outputs for so many steps, 0
     for none; see `isobit.train.refine`. It needs at least 8 examples, holds out every fourth and
     keeps what is nearest to the float network there, at worst the start; `model.refinement` says
@@ -75,6 +80,7 @@ def calibrate(
     count = given.integer("samples", samples, at_least=1)
     given.flag("bias_correction", bias_correction)
     given.flag("equalise", equalise)
+    given.member("input_dtype", input_dtype, InputDType)
     refine_steps = given.integer("refine", refine, at_least=0)
     seed = given.integer("seed", seed, at_least=0, at_most=LARGEST_SEED)
     given.function("report", report)
@@ -93,7 +99,9 @@ def calibrate(
             graph = _with_biases(graph)
         graph = with_observed(graph, x)
     options = RangeOptions(method=chosen)
-    model = Model.from_graph(graph, target=target, scheme=scheme, name=name, ranges=options)
+    model = Model.from_graph(
+        graph, target=target, scheme=scheme, name=name, ranges=options, input_dtype=input_dtype
+    )
     model.eval()
     model.calibrate(x)
     floats = model.float_graph()

@@ -190,6 +190,7 @@ def _importers() -> dict[str, ModuleType]:
     modules = (
         importlib.import_module(found.name)
         for found in pkgutil.iter_modules(package.__path__, "isobit.importers.")
+        if not found.name.rpartition(".")[2].startswith("torch_")  # they read no files
     )
     return {suffix: m for m in modules for suffix in getattr(m, "SUFFIXES", ())}
 

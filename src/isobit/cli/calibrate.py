@@ -67,6 +67,13 @@ COMPARED = 64
     help="Scale channels of neighbouring layers to like ranges first.",
 )
 @click.option(
+    "--input-dtype",
+    type=click.Choice(["int8", "int16"]),
+    default="int8",
+    show_default=True,
+    help="Codes of the input: int16 where values of very different size share it.",
+)
+@click.option(
     "--refine",
     type=click.IntRange(min=0),
     default=0,
@@ -92,6 +99,7 @@ def command(
     method: str,
     bias_correction: bool,
     equalise: bool,
+    input_dtype: str,
     refine: int,
     seed: int,
     as_json: bool,
@@ -120,6 +128,7 @@ def command(
             samples=samples,
             bias_correction=bias_correction,
             equalise=equalise,
+            input_dtype=input_dtype,
             refine=refine,
             seed=seed,
             report=report,
@@ -129,9 +138,8 @@ def command(
         agreement = compare(found, graph, spread(values, min(samples, COMPARED)))
     if as_json:
         refined = {"refinement": asdict(found.refinement)} if found.refinement else {}
-        print_json(
-            {"out": str(output), "scheme": scheme, "agreement": asdict(agreement), **refined}
-        )
+        told = {"out": str(output), "scheme": scheme, "input_dtype": input_dtype}
+        print_json({**told, "agreement": asdict(agreement), **refined})
         return
     _print(model, output, agreement, found, min(samples, len(values)))
 
@@ -139,9 +147,10 @@ def command(
 def _print(source: Path, output: Path, agreement: Agreement, found: Model, used: int) -> None:
     """Say what was read, what it became and how close that is, and what to do with it."""
     graph = found.export()
+    taken = f"{found.scheme.value}, input {graph.inputs[0].type.dtype.value}"
     lines = [
         f"{source}: {len(found.float_graph().nodes)} nodes on reals, ranges from {used:,} examples",
-        f"{output}: {len(graph.nodes)} nodes on integers, {found.scheme.value}",
+        f"{output}: {len(graph.nodes)} nodes on integers, {taken}",
         f"  {agreement.top1:.1%} of {agreement.examples} examples have the float network's largest "
         f"output; outputs differ by {agreement.error:.3g} (root mean square) of at most "
         f"{agreement.largest:.3g}",

@@ -7,12 +7,14 @@ of one code. It is computed here for all 256 codes, in float32 and in the runtim
 QUANTIZE becomes a `lut`; what else reads such a value gets it from `dequantize` with a table.
 
 Sums, products, quotients and roots are exact float32, the same everywhere. exp, log, tanh and the
-like are not: runtimes differ in their last bits. Those are carried along with a margin, and an
-island whose codes depend on it is refused.
+like are not: runtimes differ in their last bits. Their results are intervals, arithmetic on them is
+interval arithmetic (rounding to float32 is monotone, so the ends bound what any runtime gets), and
+an island one of whose intervals holds a threshold of its codes is refused.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import erf
@@ -29,8 +31,13 @@ from isobit.ops.quantize.op import thresholds
 from isobit.ops.tflite import real_bounds
 
 MARGIN = 2.0**-21
-"""Of a function of the C library, relative to its largest intermediate result: 4 bits of float32.
+"""Of a function of the C library, relative to its result: at least 4 units in the last place of
+float32. Known maxima over all floats are below 1 for exp, expm1, log, sin, cos, pow and erf and 2.2
+for tanh (Zimmermann, "Accuracy of Mathematical Functions", table 1); 1/(1 + exp(-x)) rounds three
+times, at most 2.5. tests/importers/test_islands.py measures both runtimes: at most 1.3.
 """
+TINIEST = 2.0**-146
+"""The same for results without 24 bits: 8 of the smallest steps."""
 FLOAT = np.float32
 Options = Mapping[str, Any]
 
@@ -39,17 +46,12 @@ def _leaky(x: AnyArray, alpha: AnyArray) -> AnyArray:
     return np.asarray(np.where(x >= 0, x, x * alpha))
 
 
-def _hard_swish(x: AnyArray) -> AnyArray:
-    return np.asarray(x * np.minimum(np.maximum(x + FLOAT(3), FLOAT(0)), FLOAT(6)) / FLOAT(6))
-
-
 EXACT: dict[str, Callable[..., AnyArray]] = {
     "ABS": lambda x: np.abs(x),
     "ADD": np.add,
     "CEIL": np.ceil,
     "DIV": np.divide,
     "FLOOR": np.floor,
-    "HARD_SWISH": _hard_swish,
     "LEAKY_RELU": _leaky,
     "MAXIMUM": np.maximum,
     "MINIMUM": np.minimum,
@@ -63,11 +65,20 @@ EXACT: dict[str, Callable[..., AnyArray]] = {
     "RSQRT": lambda x: FLOAT(1) / np.sqrt(x),
     "SQRT": np.sqrt,
     "SQUARE": np.square,
-    "SQUARED_DIFFERENCE": lambda a, b: np.square(a - b),
     "SUB": np.subtract,
 }
-"""float32 operators that IEEE 754 defines, or that are made of those."""
+"""float32 operators that IEEE 754 defines; each is monotone in every argument, or is on both sides
+of 0.
+"""
+COMPOSED = ("HARD_SWISH", "SQUARED_DIFFERENCE")
+"""Operators that are several of those."""
 FUSED = ("ADD", "DIV", "MUL", "SUB")
+
+
+def _logistic(x: AnyArray) -> AnyArray:
+    """The runtimes' own: `exp(x)` far below 0, which is 1e-4 off, and 1 far above."""
+    middle = np.where(x < -9.0, np.exp(x), 1 / (1 + np.exp(-x)))
+    return np.asarray(np.where(x > 16.619047164916992, 1.0, middle))
 
 
 def _gelu(x: AnyArray, approximate: bool) -> AnyArray:
@@ -82,13 +93,15 @@ LIBRARY: dict[str, Callable[..., AnyArray]] = {
     "EXP": np.exp,
     "GELU": _gelu,
     "LOG": np.log,
-    "LOGISTIC": lambda x: 1 / (1 + np.exp(-x)),
+    "LOGISTIC": _logistic,
     "POW": np.power,
     "SIN": np.sin,
     "TANH": np.tanh,
 }
 """Operators made of functions of the C library, here in float64."""
-TABULATED = frozenset((*EXACT, *LIBRARY))
+SLOPES = {"COS": 1.0, "GELU": 1.25, "SIN": 1.0}
+"""The largest slope of those that are not monotone: how far an interval of x can move them."""
+TABULATED = frozenset((*EXACT, *COMPOSED, *LIBRARY))
 MOVES = frozenset(
     [
         "BROADCAST_TO",
@@ -124,7 +137,7 @@ class Curve:
 
     root: Operand
     values: AnyArray
-    """float32 [3, 256]: for the codes -128..127 the values, and two that margins are added to."""
+    """float32 [3, 256]: for the codes -128..127 the values, and the ends of their intervals."""
 
 
 class Islands:
@@ -222,24 +235,60 @@ class Islands:
 
 
 def _apply(call: Call, arguments: Sequence[AnyArray]) -> AnyArray:
-    """Return the operator's float32 results, the margins of rows 1 and 2 added."""
+    """Return the operator's float32 results and the ends of their intervals, [3, 256]."""
     with np.errstate(all="ignore"):
-        if call.code in EXACT:
+        if call.code in LIBRARY:
+            return _library(call, [argument.astype(np.float64) for argument in arguments])
+        if call.code == "HARD_SWISH":
+            (x,) = arguments
+            gate = np.clip(x + FLOAT(3), FLOAT(0), FLOAT(6))
+            found = _enclosed(np.divide, _enclosed(np.multiply, x, gate), _number(6.0))
+        elif call.code == "SQUARED_DIFFERENCE":
+            found = _enclosed(np.square, _enclosed(np.subtract, *arguments))
+        else:
             if call.code == "LEAKY_RELU":
-                arguments = [*arguments, np.asarray(call.option("alpha", 0.0), dtype=FLOAT)]
-            found = EXACT[call.code](*arguments).astype(FLOAT)
-            if call.code in FUSED:
-                low, high = real_bounds(call)
-                found = np.clip(found, FLOAT(low), FLOAT(high))
-            return np.asarray(found)
-        wide = [argument.astype(np.float64) for argument in arguments]
-        extra = (bool(call.option("approximate", False)),) if call.code == "GELU" else ()
-        found = LIBRARY[call.code](*wide, *extra)
-        margin = MARGIN * (np.abs(found) + (np.abs(wide[0]) if call.code == "GELU" else 0))
-        if call.code == "ELU":
-            margin = np.where(wide[0] < 0, margin, 0.0)
-        found = found + margin * np.asarray([[0.0], [-1.0], [1.0]])
+                arguments = [*arguments, _number(call.option("alpha", 0.0))]
+            found = _enclosed(EXACT[call.code], *arguments)
+        if call.code in FUSED:
+            low, high = real_bounds(call)
+            found = np.clip(found, FLOAT(low), FLOAT(high))
         return np.asarray(found.astype(FLOAT))
+
+
+def _number(value: float) -> AnyArray:
+    """Return a number as an argument."""
+    return np.full((3, 256), value, dtype=FLOAT)
+
+
+def _enclosed(function: Callable[..., AnyArray], *arguments: AnyArray) -> AnyArray:
+    """Return the values of a function and the ends of its intervals. It is largest and smallest at
+    the ends of its arguments' intervals, or where they reach 0.
+    """
+    ends = [(x[1], x[2], np.clip(x.dtype.type(0), x[1], x[2])) for x in arguments]
+    value = function(*(x[0] for x in arguments))
+    corners = [value, *(function(*corner) for corner in itertools.product(*ends))]
+    return np.stack([value, np.min(corners, axis=0), np.max(corners, axis=0)])
+
+
+def _library(call: Call, arguments: Sequence[AnyArray]) -> AnyArray:
+    x, function = arguments[0], LIBRARY[call.code]
+    if call.code == "GELU":
+        approximate = bool(call.option("approximate", False))
+        value = _gelu(x[0], approximate)
+        margin = MARGIN * (np.abs(value) + np.abs(x[0]))  # 1 + erf(x) is near 0 for x below it
+    else:
+        value = function(*(argument[0] for argument in arguments))
+        margin = MARGIN * np.abs(value)
+    margin = np.where(value == 0, 0.0, margin + TINIEST)  # sin(0), tanh(0) and log(1) are exact
+    if call.code in SLOPES:
+        widest = SLOPES[call.code] * np.maximum(x[2] - x[0], x[0] - x[1])
+        found = np.stack([value, value - widest - margin, value + widest + margin])
+    else:
+        if call.code == "ELU":
+            margin = np.where(x[0] < 0, margin, 0.0)
+        found = _enclosed(function, *arguments)
+        found = found + margin * np.asarray([[0.0], [-1.0], [1.0]])
+    return np.asarray(found.astype(FLOAT))
 
 
 def _is_real(operand: Operand | None) -> bool:

@@ -371,7 +371,6 @@ NEAREST: dict[str, str] = {
     "DynamicQuantizeLinear": "Use static quantisation; a scale found at run time needs a second "
     "pass over the data.",
     "LSTM": "Import the network as TFLite, whose LSTM is exact.",
-    "GRU": "Import the network as TFLite with SVDF or LSTM.",
     "If": "Export the branch that is taken.",
     "Loop": "Unroll the loop when you export.",
     "Scan": "Unroll the loop when you export.",

@@ -87,6 +87,8 @@ class _Fuser:
     def run(self) -> None:
         """Find and replace all groups."""
         for node in self.model.nodes:
+            if node.domain or len(node.inputs) != 2:
+                continue
             if node.code == "Add":
                 self.bias(node)
             elif node.code == "Mul":
@@ -158,7 +160,9 @@ class _Fuser:
 
     def gelu(self, last: FileNode) -> None:
         """X * 1/2 * (1 + erf(x / sqrt(2))), the factors in any order."""
-        factors = list(self.factors(last.outputs[0], last))
+        factors = list(self.factors(last))
+        if len(factors) > 2 * MOST_FACTORS:
+            return
         nodes = [node for node, _ in factors if node is not None]
         leaves = [name for _, name in factors if name]
         half = [name for name in leaves if self.is_number(name, 0.5)]
@@ -193,7 +197,8 @@ class _Fuser:
             return
         low = self.model.constants.get(floor.inputs[1])
         high = self.model.constants.get(floor.inputs[2]) if len(floor.inputs) > 2 else None
-        bounded = len(floor.inputs) > 2 and floor.inputs[2] and (high is None or high < 1e30)
+        bounded = len(floor.inputs) > 2 and floor.inputs[2] and not _is_huge(high)
+        bounded = bounded or (floor.code == "Max" and len(floor.inputs) != 2)
         given = length.options.get("axes")
         if given is None and len(length.inputs) > 1:
             given = self.model.constants.get(length.inputs[1])
@@ -207,15 +212,24 @@ class _Fuser:
             last, code="LpNormalization", inputs=(x,), options={"axis": int(axes[0]), "p": 2}
         )
 
-    def factors(self, name: str, node: FileNode) -> Iterator[tuple[FileNode | None, str]]:
-        """Yield the nodes of a product of products, and what they multiply."""
-        yield node, ""
-        for operand in node.inputs:
-            inner = self.before(operand, "Mul")
-            if inner is None:
-                yield None, operand
-            else:
-                yield from self.factors(operand, inner)
+    def factors(self, last: FileNode) -> Iterator[tuple[FileNode | None, str]]:
+        """Yield the nodes of a product of products, and what they multiply; of a long one no more
+        than the first `MOST_FACTORS` nodes.
+        """
+        waiting = [last]
+        for _ in range(MOST_FACTORS):
+            if not waiting:
+                return
+            node = waiting.pop()
+            yield node, ""
+            for operand in node.inputs:
+                inner = self.before(operand, "Mul")
+                if inner is None:
+                    yield None, operand
+                else:
+                    waiting.append(inner)
+        # Whatever is left makes it more than any group here has.
+        yield from ((node, "") for node in waiting * (2 * MOST_FACTORS))
 
     def is_scaled(self, node: FileNode, x: str) -> bool:
         """Whether a node is x / sqrt(2)."""
@@ -230,6 +244,10 @@ class _Fuser:
         # Files hold sqrt(2) in float32, 6e-8 from the number; a part in 1e6 is far below the 1e-5
         # that float graphs are held to.
         return data is not None and data.size == 1 and bool(np.isclose(data, value, rtol=1e-6))
+
+
+def _is_huge(number: AnyArray | None) -> bool:
+    return number is not None and number.size == 1 and float(number.reshape(())) >= 1e30
 
 
 def _both(node: FileNode) -> Iterator[tuple[str, str]]:

@@ -14,24 +14,27 @@ Needs PyTorch, which is imported when a module is. What happens to it on the way
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from isobit.core.errors import IsobitError, Unsupported, raise_all
+from isobit.core.errors import IsobitError, Unsupported
 from isobit.core.types import AnyArray, Shape
 from isobit.importers.onnx_file import FileModel, FileNode, FileValue
 from isobit.importers.onnx_types import MOST_ELEMENTS
 from isobit.importers.torch_tracing import (
+    TRANSPARENT,
+    code_of,
     eval_mode,
     exported,
     first_examples,
     location_of,
+    path_of,
     plain_results,
     quiet,
+    require_known_sizes,
     value_ranges,
 )
 
@@ -42,8 +45,6 @@ QUANTISED = "quantized_decomposed"
 """The operators between which a PT2E graph computes with reals."""
 HALVES = ("float16", "bfloat16")
 PLAIN = (*HALVES, "float32", "float64")
-TRANSPARENT = frozenset({"_assert_tensor_metadata.default", "_assert_scalar.default"})
-"""Checks of the export that compute nothing."""
 FILLED: dict[str, int | float] = {
     "zeros_like.default": 0.0,
     "ones_like.default": 1.0,
@@ -114,43 +115,10 @@ def trace(
 def is_coded(program: Any) -> bool:
     """Whether activations are quantised. Weights alone become reals again."""
     return any(
-        _code(node).startswith(f"{QUANTISED}.quantize")
+        code_of(node).startswith(f"{QUANTISED}.quantize")
         for node in program.graph.nodes
         if node.op == "call_function"
     )
-
-
-def require_known_sizes(program: Any) -> None:
-    """Refuse numbers and sizes that depend on values, where they begin."""
-    problems: list[IsobitError] = []
-    unknown: set[str] = set()
-    for node in program.graph.nodes:
-        own = _depends_on_values(node.meta.get("val"))
-        before = any(arg.name in unknown for arg in node.all_input_nodes)
-        if own or before:
-            unknown.add(node.name)
-        if own and not before and _code(node) not in TRANSPARENT:
-            place = location_of(node.meta.get("stack_trace") or "")
-            problems.append(
-                Unsupported(
-                    where=f'{_code(node)} "{_path(node)}"' + (f" ({place})" if place.file else ""),
-                    what="result",
-                    want="a tensor whose shape does not depend on values",
-                    got="a number or a size that the values of the input decide",
-                    fix="Keep numbers as tensors (x.max(), not x.max().item()), choose with "
-                    "maximum, minimum, clamp or a product, and select elements on the host.",
-                )
-            )
-    raise_all(problems)
-
-
-def _depends_on_values(value: Any) -> bool:
-    import torch
-
-    parts = value if isinstance(value, tuple | list) else (value,)
-    sizes = [size for part in parts for size in getattr(part, "shape", ())]
-    kinds = (torch.SymInt, torch.SymFloat, torch.SymBool)
-    return any(isinstance(found, kinds) for found in (*parts, *sizes))
 
 
 def _decomposed(program: Any, nodes: Sequence[FileNode], known: Collection[str]) -> Any:
@@ -173,6 +141,8 @@ class _Reader:
         self.tensors: dict[str, torch.Tensor] = {}
         """Known before the network runs, by node name."""
         self.labels: dict[str, str] = {}
+        self.taken: set[str] = set()
+        """Labels in use: a buffer may have the name of an input, or of an operator."""
         self.values: dict[str, FileValue] = {}
         self.nodes: list[FileNode] = []
         self.problems: list[IsobitError] = []
@@ -209,6 +179,15 @@ class _Reader:
         """Return how a node of the program is called in the graph and in errors."""
         return self.labels.get(name, name)
 
+    def fresh(self, wanted: str) -> str:
+        """Return a label that nothing has yet, `wanted` if it is free."""
+        label, count = wanted, 0
+        while label in self.taken:
+            count += 1
+            label = f"{wanted}_{count}"
+        self.taken.add(label)
+        return label
+
     def signature(self) -> None:
         """Take parameters, buffers and constants, and the inputs."""
         from torch.export.graph_signature import InputKind, OutputKind
@@ -216,14 +195,16 @@ class _Reader:
         signature = self.program.graph_signature
         nodes = {node.name: node for node in self.program.graph.nodes}
         stored = {**self.program.state_dict, **self.program.constants}
+        given = [s.arg.name for s in signature.input_specs if s.kind is InputKind.USER_INPUT]
         for spec in signature.input_specs:
-            name = spec.arg.name
-            if spec.kind is InputKind.USER_INPUT:
-                self.inputs.append(name)
-                self.declare(name, nodes[name].meta["val"])
-            elif spec.target in stored:
-                self.tensors[name] = stored[spec.target]
-                self.labels[name] = spec.target
+            if spec.kind is not InputKind.USER_INPUT and spec.target in stored:
+                self.tensors[spec.arg.name] = stored[spec.target]
+                self.labels[spec.arg.name] = spec.target
+                self.taken.add(spec.target)
+        for name in given:
+            self.labels[name] = self.fresh(name)
+            self.inputs.append(self.labels[name])
+            self.declare(name, nodes[name].meta["val"])
         for spec in signature.output_specs:
             if spec.kind is OutputKind.BUFFER_MUTATION:
                 self.refuse(
@@ -266,7 +247,7 @@ class _Reader:
     def skip_expansions(self) -> None:
         """Let operators that broadcast anyway read what an `expand` reads."""
         for node in list(self.program.graph.nodes):
-            if node.op != "call_function" or _code(node) != "expand.default":
+            if node.op != "call_function" or code_of(node) != "expand.default":
                 continue
             full = tuple(node.meta["val"].shape)
             if node.users and all(_broadcasts(user, node, full) for user in node.users):
@@ -275,17 +256,17 @@ class _Reader:
 
     def call(self, node: Any) -> None:
         """Take a node: a part of another's result, a constant, or an operator."""
-        if _code(node) == "getitem":
+        if code_of(node) == "getitem":
             source, index = node.args
             if source.name in self.parts:
                 self.labels[node.name] = self.parts[source.name][index]
             else:
-                self.tensors[node.name] = self.tensors[f"{source.name}[{index}]"]
+                self.known(node, self.tensors[f"{source.name}[{index}]"])
             return
         reads = [arg.name for arg in node.all_input_nodes]
-        if _code(node) in TRANSPARENT:
+        if code_of(node) in TRANSPARENT:
             return
-        if _code(node) in FILLED and not self.coded:
+        if code_of(node) in FILLED and not self.coded:
             self.fill(node)
             return
         if all(name in self.tensors for name in reads) and self.is_computable(node):
@@ -301,7 +282,7 @@ class _Reader:
         if not isinstance(operator, torch._ops.OpOverload):
             return False
         random = torch.Tag.nondeterministic_seeded in operator.tags
-        return not random and not (self.coded and "dequantize" in _code(node))
+        return not random and not (self.coded and "dequantize" in code_of(node))
 
     def compute(self, node: Any) -> None:
         import torch
@@ -312,29 +293,35 @@ class _Reader:
             result = node.target(*args, **kwargs)
         if isinstance(result, tuple | list):
             self.tensors.update((f"{node.name}[{i}]", part) for i, part in enumerate(result))
-        self.tensors[node.name] = result[0] if isinstance(result, tuple | list) else result
+        self.known(node, result[0] if isinstance(result, tuple | list) else result)
+
+    def known(self, node: Any, tensor: torch.Tensor) -> None:
+        """Take the result of a node that is known before the network runs."""
+        self.labels[node.name] = self.fresh(node.name)
+        self.tensors[node.name] = tensor
 
     def fill(self, node: Any) -> None:
         """Take a tensor of equal numbers that has only its shape from another one."""
         import torch
 
-        number = FILLED[_code(node)]
+        number = FILLED[code_of(node)]
         given = node.args[number] if isinstance(number, int) else number
         given = self.tensors.get(given.name) if hasattr(given, "name") else given
         if given is None:
             self.operator(node)
             return
         value = node.meta["val"]
-        self.tensors[node.name] = torch.full(tuple(value.shape), float(given), dtype=value.dtype)
+        shape = tuple(value.shape)
+        self.known(node, torch.full(shape, float(given), dtype=value.dtype))
 
     def operator(self, node: Any) -> None:
         """Take an operator that computes at run time."""
         location = location_of(node.meta.get("stack_trace") or "")
-        label = _path(node)
+        label = self.fresh(path_of(node))
         value = node.meta.get("val")
         several = isinstance(value, tuple | list)
         count = len(value) if several else 1
-        outputs = (label, *(f"{label}.{i}" for i in range(1, count)))
+        outputs = (label, *(self.fresh(f"{label}.{i}") for i in range(1, count)))
         for name, one in zip(outputs, value if several else (value,), strict=True):
             if hasattr(one, "shape"):
                 self.declare(name, one)
@@ -345,14 +332,14 @@ class _Reader:
         self.nodes.append(
             ProgramNode(
                 position=len(self.nodes),
-                code=_code(node),
+                code=code_of(node),
                 domain="",
                 name=node.name,
                 inputs=inputs,
                 outputs=outputs,
                 options=options,
                 location=location,
-                asked=_code(node),
+                asked=code_of(node),
             )
         )
 
@@ -381,7 +368,7 @@ class _Reader:
         if given is None:
             return ""
         if isinstance(given, bool | int | float):
-            label = f"{_path(node)}.{name}"
+            label = self.fresh(f"{path_of(node)}.{name}")
             self.constants[label] = np.asarray(given, np.float64)
             return label
         return self.label(given.name)
@@ -416,29 +403,12 @@ def as_numpy(tensor: torch.Tensor) -> AnyArray:
     return found
 
 
-def _code(node: Any) -> str:
-    """Return an operator's name without `aten.`, e.g. `conv2d.default`."""
-    target = node.target
-    if hasattr(target, "_schema"):
-        return str(target).removeprefix("aten.")
-    return str(getattr(target, "__name__", target))
-
-
-def _path(node: Any) -> str:
-    """Return the place of a node in the module tree and its own name, e.g. `stem.0/conv2d`."""
-    stack = node.meta.get("nn_module_stack") or {}
-    paths = [str(path) for path, _ in stack.values()]
-    inner = re.sub(r"^L\['self'\]\.?|^L__self___?", "", paths[-1]) if paths else ""
-    name = str(node.name).removeprefix("_").replace("native_batch_norm_legit_no_training", "norm")
-    return f"{inner}/{name}" if inner else name
-
-
 def _plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
 def _broadcasts(user: Any, expand: Any, full: Shape) -> bool:
-    if user.op != "call_function" or _code(user) not in BROADCASTING:
+    if user.op != "call_function" or code_of(user) not in BROADCASTING:
         return False
     others = [arg for arg in user.all_input_nodes if arg is not expand]
     return any(tuple(other.meta["val"].shape) == full for other in others)

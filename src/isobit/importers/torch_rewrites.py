@@ -302,12 +302,22 @@ def slice_scatter(
     end: int | None = None,
     step: int = 1,
 ) -> Any:
-    """The same of a range of indices that follow each other."""
+    """The same of a range of indices; with a step between them, one part for each."""
     axis = dim % x.ndim
     places = range(x.shape[axis])[start:end:step]
-    if step != 1 or not places:
+    if not places or (step != 1 and len(places) > MOST_PIECES):
         return NotImplemented
+    if step != 1:
+        for index, place in enumerate(places):
+            x = _replaced(x, src.narrow(axis, index, 1), axis, place, 1)
+        return x
     return src if len(places) == x.shape[axis] else _replaced(x, src, axis, places[0], len(places))
+
+
+def clamp(x: Tensor, min: Tensor | None = None, max: Tensor | None = None) -> Tensor:
+    """Bounds that are tensors."""
+    raised = x if min is None else torch.maximum(x, min)
+    return raised if max is None else torch.minimum(raised, max)
 
 
 def _replaced(x: Tensor, part: Tensor, axis: int, start: int, count: int) -> Tensor:
@@ -346,6 +356,7 @@ REWRITES: dict[str, Rewrite] = {
     "copy.default": copied,
     "select_scatter.default": select_scatter,
     "slice_scatter.default": slice_scatter,
+    "clamp.Tensor": clamp,
     "exp2.default": lambda x: (x * math.log(2.0)).exp(),
     "expm1.default": lambda x: x.exp() - 1.0,
     "log1p.default": lambda x: (x + 1.0).log(),

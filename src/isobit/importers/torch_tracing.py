@@ -14,13 +14,15 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isobit.core.errors import BadArgument, IsobitError, NotTraceable, raise_all
+from isobit.core.errors import BadArgument, IsobitError, NotTraceable, Unsupported, raise_all
 from isobit.ir.graph import Location
 
 if TYPE_CHECKING:
     import torch
 
 WHERE = "from_torch"
+TRANSPARENT = frozenset({"_assert_tensor_metadata.default", "_assert_scalar.default"})
+"""Checks of the export that compute nothing."""
 
 
 def first_examples(inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
@@ -203,6 +205,57 @@ def location_of(stack: str) -> Location:
         if not library and not file.startswith("<") and "torchao" not in path.parts:
             return Location(path.name, int(line))
     return Location()
+
+
+def code_of(node: Any) -> str:
+    """Return an operator's name without `aten.`, e.g. `conv2d.default`."""
+    target = node.target
+    if hasattr(target, "_schema"):
+        return str(target).removeprefix("aten.")
+    return str(getattr(target, "__name__", target))
+
+
+def path_of(node: Any) -> str:
+    """Return the place of a node in the module tree and its own name, e.g. `stem.0/conv2d`."""
+    stack = node.meta.get("nn_module_stack") or {}
+    paths = [str(path) for path, _ in stack.values()]
+    inner = re.sub(r"^L\['self'\]\.?|^L__self___?", "", paths[-1]) if paths else ""
+    name = str(node.name).removeprefix("_").replace("native_batch_norm_legit_no_training", "norm")
+    return f"{inner}/{name}" if inner else name
+
+
+def require_known_sizes(program: Any) -> None:
+    """Refuse numbers and sizes that depend on values, where they begin."""
+    problems: list[IsobitError] = []
+    unknown: set[str] = set()
+    for node in program.graph.nodes:
+        own = _depends_on_values(node.meta.get("val"))
+        before = any(arg.name in unknown for arg in node.all_input_nodes)
+        if own or before:
+            unknown.add(node.name)
+        if own and not before and code_of(node) not in TRANSPARENT:
+            place = location_of(node.meta.get("stack_trace") or "")
+            problems.append(
+                Unsupported(
+                    where=f'{code_of(node)} "{path_of(node)}"'
+                    + (f" ({place})" if place.file else ""),
+                    what="result",
+                    want="a tensor whose shape does not depend on values",
+                    got="a number or a size that the values of the input decide",
+                    fix="Keep numbers as tensors (x.max(), not x.max().item()), choose with "
+                    "maximum, minimum, clamp or a product, and select elements on the host.",
+                )
+            )
+    raise_all(problems)
+
+
+def _depends_on_values(value: Any) -> bool:
+    import torch
+
+    parts = value if isinstance(value, tuple | list) else (value,)
+    sizes = [size for part in parts for size in getattr(part, "shape", ())]
+    kinds = (torch.SymInt, torch.SymFloat, torch.SymBool)
+    return any(isinstance(found, kinds) for found in (*parts, *sizes))
 
 
 def value_ranges(program: Any, inputs: Sequence[torch.Tensor]) -> dict[str, tuple[float, float]]:

@@ -12,11 +12,14 @@ import numpy as np
 from isobit.core.types import AnyArray
 from isobit.ops.add.op import AddAttrs, AddInputs
 from isobit.ops.concat.op import ConcatAttrs, ConcatInputs
+from isobit.ops.concat.reference import MAX_INPUTS
 from isobit.ops.foreign import Operand
-from isobit.ops.logical import Along, Elementwise, LogicalCall
+from isobit.ops.logical import Along, Elementwise, LogicalCall, View
 from isobit.ops.lut.op import LutAttrs, LutInputs
 from isobit.ops.mul.op import MulAttrs, MulInputs
 from isobit.ops.reduce_sum.op import ReduceSumAttrs, ReduceSumInputs
+from isobit.ops.split.op import SplitAttrs, SplitInputs
+from isobit.ops.split.reference import MAX_OUTPUTS
 
 
 def require_reals(call: LogicalCall, fix: str) -> None:
@@ -86,10 +89,54 @@ def standardised(call: LogicalCall, x: Operand, axes: Sequence[int], epsilon: fl
     return times(call, deviation, unary(call, "rsqrt", raised))
 
 
+def joined(call: LogicalCall, parts: Sequence[Operand], axis: int, y: Operand) -> None:
+    """Record the join of parts along an axis: of more than a kernel takes, a join of joins."""
+    if len(parts) == 1:
+        call.step(View(), parts, y)
+        return
+    while len(parts) > MAX_INPUTS:
+        groups = [parts[i : i + MAX_INPUTS] for i in range(0, len(parts), MAX_INPUTS)]
+        parts = [_group(call, own, axis, y) for own in groups]
+    kind = Along("concat", ConcatInputs, lambda at: ConcatAttrs(at.axis(axis)), (axis,))
+    call.step(kind, parts, y)
+
+
+def _group(call: LogicalCall, parts: Sequence[Operand], axis: int, y: Operand) -> Operand:
+    if len(parts) == 1:
+        return parts[0]
+    whole = call.temp("some", _total(parts, axis), y.type)
+    joined(call, parts, axis, whole)
+    return whole
+
+
+def parted(call: LogicalCall, x: Operand, axis: int, ys: Sequence[Operand]) -> None:
+    """Record the parts of x along an axis: more than a kernel writes, from parts of parts."""
+    if len(ys) == 1:
+        call.step(View(), [x], ys[0])
+        return
+    if len(ys) > MAX_OUTPUTS:
+        size = -(-len(ys) // MAX_OUTPUTS)
+        groups = [ys[i : i + size] for i in range(0, len(ys), size)]
+        wholes = [call.temp("some", _total(own, axis), x.type) for own in groups]
+        parted(call, x, axis, wholes)
+        for whole, own in zip(wholes, groups, strict=True):
+            parted(call, whole, axis, own)
+        return
+    sizes = tuple(y.shape[axis] for y in ys)
+    kind = Along(
+        "split", lambda n: SplitInputs(n[0]), lambda at: SplitAttrs(at.axis(axis), sizes), (axis,)
+    )
+    call.step(kind, [x], *ys)
+
+
+def _total(parts: Sequence[Operand], axis: int) -> tuple[int, ...]:
+    size = sum(part.shape[axis] for part in parts)
+    return (*parts[0].shape[:axis], size, *parts[0].shape[axis + 1 :])
+
+
 def repeated(call: LogicalCall, x: Operand, axis: int, count: int) -> Operand:
     """Record `count` copies of x behind each other along an axis; codes or reals."""
     shape = tuple(size * count if a == axis else size for a, size in enumerate(x.shape))
     y = call.temp("repeated", shape, x.type)
-    kind = Along("concat", ConcatInputs, lambda at: ConcatAttrs(at.axis(axis)), (axis,))
-    call.step(kind, [x] * count, y)
+    joined(call, [x] * count, axis, y)
     return y

@@ -19,8 +19,9 @@ from typing import Any
 from isobit.core.errors import NoKernel, UnknownName
 from isobit.core.features import Feature
 from isobit.ir.text import Signature
-from isobit.ops.base import Kernel, Layer, Op
+from isobit.ops.base import Kernel, Op
 from isobit.ops.foreign import Rule
+from isobit.ops.layer import Layer
 
 
 @dataclass(frozen=True, slots=True)

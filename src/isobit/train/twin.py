@@ -34,8 +34,9 @@ from isobit.train.guards import (
     require_carrier,
     require_scheme,
     require_unhooked,
+    require_wide,
 )
-from isobit.train.numbers import Numbers, decide_all
+from isobit.train.numbers import InputDType, Numbers, decide_all
 from isobit.train.ranges import RangeObserver, RangeOptions
 from isobit.train.selftest import require_exact
 from isobit.train.ste import quantize_real, ste_round
@@ -71,6 +72,7 @@ class Twin(nn.Module):
         scheme: Scheme,
         name: str,
         ranges: RangeOptions | None = None,
+        input_dtype: InputDType = InputDType.INT8,
     ) -> None:
         super().__init__()
         self.net = net
@@ -79,6 +81,7 @@ class Twin(nn.Module):
         self.scheme = scheme
         self.name = name
         self.options = ranges or RangeOptions()
+        self.input_dtype = input_dtype
         self.channels_last = isinstance(net, GraphNet)
         """Whether inputs and outputs are in the graph's order of axes, not in torch's."""
         self.traced: Traced = (
@@ -96,6 +99,8 @@ class Twin(nn.Module):
         """Constants that stand in an activation's place; only imported networks have such."""
         readers = [step for step in self.steps if source.name in step.activations]
         self.takes_pixels = bool(readers) and all(s.op.name == "standardize" for s in readers)
+        if input_dtype is InputDType.INT16:
+            require_wide(self)
         self.register_buffer("is_frozen", torch.zeros((), dtype=torch.bool))
         self.observers = nn.ModuleDict()
         self.weight_ranges = nn.ModuleDict()

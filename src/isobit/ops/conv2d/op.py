@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from isobit.core.dtypes import DType
 from isobit.core.errors import BadAttribute, BadShape, raise_all
 from isobit.core.fixed import Rounding
 from isobit.core.types import AnyArray, FloatArray, IntArray, TensorType
 from isobit.ir.graph import Attrs
 from isobit.ops import sampling
-from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Sample
+from isobit.ops.base import Cost, Inferred, NodeTypes, Sample
 from isobit.ops.channels import Mixing
 from isobit.ops.depthwise_conv2d.op import DepthwiseConv2dAttrs
+from isobit.ops.layer import Layer
 from isobit.ops.weighted import (
     WeightedInputs,
     WeightedOp,
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Conv2dAttrs(Attrs):
-    """`pad` is (top, left, bottom, right); `clamp` is in output codes."""
+    """`pad` is (top, left, bottom, right); `clamp` is in output codes; `dtype`: the carrier of y
+    where it is not that of x.
+    """
 
     stride: Pair = (1, 1)
     pad: Quad = (0, 0, 0, 0)
@@ -41,6 +45,7 @@ class Conv2dAttrs(Attrs):
     groups: int = 1
     clamp: tuple[int, int] = (-128, 127)
     round: Rounding = Rounding.HALF_UP
+    dtype: DType | None = None
 
     def window(self, w: tuple[int, ...]) -> Window:
         """The window of weights [O, KH, KW, C/groups]."""
@@ -56,6 +61,7 @@ class Conv2d(WeightedOp[Conv2dAttrs], name="conv2d"):
     """
 
     absorbs_pad = True
+    takes_wide = True
     channels = Mixing()
 
     @staticmethod
@@ -91,9 +97,9 @@ class Conv2d(WeightedOp[Conv2dAttrs], name="conv2d"):
                     fix="Choose groups that divide both channel counts.",
                 )
             )
-        errors.extend(weight_problems("conv2d", types, w[0], attrs.clamp))
+        errors.extend(weight_problems("conv2d", types, w[0], attrs.clamp, attrs.dtype))
         raise_all(errors)
-        return Inferred((x[0], *window.out_hw(x), w[0]), types.x.dtype)
+        return Inferred((x[0], *window.out_hw(x), w[0]), attrs.dtype or types.x.dtype)
 
     @staticmethod
     def integer(

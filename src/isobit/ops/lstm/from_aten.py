@@ -1,4 +1,4 @@
-"""PyTorch's nn.LSTM and nn.LSTMCell."""
+"""PyTorch's nn.LSTM, nn.LSTMCell, nn.GRU and nn.RNN."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from isobit.ops.foreign import Operand, aten
 from isobit.ops.linear.from_onnx import product
 from isobit.ops.logical import Along, Elementwise, LogicalCall, View
 from isobit.ops.lstm.from_onnx import (
-    Layer,
-    joined,
+    Run,
     lstm_layer,
     require_reals,
     require_zeros,
     sequence,
 )
 from isobit.ops.lstm.op import GATES
+from isobit.ops.lstm.unrolled_onnx import gru_run, rnn_run, started
 from isobit.ops.lut.op import LutAttrs, LutInputs
 from isobit.ops.mul.op import MulAttrs, MulInputs
 from isobit.ops.onnx import centred
+from isobit.ops.onnx_compose import joined
 from isobit.ops.split.op import SplitAttrs, SplitInputs
 
 
@@ -33,21 +34,51 @@ def lstm(call: LogicalCall) -> None:
     weights [4U,I] and [4U,U] and two biases [4U], gates as ours.
     """
 
-    def made(w: FloatArray, r: FloatArray, b: FloatArray, c: FloatArray) -> Layer:
-        return lstm_layer(call, w, r, b + c)
+    def made(w: FloatArray, r: FloatArray, b: FloatArray, c: FloatArray, h: Operand | None) -> Run:
+        layer = lstm_layer(call, w, r, b + c)
+        return lambda x, first, back: sequence(call, x, layer, first, back=back)
 
+    require_reals(call)
+    require_zeros(call, [call.operand(1), call.operand(2)])
     stacked(call, GATES, 2, made)
 
 
-Maker = Callable[[FloatArray, FloatArray, FloatArray, FloatArray], Layer]
-"""From the weights of x and of h, and the biases beside them."""
+@aten("gru.input")
+def gru(call: LogicalCall) -> None:
+    """Sequences and h [L*D,B,U] as of `lstm`; weights of three gates: reset, update, hidden."""
+
+    def made(w: FloatArray, r: FloatArray, b: FloatArray, c: FloatArray, h: Operand | None) -> Run:
+        w, r, b, c = (_update_first(array) for array in (w, r, b, c))
+        return gru_run(call, w, r, b, c, h, reset_last=True)
+
+    require_reals(call)
+    stacked(call, 3, 1, made)
+
+
+def _update_first(array: FloatArray) -> FloatArray:
+    reset, update, hidden = np.split(array, 3)
+    return np.concatenate([update, reset, hidden])
+
+
+@aten("rnn_tanh.input", "rnn_relu.input")
+def rnn(call: LogicalCall) -> None:
+    """Sequences and h [L*D,B,U] as of `lstm`; one set of weights."""
+    function = call.code.split(".")[0].removeprefix("rnn_")
+
+    def made(w: FloatArray, r: FloatArray, b: FloatArray, c: FloatArray, h: Operand | None) -> Run:
+        return rnn_run(call, w, r, b + c, h, function)
+
+    require_reals(call)
+    stacked(call, 1, 1, made)
+
+
+Maker = Callable[[FloatArray, FloatArray, FloatArray, FloatArray, "Operand | None"], Run]
+"""From the weights of x and of h, the biases beside them, and h to start from, `None` for zero."""
 
 
 def stacked(call: LogicalCall, gates: int, states: int, made: Maker) -> None:
     """Record every layer of a recurrent module, and the join of two directions after each."""
-    require_reals(call)
     x = call.activation()
-    require_zeros(call, [call.operand(1 + k) for k in range(states)])
     layers, both = int(call.option("num_layers")), bool(call.option("bidirectional"))
     first = not call.option("batch_first")
     ways = 1 + both
@@ -61,14 +92,15 @@ def stacked(call: LogicalCall, gates: int, states: int, made: Maker) -> None:
             f"{len(params)} for {layers}: a projection",
             "Use proj_size=0 and a linear layer behind.",
         )
+    h = started(call, call.operand(1), ways * layers, 0)
     last: list[list[Operand]] = [[] for _ in range(states)]
     for layer in range(layers):
         found = []
         for way in range(ways):
-            start = 1 + states + each * (layer * ways + way)
-            found.append(
-                sequence(call, x, _layer(call, start, gates, biased, made), first, back=way == 1)
-            )
+            own_layer = layer * ways + way
+            start = 1 + states + each * own_layer
+            run = _layer(call, start, gates, biased, made, h[own_layer])
+            found.append(run(x, first, way == 1))
         for own, kept in zip(last, zip(*(f[1:] for f in found), strict=True), strict=True):
             own.extend(kept)
         sequences = [f[0] for f in found]
@@ -84,7 +116,9 @@ def stacked(call: LogicalCall, gates: int, states: int, made: Maker) -> None:
             joined(call, parts, 0, y)
 
 
-def _layer(call: LogicalCall, start: int, gates: int, biased: bool, made: Maker) -> Layer:
+def _layer(
+    call: LogicalCall, start: int, gates: int, biased: bool, made: Maker, h: Operand | None
+) -> Run:
     """Return the layer whose parameters begin at an input."""
     w, r = (call.constant(start + k, "weights").astype(np.float64) for k in range(2))
     rows = w.shape[0]
@@ -95,7 +129,7 @@ def _layer(call: LogicalCall, start: int, gates: int, biased: bool, made: Maker)
     biases: Sequence[FloatArray] = [np.zeros(rows), np.zeros(rows)]
     if biased:
         biases = [call.constant(start + 2 + k, "bias").astype(np.float64) for k in range(2)]
-    return made(w, r, *biases)
+    return made(w, r, *biases, h)
 
 
 @aten("lstm_cell.default")

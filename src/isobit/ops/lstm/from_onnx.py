@@ -1,4 +1,4 @@
-"""ONNX's LSTM, and what it shares with PyTorch's: sequences whose states start from zero."""
+"""ONNX's LSTM, and what recurrent layers of ONNX and PyTorch share."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import numpy as np
 
 from isobit.core.types import AnyArray, FloatArray
 from isobit.ir.graph import Attrs, Inputs
-from isobit.ops.concat.op import ConcatAttrs, ConcatInputs
 from isobit.ops.foreign import Operand, onnx
-from isobit.ops.logical import Along, Fixed, LogicalCall, Placed, View
+from isobit.ops.logical import Along, Fixed, LogicalCall, Placed
 from isobit.ops.lstm.op import GATES, LstmAttrs, LstmInputs
+from isobit.ops.onnx_compose import joined
 from isobit.ops.strided_slice.op import StridedSliceAttrs, StridedSliceInputs
 
 STREAM = "Give the network one step, and its states as TFLite variables, to keep them between runs."
+Run = Callable[[Operand, bool, bool], tuple[Operand, ...]]
+"""Records one direction of a layer over x [T,B,I], or [B,T,I] unless steps come first, from the
+last step to the first if `back`; returns its sequence, in the order of x, and last states [B,U]."""
 FLOAT_FIRST = "Export a float model, import it and quantise it with `isobit calibrate`."
 
 
@@ -39,7 +42,10 @@ def lstm(call: LogicalCall) -> None:
     """Sequences x [T,B,I], w [D,4U,I], r [D,4U,U], b [D,8U], sequence_lens, initial_h, initial_c,
     p; with layout 1 x is [B,T,I]. Gates in the order input, output, forget, cell.
     """
-    require_plain(call, GATES, ("Sigmoid", "Tanh", "Tanh"), initial=(5, 6))
+    require_plain(call)
+    for given in activations(call, ("Sigmoid", "Tanh", "Tanh")):
+        require_usual(call, given, ("Sigmoid", "Tanh", "Tanh"))
+    require_zeros(call, [call.optional(index) for index in (5, 6)])
     if call.option("input_forget", 0):
         raise call.unsupported("input_forget", "0", "1: coupled gates", "Use a plain LSTM.")
     if call.optional(7) is not None:
@@ -47,7 +53,11 @@ def lstm(call: LogicalCall) -> None:
     order = [0, 2, 3, 1]
     w, r, b = directions(call, GATES, order)
     layers = [lstm_layer(call, w[d], r[d], b[d].reshape(2, -1).sum(axis=0)) for d in range(len(w))]
-    across(call, layers)
+
+    def run(layer: Layer) -> Run:
+        return lambda x, first, back: sequence(call, x, layer, first, back=back)
+
+    across(call, [run(layer) for layer in layers])
 
 
 def lstm_layer(call: LogicalCall, w: FloatArray, r: FloatArray, b: FloatArray) -> Layer:
@@ -84,28 +94,36 @@ def directions(
     )
 
 
-def require_plain(
-    call: LogicalCall, gates: int, activations: Sequence[str], initial: Sequence[int]
-) -> None:
-    """Refuse what our sequences do not do; `initial`: the inputs that states start from."""
+def require_plain(call: LogicalCall) -> None:
+    """Refuse what no sequence here does."""
     require_reals(call)
-    given = tuple(str(name) for name in call.options.get("activations") or ())
-    usual = len(activations)
-    chosen = [given[start : start + usual] for start in range(0, len(given), usual)]
-    if any([n.lower() for n in own] != [n.lower() for n in activations] for own in chosen):
-        raise call.unsupported(
-            "activations", ", ".join(activations), ", ".join(given), "Train with the usual ones."
-        )
     if call.options.get("clip"):
         raise call.unsupported(
             "clip", "none", str(call.option("clip")), "Train without a clip of the gates' sums."
         )
-    steps = call.activation().shape[1 if call.option("layout", 0) else 0]
+    x = call.activation()
+    if len(x.shape) != 3:
+        raise call.unsupported("input", "[T,B,I], or [B,T,I] in layout 1", str(list(x.shape)))
+    steps = x.shape[1 if call.option("layout", 0) else 0]
     lengths = call.optional(4)
     if lengths is not None and (lengths.data is None or np.any(lengths.data != steps)):
         got = "computed at run time" if lengths.data is None else str(lengths.data.tolist())
         raise call.unsupported("sequence_lens", f"{steps}, all steps", got, "Leave it out.")
-    require_zeros(call, [call.optional(index) for index in initial])
+
+
+def activations(call: LogicalCall, usual: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the functions of every direction, `usual` where none are named."""
+    given = tuple(str(name) for name in call.options.get("activations") or ())
+    size = len(usual)
+    return [given[i : i + size] for i in range(0, len(given), size)] or [tuple(usual)]
+
+
+def require_usual(call: LogicalCall, given: Sequence[str], usual: Sequence[str]) -> None:
+    """Refuse other functions than the usual ones."""
+    if [name.lower() for name in given] != [name.lower() for name in usual]:
+        raise call.unsupported(
+            "activations", ", ".join(usual), ", ".join(given), "Train with the usual ones."
+        )
 
 
 def require_reals(call: LogicalCall) -> None:
@@ -122,19 +140,14 @@ def require_zeros(call: LogicalCall, states: Sequence[Operand | None]) -> None:
             raise call.unsupported("initial state", "zeros, stored or left out", got, STREAM)
 
 
-def across(call: LogicalCall, layers: Sequence[Layer]) -> None:
+def across(call: LogicalCall, runs: Sequence[Run]) -> None:
     """Record one layer of one or two directions; ONNX's outputs have an axis for them."""
     x = call.activation()
-    if len(x.shape) != 3:
-        raise call.unsupported("input", "[T,B,I], or [B,T,I] in layout 1", str(list(x.shape)))
     first = not call.option("layout", 0)
     direction = str(call.option("direction", "forward")).lower()
-    if len(layers) != 1 + (direction == "bidirectional"):
-        raise call.unsupported("direction", f"weights for {direction}", f"for {len(layers)}")
-    found = [
-        sequence(call, x, layer, first, back=direction == "reverse" or index == 1)
-        for index, layer in enumerate(layers)
-    ]
+    if len(runs) != 1 + (direction == "bidirectional"):
+        raise call.unsupported("direction", f"weights for {direction}", f"for {len(runs)}")
+    found = [run(x, first, direction == "reverse" or index == 1) for index, run in enumerate(runs)]
     axis = 1 if first else 2
     written = call.options.get("written") or range(len(call.outputs))
     for position, y in zip(written, call.outputs, strict=True):
@@ -181,12 +194,3 @@ def turned(call: LogicalCall, x: Operand, axis: int) -> Operand:
 
     call.step(Along("strided_slice", lambda n: StridedSliceInputs(n[0]), attrs, (axis,)), [x], y)
     return y
-
-
-def joined(call: LogicalCall, parts: Sequence[Operand], axis: int, y: Operand) -> None:
-    """Record the join of parts along an axis."""
-    if len(parts) == 1:
-        call.step(View(), parts, y)
-        return
-    kind = Along("concat", ConcatInputs, lambda at: ConcatAttrs(at.axis(axis)), (axis,))
-    call.step(kind, parts, y)

@@ -26,17 +26,9 @@ from isobit.core.types import (
 )
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
-from isobit.ops.base import (
-    Cost,
-    EncodingRule,
-    Inferred,
-    Layer,
-    NodeTypes,
-    Op,
-    Sample,
-    is_float,
-)
+from isobit.ops.base import Cost, EncodingRule, Inferred, NodeTypes, Op, Sample, is_float
 from isobit.ops.channels import Table
+from isobit.ops.layer import Layer
 from isobit.ops.lut.functions import EXACT, Parameters, table
 from isobit.ops.lut.reals import float64, smooth
 from isobit.ops.schemes import Scheme
