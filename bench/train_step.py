@@ -1,6 +1,6 @@
 """How long a training step takes beside fp32 and the peers' quantisation-aware training.
 
-    python bench/train_step.py [--nets cifar dscnn vgg] [--rounds 30] [--processes 5] [--threads 2] [--json]
+    python bench/train_step.py [--nets cifar dscnn vgg] [--rounds 30] [--processes 5] [--json]
 
 A step is forward, cross entropy, backward and SGD with momentum, on random data already in memory,
 in channels_last except where the name says NCHW. Each process builds every variant of one network
@@ -147,7 +147,7 @@ def pt2e(name: str, x: Any) -> Any:
     net = plain(name).train().to(memory_format=torch.channels_last)
     program = torch.export.export(net, (x,), strict=True).module()
     prepared = prepare_qat_pt2e(program, quantizer)
-    found = sum("FakeQuant" in type(m).__name__ for m in prepared.modules())
+    found = sum("Fake" in type(m).__name__ for m in prepared.modules())
     assert found > 2 * len(list(net.parameters())) // 3, "PT2E inserted no fake-quantise"
     return move_exported_model_to_train(prepared)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,35 @@ def test_a_data_set_gives_its_training_images(run: Run, floats: Path) -> None:
     assert shown.code == 0 and "isobit deploy" in shown.out and out.is_file()
 
 
+def test_refined_and_told(run: Run, floats: Path, examples: Path) -> None:
+    out = floats.with_name("int.isobit")
+    arguments = ["calibrate", floats, "-o", out, "--data", examples, "--refine", 6, "--seed", 3]
+    found = run(*arguments, "--json").json["refinement"]
+    assert (found["steps"], found["seed"], found["learned"], found["held"]) == (6, 3, 38, 12)
+    assert found["after"]["error"] <= found["before"]["error"]
+    shown = run(*arguments)
+    assert "12 examples held out" in shown.out and "two searches of ranges and 6 steps" in shown.err
+    plain = run("calibrate", floats, "-o", out, "--data", examples, "--json").json
+    assert "refinement" not in plain
+
+
+def test_an_input_of_16_bits(run: Run, floats: Path, examples: Path) -> None:
+    out, folder = floats.with_name("int.isobit"), floats.with_name("project")
+    arguments = ["calibrate", floats, "-o", out, "--data", examples]
+    assert run(*arguments, "--json").json["input_dtype"] == "int8"
+    shown = run(*arguments).out
+    assert "affine, input s8" in shown and shown.startswith(f"{floats}: ")
+    wide = [*arguments, "--input-dtype", "int16"]
+    assert run(*wide, "--json").json["input_dtype"] == "int16"
+    assert "affine, input s16" in run(*wide).out
+    assert Model.from_file(out).input_dtype.value == "int16"
+    assert run("deploy", out, "--out", folder).code == 0
+    assert run("verify", folder, "--on", "host").code == 0
+    (conv,) = [n for n in run("explain", out, "--json").json["nodes"] if n["op"] == "conv2d"]
+    assert conv["kernel"] == "s16_to_s8"
+    assert run(*arguments, "--input-dtype", "int32").code == 2
+
+
 def test_names_of_tensors_are_carried_over(run: Run, floats: Path, examples: Path) -> None:
     out = floats.with_name("int.isobit")
     run("calibrate", floats, "-o", out, "--data", examples)
@@ -65,6 +95,27 @@ def test_names_of_tensors_are_carried_over(run: Run, floats: Path, examples: Pat
     graph = Model.from_file(out).export()
     assert names.count("net/relu") == 2  # of the ReLU, and of the convolution that now holds it
     assert any(f'"{node.output.name}": "net/relu"' in names for node in graph.nodes)
+
+
+def test_explain_follows_tensors_through_the_calibration(
+    run: Run, floats: Path, examples: Path
+) -> None:
+    """What the convolution computed before its ReLU is nobody's value any more, and is named."""
+    stored = read_store(floats, load_ops().signature)
+    conv = stored.graphs["float"].nodes[0].output.name
+    notes = [{"value": "relu_1", "kind": "border", "text": "as it is", "lsb": 0, "perm": []}]
+    names = {conv: "net/conv", "relu_1": "net/relu"}
+    changed = {"names": json.dumps(names), "notes": json.dumps(notes)}
+    write_store(floats, Stored(stored.graphs, notes={**stored.notes, **changed}))
+    out = floats.with_name("int.isobit")
+    assert run("calibrate", floats, "-o", out, "--data", examples, "--json").code == 0
+    found = run("explain", out, "--json").json
+    (node,) = [node for node in found["nodes"] if node["op"] == "conv2d"]
+    assert (node["name"], node["tensor"], node["fused"]) == (conv, "net/relu", ["net/conv"])
+    (gone,) = found["removed"]
+    assert (gone["name"], gone["into"]) == ("relu_1", conv)
+    assert [note["value"] for note in found["notes"]] == [conv]
+    assert f"now part of %{conv}" in run("explain", out).out
 
 
 def test_explain_of_a_float_network_tells_all_but_kernels(run: Run, floats: Path) -> None:

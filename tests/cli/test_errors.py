@@ -297,6 +297,28 @@ def test_data_that_does_not_match_the_network(run: Run, spec: Path, tmp_path: Pa
     assert [p["what"] for p in found.json["errors"]] == ["input (C, H, W)", "output"]
 
 
+IMPORTED_SPEC = """\
+import torch
+import isobit
+
+net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Flatten(), torch.nn.Linear({size}, 10))
+graph = isobit.from_torch(net, torch.zeros(1, 1, {height}, 8), name="own")
+model = isobit.Model.from_graph(graph)
+"""
+
+
+def test_data_for_an_imported_network_is_compared_by_its_own_axes(run: Run, tmp_path: Path) -> None:
+    """Its images are [H, W, C], not torch's order."""
+    spec = tmp_path / "spec.py"
+    spec.write_text(IMPORTED_SPEC.format(size=72, height=8))
+    done = run("train", spec, "--data", "digits", "--dry-run", "--json")
+    assert done.code == 0 and done.json["images"] == 1438
+    spec.write_text(IMPORTED_SPEC.format(size=60, height=7))
+    problem = run("train", spec, "--data", "digits", "--dry-run", "--json").error("E105")
+    assert problem["what"] == "input (H, W, C)"
+    assert problem["want"].startswith("(8, 8, 1)") and problem["got"] == "(7, 8, 1)"
+
+
 def test_resume_of_something_else(run: Run, spec: Path, tmp_path: Path) -> None:
     arguments = ["train", spec, "--data", "digits", "--resume"]
     run(*arguments, tmp_path, "--json").error("E101")

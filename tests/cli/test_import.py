@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from isobit.ir.store import Stored, read_store, to_bytes
+from isobit.ops.registry import load_ops
+from isobit.passes.base import load_passes
 from tflite_builder import Operator, Tensor, build
 
 from .conftest import Run, files_below
@@ -78,8 +81,26 @@ def test_import_writes_a_network_that_other_verbs_take(
     assert done.json["source"]["format"] == "tflite" and done.json["nodes"] == 2
     assert "max_pool2d" in run("show", out).out
     assert run("check", out, "--no-compile", "--json").code == 0
-    shown = run("import", good, "-o", out)
-    assert "2 nodes" in shown.out and "isobit deploy" in shown.out
+    shown = run("import", good, "-o", out).out
+    assert shown.splitlines()[0] == "good.tflite: tflite, runtime tflm"
+    assert f"{out}: 2 nodes on integers, 0 MACs" in shown
+    assert "input %net_x: s8[1,4,4,2] affine(" in shown and '"net/x"' in shown
+    for figure in ("arena_bytes", "constant_bytes"):
+        assert f"{done.json[figure]:,} " in shown
+    for verb in ("check", "deploy", "explain"):
+        assert f"  isobit {verb} {out}" in shown
+
+
+def test_integers_that_the_target_cannot_hold_are_imported_and_said(
+    run: Run, tmp_path: Path
+) -> None:
+    path, shape = tmp_path / "net.tflite", (1, 600, 600, 1)
+    relu = Operator(code="RELU", inputs=("x",), outputs=("y",))
+    tensors = [tensor("x", shape), tensor("y", shape)]
+    path.write_bytes(build(tensors=tensors, operators=[relu], inputs=["x"], outputs=["y"]))
+    done = run("import", path, "-o", tmp_path / "m.isobit", "--target", "nucleo-l432kc")
+    assert done.code == 0 and (tmp_path / "m.isobit").is_file()
+    assert "does not fit: RAM: 360,000 bytes" in done.out
 
 
 def test_a_dry_run_lists_operators_and_writes_nothing(run: Run, good: Path, tmp_path: Path) -> None:
@@ -106,7 +127,6 @@ def test_a_dry_run_gives_every_reason_and_the_nearest_rewrite(
     assert re.search(r"^BATCH_MATMUL +1 +no\s*$", shown.out, re.M)
     assert re.search(r"^FULLY_CONNECTED +1 +yes\s*$", shown.out, re.M)
     assert "3 reasons why it cannot be imported:" in shown.out
-    assert "nearest: With one constant operand it is FULLY_CONNECTED." in shown.out
     found = run("import", bad, "--dry-run", "--json")
     assert found.code == 1 and found.json["unknown"] == ["BATCH_MATMUL", "WHILE"]
     errors = found.json["errors"]
@@ -115,7 +135,7 @@ def test_a_dry_run_gives_every_reason_and_the_nearest_rewrite(
     assert all(place in error["where"] for place, error in zip(places, errors, strict=True))
     assert all(all(error.values()) for error in errors)
     for error in errors:
-        assert error["where"] in shown.out and error["fix"] in shown.out
+        assert error["where"] in shown.out and f"nearest: {error['fix']}" in shown.out
     assert files_below(tmp_path) == before
 
 
@@ -129,7 +149,16 @@ def test_what_a_dry_run_lists_is_what_an_import_refuses(
 
 
 def test_import_needs_a_file_to_write(run: Run, good: Path) -> None:
-    assert run("import", good, "--json").error("E105")["what"] == "-o"
+    done = run("import", good, "--json")
+    assert done.code == 2 and "-o: want the file to write" in done.json["errors"][0]["got"]
+    assert run("import", good).code == 2
+
+
+def test_a_file_of_the_other_format_is_named(run: Run, good: Path, tmp_path: Path) -> None:
+    wrong = tmp_path / "model.onnx"
+    wrong.write_bytes(good.read_bytes())
+    found = run("import", wrong, "--dry-run", "--json").error("E105")
+    assert "model.tflite" in found["fix"] and "TFLite" in found["got"]
 
 
 def test_without_the_schema_it_says_what_to_install(
@@ -247,9 +276,6 @@ def test_explain_of_a_folder_is_explain_of_the_file(run: Run, fused: Path, tmp_p
 
 
 def test_a_history_that_is_damaged_is_refused(run: Run, fused: Path, tmp_path: Path) -> None:
-    from isobit.ir.store import Stored, read_store, to_bytes
-    from isobit.ops.registry import load_ops
-
     stored = read_store(fused, load_ops().signature)
     path = tmp_path / "m.isobit"
     for key, text in (("names", "{"), ("names", "[]"), ("source", '{"a": 1}'), ("passes", "[1]")):
@@ -257,24 +283,117 @@ def test_a_history_that_is_damaged_is_refused(run: Run, fused: Path, tmp_path: P
         assert "history" in run("explain", path, "--json").error("E102")["what"]
 
 
-def test_explain_prints_the_notes_of_the_import(run: Run, fused: Path, tmp_path: Path) -> None:
-    from isobit.ir.store import Stored, read_store, to_bytes
-    from isobit.ops.registry import load_ops
+def test_explain_accounts_for_every_value_of_the_file(run: Run, fused: Path) -> None:
+    """Computed, or gone with the pass after which nothing computed it and what does now."""
+    found = run("explain", fused, "--json").json
+    here = {node["tensor"]: node["name"] for node in found["nodes"]}
+    gone = {one["tensor"]: one for one in found["removed"]}
+    outputs = {"net/act/Relu", "net/padded", "net/conv/Conv2D", "net/conv/Relu", "net/head/y"}
+    assert {*here, *gone} - {""} == outputs
+    assert all(any(told["done"] for told in one["passes"]) for one in gone.values())
+    (step,) = gone["net/conv/Conv2D"]["passes"]
+    assert step["by"] == "fuse_clamp"
+    assert step["text"] == f"now part of %{here['net/conv/Relu']}"
 
-    stored = read_store(fused, load_ops().signature)
+
+def test_explain_says_of_every_pass_why_it_did_nothing(run: Run, fused: Path) -> None:
+    found = {one["name"]: one for one in run("explain", fused, "--json").json["passes"]}
+    assert list(found) == list(load_passes())
+    assert found["fuse_clamp"]["done"] == 1 and found["fuse_clamp"]["kept"] == 1
+    assert all(bool(one["reason"]) == (one["done"] == 0) for one in found.values())
+    assert found["elide_softmax"]["reason"].startswith("only on request")
+    assert found["fold_batch_norm"]["reason"] == "only for float networks"
+    shown = run("explain", fused).out
+    assert "fuse_clamp: 1 rewritten, 1 left as they are" in shown
+    assert all(f"  {name}: " in shown for name in found)
+
+
+def test_explain_says_which_passes_were_left_out(run: Run, good: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m.isobit"
+    assert run("import", good, "-o", out, "--pass", "-fuse_clamp", "--json").code == 0
+    found = {one["name"]: one for one in run("explain", out, "--json").json["passes"]}
+    assert found["fuse_clamp"]["reason"] == "left out"
+
+
+def test_explain_takes_apart_names_that_a_converter_joined(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "net.tflite"
+    joined = "net/act/Relu;net/conv/BiasAdd;net/conv/Conv2D"
+    tensors = [tensor("x", (1, 4)), tensor(joined, (1, 4))]
+    relu = Operator(code="RELU", inputs=("x",), outputs=(joined,))
+    path.write_bytes(build(tensors=tensors, operators=[relu], inputs=["x"], outputs=[joined]))
+    assert run("import", path, "-o", tmp_path / "m.isobit", "--json").code == 0
+    shown = run("explain", tmp_path / "m.isobit").out
+    assert "tensor net/act/Relu\n    joined to it by the converter: net/conv/BiasAdd, net" in shown
+    for name in (joined, *joined.split(";")):
+        (one,) = run("explain", tmp_path / "m.isobit", name, "--json").json["nodes"]
+        assert one["tensor"] == joined
+
+
+def with_story(model: Path, path: Path, **parts: object) -> None:
+    """Write the imported network with other parts of its history."""
+    stored = read_store(model, load_ops().signature)
+    changed = {key: json.dumps(value) for key, value in parts.items()}
+    path.write_bytes(to_bytes(Stored(stored.graphs, notes={**stored.notes, **changed})))
+
+
+def test_the_notes_of_the_import_are_shown(run: Run, fused: Path, tmp_path: Path) -> None:
     node = run("explain", fused, "--json").json["nodes"][0]["name"]
-    source = json.loads(stored.notes["source"])
     note = {"value": node, "kind": "lsb", "text": "2 channels lie between", "lsb": 1, "perm": []}
-    path = tmp_path / "m.isobit"
-    for text in (json.dumps([note]), '[{"value": 1}]', "{"):
-        changed = json.dumps({**source, "notes": text})
-        path.write_bytes(to_bytes(Stored(stored.graphs, notes={**stored.notes, "source": changed})))
-        if text != json.dumps([note]):
-            assert run("explain", path, "--json").error("E102")["what"] == "notes"
-            continue
-        assert f"{node}  lsb: 2 channels lie between" in run("explain", path).out
-        found = run("explain", path, "--json").json["notes"]
-        assert found == [{k: v for k, v in note.items() if k != "perm"}]
+    path, folder = tmp_path / "m.isobit", tmp_path / "net"
+    for wrong in ([{"value": 1}], {}, [{**note, "lsb": "many"}]):
+        with_story(fused, path, notes=wrong)
+        assert "history" in run("explain", path, "--json").error("E102")["what"]
+    with_story(fused, path, notes=[note])
+    assert f"%{node}  lsb: 2 channels lie between" in run("explain", path).out
+    found = run("explain", path, "--json").json["notes"]
+    assert found == [{k: v for k, v in note.items() if k != "perm"}]
+    assert run("deploy", path, "--out", folder, "--json").code == 0
+    assert run("report", folder, "--json").json["import"]["notes"] == [
+        f"%{node}, lsb: 2 channels lie between"
+    ]
+    assert "2 channels lie between" in (folder / "report.html").read_text()
+
+
+def test_tensors_that_are_computed_on_the_way_are_named(
+    run: Run, fused: Path, tmp_path: Path
+) -> None:
+    """Where an importer joined operators, and after a pass renamed their node."""
+    nodes = {node["tensor"]: node for node in run("explain", fused, "--json").json["nodes"]}
+    name = nodes["net/conv/Relu"]["name"]
+    path, folder = tmp_path / "m.isobit", tmp_path / "net"
+    with_story(fused, path, fused={"net/conv/Sum": "conv_Relu"})
+    (one,) = run("explain", path, "net/conv/Sum", "--json").json["nodes"]
+    assert one["name"] == name and one["fused"] == ["net/conv/Sum"]
+    assert "stands also for tensors net/conv/Sum" in run("explain", path).out
+    assert run("deploy", path, "--out", folder, "--json").code == 0
+    values = json.loads((folder / "names.json").read_text())["values"]
+    assert values[name]["tensor"] == "net/conv/Relu" and values[name]["fused"] == ["net/conv/Sum"]
+    shown = {one["tensor"]: one for one in run("report", folder, "--json").json["import"]["values"]}
+    assert shown["net/conv/Sum"]["told"] == [f"part of %{name}"]
+
+
+def test_tensors_of_a_node_that_a_pass_removed_are_named(
+    run: Run, fused: Path, tmp_path: Path
+) -> None:
+    path, folder = tmp_path / "m.isobit", tmp_path / "net"
+    with_story(fused, path, fused={"net/conv/Sum": "conv_Conv2D"})
+    found = {one["tensor"]: one for one in run("explain", path, "--json").json["removed"]}
+    assert found["net/conv/Sum"]["passes"] == found["net/conv/Conv2D"]["passes"] != []
+    (one,) = run("explain", path, "net/conv/Sum", "--json").json["removed"]
+    assert one["name"] == "conv_Conv2D"
+    assert run("deploy", path, "--out", folder, "--json").code == 0
+    shown = {one["tensor"]: one for one in run("report", folder, "--json").json["import"]["values"]}
+    assert shown["net/conv/Sum"]["told"] == shown["net/conv/Conv2D"]["told"] != []
+
+
+def test_names_of_what_lost_channels_lead_to_the_file(
+    run: Run, fused: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "net"
+    assert run("deploy", fused, "--out", folder, "--json").code == 0
+    values = json.loads((folder / "names.json").read_text())["values"]
+    assert values["conv_Relu_kept"]["tensor"] == "net/conv/Relu"
+    assert values["head_y"]["tensor"] == "net/head/y"
 
 
 def test_show_draws_the_graph(run: Run, fused: Path, spec: Path, tmp_path: Path) -> None:
@@ -300,7 +419,8 @@ def test_show_takes_float_networks(run: Run, tmp_path: Path) -> None:
     assert run("import", path, "-o", tmp_path / "net.isobit", "--json").json["stage"] == "float"
     assert "stage=float" in run("show", tmp_path / "net.isobit").out
     shown = run("import", path, "-o", tmp_path / "net.isobit").out
-    assert "Next: isobit calibrate" in shown and "deploy" not in shown
+    assert "Next:\n  isobit calibrate" in shown and "deploy" not in shown
+    assert "1 node on reals" in shown
     assert run("show", tmp_path / "net.isobit", "--svg", tmp_path / "net.svg").code == 0
 
 
@@ -313,6 +433,14 @@ def test_the_report_shows_the_names_of_the_file(run: Run, fused: Path, tmp_path:
     assert [port["tensor"] for port in found["inputs"]] == ["net/x"]
     page = (folder / "report.html").read_text()
     assert 'title="net/conv/Relu"' in page and "tensor net/conv/Relu" in page
+    values = {one["tensor"]: one for one in found["import"]["values"]}
+    here = [layer["name"] for layer in found["layers"]]
+    assert values["net/head/y"]["value"] == here[-1] and values["net/padded"]["value"] is None
+    order = [one["value"] for one in found["import"]["values"] if one["value"] in here]
+    assert order == [name for name in here if name in order]
+    assert "drop_noop: " in values["net/padded"]["told"][0]
+    assert "Imported file" in page and "net/padded" in page
+    assert page.count("run function</b>") == 1
 
 
 def test_ops_lists_what_can_be_imported(run: Run) -> None:

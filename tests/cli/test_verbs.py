@@ -252,6 +252,19 @@ def test_run_of_file_and_folder_agree(
     assert np.array_equal(*outputs)
     shown = run("run", deployed, "--input", tmp_path / "x.npy")
     assert shown.code == 0 and np.array_equal(json.loads(shown.out), outputs[0])
+    assert "planned anew" not in shown.err
+
+
+def test_a_run_elsewhere_says_that_the_folders_own_c_is_not_used(
+    run: Run, model: Path, deployed: Path, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "x.npy", codes(model))
+    words = ["--input", tmp_path / "x.npy"]
+    shown = run("run", deployed, "--on", "host", *words)
+    assert "C planned anew for host: the folder's own C is for cortex-m4" in shown.err
+    assert run("run", deployed, "--on", "host", *words, "--json").json["replanned"] is True
+    assert run("run", deployed, *words, "--json").json["replanned"] is False
+    assert run("run", model, "--on", "host", *words, "--json").json["replanned"] is False
 
 
 @pytest.mark.parametrize(

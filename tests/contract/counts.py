@@ -56,7 +56,7 @@ def svdf(attrs: Any, q: NodeTypes[Any]) -> int:
 def lstm(attrs: Any, q: NodeTypes[Any]) -> int:
     """Per step and row: every gate of every cell reads the input and all hidden values."""
     _, first, second, inputs = q.inputs.x.shape
-    cells = q.inputs.h.shape[2]
+    cells = q.outputs[1].shape[2]
     return count((first, second, 4, cells, inputs)) + count((first, second, 4, cells, cells))
 
 

@@ -40,7 +40,7 @@ def real_case(op: type[Op[Any, Any]], sample: Sample[Any]) -> RealCase | None:
         return None  # a code of its own, not a real number
     if op.name in IMPORTED_INT16 and q.output.dtype is DType.S16:
         return None  # native multipliers are made for int8; tables of a runtime have its errors
-    if op.name == "lstm" and q.inputs.x.elements > q.inputs.x.shape[-1] * q.inputs.h.shape[1]:
+    if op.name == "lstm" and q.inputs.x.elements > q.inputs.x.shape[-1] * q.outputs[1].shape[1]:
         return None  # from the second step on, the hidden state is a rounded one
     if op.name == "svdf" and "beyond" in sample.label:
         return None  # features are cut at the ends of the state's codes, real ones are not

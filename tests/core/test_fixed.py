@@ -247,6 +247,24 @@ def some_multipliers(count: int) -> list[tuple[int, int, Rounding]]:
     return [*grid, (1, 16, Rounding.HALF_UP), (65536, 16, Rounding.HALF_UP), *native, *tflite]
 
 
+def test_torch_requantize_of_wide_sums_equals_numpy() -> None:
+    """Sums of 16-bit codes leave int32. At a shift of 46 their products leave 2^53 within the
+    codes: of these, one short of a half, float64 makes the half.
+    """
+    torch = pytest.importorskip("torch")
+    from isobit.core import fixed_torch
+
+    for mult, shift, odd in ((32767, 44, 1), (16385, 30, 1), (30281, 46, 279), (20317, 46, 505)):
+        halves = [half << (shift - 1) for half in (odd, *range(-511, 512, 2))]
+        near = [half // mult + d for half in halves for d in range(-2, 3)]
+        acc = np.asarray(near, dtype=np.int64)
+        want = fixed.saturate(fixed.requantize(acc, mult, shift, Rounding.HALF_UP), -255, 255)
+        given = torch.as_tensor(acc).double().reshape(-1, 1)
+        numbers = (torch.tensor([mult]), torch.tensor([shift]))
+        got = fixed_torch.requantize(given, *numbers, Rounding.HALF_UP, -255, 255)
+        assert np.array_equal(got.numpy().ravel(), want), (mult, shift)
+
+
 @pytest.mark.parametrize("part", range(4))
 def test_torch_requantize_equals_numpy_at_every_threshold(part: int) -> None:
     torch = pytest.importorskip("torch")

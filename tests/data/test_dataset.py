@@ -129,3 +129,18 @@ def test_require_verified_accepts_only_published_data() -> None:
         dataset(False).require_verified()
     with pytest.raises(DataUnverified, match="data of your own"):
         dataset(None).require_verified()
+
+
+def test_arguments_of_other_types_are_refused_at_once() -> None:
+    with pytest.raises(SeveralProblems) as caught:
+        Dataset(
+            images=None,  # type: ignore[arg-type]
+            labels=[1, 2],  # type: ignore[arg-type]
+            classes=["a"],  # type: ignore[arg-type]
+            name=None,  # type: ignore[arg-type]
+            split=1,  # type: ignore[arg-type]
+            verified="yes",  # type: ignore[arg-type]
+        )
+    wrong = [problem.what for problem in caught.value.problems]
+    assert wrong == ["images", "labels", "classes", "name", "split", "verified"]
+    assert {problem.code for problem in caught.value.problems} == {"E105"}

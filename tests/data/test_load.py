@@ -11,7 +11,7 @@ import pytest
 
 import isobit.data
 from isobit import data
-from isobit.core.errors import BadArgument, FileMissing, UnknownName
+from isobit.core.errors import BadArgument, FileMissing, SeveralProblems, UnknownName
 from isobit.data.place import locate
 
 
@@ -121,3 +121,14 @@ def test_importing_reads_nothing_and_needs_no_torch() -> None:
     source = str(Path(isobit.data.__file__).parents[2])
     environment = {**os.environ, "PYTHONPATH": source}
     subprocess.run([sys.executable, "-c", program], check=True, env=environment)
+
+
+def test_arguments_of_other_types_are_refused_at_once() -> None:
+    for wrong in (None, b"digits", 3):
+        with pytest.raises(BadArgument, match="name: want the name of a published data set"):
+            data.load(wrong)  # type: ignore[arg-type]
+    with pytest.raises(BadArgument, match="name: want a path"):
+        data.load("a\0/b")
+    with pytest.raises(SeveralProblems) as caught:
+        data.load("digits", root=3, verified="yes")  # type: ignore[arg-type]
+    assert [problem.what for problem in caught.value.problems] == ["root", "verified"]

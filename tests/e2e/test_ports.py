@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from isobit import targets
-from isobit.api.bundle import Bundle, open_bundle, write_bundle
+from isobit.api.bundle import Bundle, open_bundle
+from isobit.api.deployment import write_bundle
 from isobit.api.reporting import bundle_report
 from isobit.cli import _root
 from isobit.codegen.network import generate

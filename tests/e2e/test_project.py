@@ -15,7 +15,8 @@ from elftools.elf.elffile import ELFFile
 
 from e2e.nets import make, train_a_little
 from isobit import targets
-from isobit.api.bundle import Bundle, write_bundle
+from isobit.api.bundle import Bundle
+from isobit.api.deployment import write_bundle
 from isobit.run.compilers import find
 from isobit.run.emulate import emulate
 from isobit.run.golden import run_golden

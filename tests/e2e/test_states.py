@@ -12,7 +12,8 @@ from click.testing import CliRunner
 
 from importers.cases import all_cases
 from isobit import import_file, targets
-from isobit.api.bundle import Bundle, write_bundle
+from isobit.api.bundle import Bundle
+from isobit.api.deployment import write_bundle
 from isobit.api.model import Model
 from isobit.cli import _root
 from isobit.codegen.network import generate

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from importers import damage
 from isobit import targets
-from isobit.api.importing import import_model, read_story, survey_file
+from isobit.api.importing import import_model, survey_file
+from isobit.api.provenance import read_story
 from isobit.core.errors import BadPlan, IsobitError, Problem, TargetProblem
 from isobit.ir.graph import Graph, Stage
 from isobit.ir.store import Stored, parse_store, read_store, to_bytes

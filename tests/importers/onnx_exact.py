@@ -151,9 +151,11 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "ReduceMean": reduction(True),
     "ReduceSum": reduction(False),
     "Relu": lambda o, x: np.maximum(x, Fraction(0)),
+    "Reshape": lambda o, x, shape: x.reshape(shape),
     "Round": each(round),
     "Split": split,
     "Sub": lambda o, a, b: fractions(a) - fractions(b),
+    "Transpose": lambda o, x: x.transpose(o.get("perm")),
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from isobit.api.bundle import write_bundle
+from isobit.api.deployment import write_bundle
 from isobit.api.importing import import_model
 from isobit.core.dtypes import DType
 from isobit.core.types import AnyArray

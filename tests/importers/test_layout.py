@@ -106,7 +106,7 @@ def solved(
     build = GraphBuilder("net", Stage.FLOAT)
     for each in (*inputs, *(y for s in steps for y in s.ys)):
         build.fresh(each.value)
-    _, notes = solve(build, inputs, steps, outputs)
+    *_, notes = solve(build, inputs, steps, outputs)
     graph = build.graph()
     check(graph)
     return graph, notes

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from isobit.api.bundle import write_bundle
+from isobit.api.deployment import write_bundle
 from isobit.api.importing import ImportedModel, import_model, total_cost
 from isobit.cli import main
 from isobit.core.types import AnyArray

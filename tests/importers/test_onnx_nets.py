@@ -24,7 +24,7 @@ import torch.nn.functional as F  # noqa: E402
 from onnx import numpy_helper  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from isobit.api.bundle import write_bundle  # noqa: E402
+from isobit.api.deployment import write_bundle  # noqa: E402
 from isobit.api.importing import import_model  # noqa: E402
 from isobit.importers.base import Imported  # noqa: E402
 from isobit.importers.onnx import read  # noqa: E402

@@ -41,7 +41,7 @@ CASES: dict[str, tuple[str, np.ndarray, Callable[[Any, Any], Any], bool]] = {
     "Max": ("Max", ALONE, np.maximum, True),
     "Min": ("Min", OFFSETS, np.minimum, True),
     "Concat": ("Concat", MORE, lambda x, c: np.concatenate([x, c], 1), True),
-    "Add of channels": ("Add", OFFSETS, lambda x, c: x + c, False),
+    "Add of channels": ("Add", OFFSETS, lambda x, c: x + c, True),
     "Add": ("Add", ALONE, lambda x, c: x + c, False),
     "Sub": ("Sub", OFFSETS, lambda x, c: x - c, False),
     "Mul of channels": ("Mul", SLOPES, lambda x, c: x * c, False),
@@ -122,7 +122,7 @@ def test_weights_that_stay_real_are_refused_with_a_remedy(tmp_path: Path) -> Non
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
         helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
-        helper.make_node("Div", ["c", "d"], ["p"]),
+        helper.make_node("Pow", ["c", "d"], ["p"]),
         helper.make_node("QuantizeLinear", ["p", "t", "u"], ["y"]),
     ]
     blob = serialised(

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from isobit.api.bundle import write_bundle
+from isobit.api.deployment import write_bundle
 from isobit.api.from_torch import from_torch, import_torch
 from isobit.core.errors import IsobitError, Unsupported
 from isobit.core.types import AnyArray, TensorType, scale_of

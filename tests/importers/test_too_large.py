@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from isobit import targets
-from isobit.api.bundle import write_bundle
+from isobit.api.deployment import write_bundle
 from isobit.api.importing import import_model, survey_file
 from isobit.core.dtypes import DType
 from isobit.core.errors import DoesNotFit, Unsupported

@@ -115,6 +115,7 @@ WEIGHTED = {
         ),
     ),
     "mm": of("mm.default", lambda x: torch.mm(x, torch.ones(12, 3)), ROW),
+    "bmm": of("bmm.default", lambda x: torch.bmm(x, torch.ones(1, 11, 3)), LINE),
     "matmul": layer("matmul.default", lambda: Matrix(biased=False), ROW),
     "addmm": layer("addmm.default", lambda: Matrix(biased=True), ROW),
     "batch_norm": layer("_native_batch_norm_legit_no_training.default", lambda: nn.BatchNorm2d(6)),
@@ -204,6 +205,8 @@ UNARY = {
     "inverse root": of("pow.Tensor_Scalar", lambda x: x**-0.5, positive=True),
     "same power": of("pow.Tensor_Scalar", lambda x: x**1),
     "root": of("pow.Tensor_Scalar", lambda x: x**0.5, positive=True),
+    "erf": of("erf.default", torch.erf),
+    "reciprocal": of("reciprocal.default", torch.reciprocal, positive=True),
     "sqrt": of("sqrt.default", torch.sqrt, positive=True),
     "rsqrt": of("rsqrt.default", torch.rsqrt, positive=True),
     "log": of("log.default", torch.log, positive=True),
@@ -295,6 +298,34 @@ MOVES = {
     "pad zeros": of("pad.default", lambda x: F.pad(x, (1, 0))),
     "pad reflect": of("pad.default", lambda x: F.pad(x, (1, 2, 3, 0), mode="reflect")),
 }
+
+
+def _first(layer: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The sequence of a recurrent layer."""
+    return lambda x: layer(x)[0]
+
+
+def _steps_first(layer: nn.Module) -> Callable[[Tensor], Tensor]:
+    return lambda x: layer(x.transpose(0, 1))[0].transpose(0, 1)
+
+
+def _states(layer: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The last hidden states of an LSTM, of every layer."""
+    return lambda x: layer(x)[1][0].transpose(0, 1)
+
+
+def _unrolled(cell: nn.Module) -> Callable[[Tensor], object]:
+    def forward(x: Tensor) -> Tensor:
+        h, c = torch.zeros(1, 5), torch.zeros(1, 5)
+        found = []
+        for step in range(x.shape[1]):
+            h, c = cell(x[:, step], (h, c))
+            found.append(h)
+        return torch.stack(found, 1)
+
+    return forward
+
+
 REDUCTIONS = {
     "mean of an image": of("mean.dim", lambda x: x.mean((2, 3))),
     "mean of a row": of("mean.dim", lambda x: x.mean(3, keepdim=True)),
@@ -308,4 +339,15 @@ REDUCTIONS = {
     "amin": of("amin.default", lambda x: x.amin(1, keepdim=True)),
     "max values": of("max.dim", lambda x: x.max(2)[0]),
 }
-CASES = {**WEIGHTED, **PAIRS, **UNARY, **WINDOWS, **MOVES, **REDUCTIONS}
+RECURRENT = {
+    "lstm": of("lstm.input", _first(nn.LSTM(6, 5, batch_first=True)), (7, 6)),
+    "lstm, two layers": of("lstm.input", _first(nn.LSTM(6, 5, 2, batch_first=True)), (7, 6)),
+    "lstm, both ways": of(
+        "lstm.input", _first(nn.LSTM(6, 5, 2, batch_first=True, bidirectional=True)), (7, 6)
+    ),
+    "lstm, steps first": of("lstm.input", _steps_first(nn.LSTM(6, 5, 2)), (7, 6)),
+    "lstm, no bias": of("lstm.input", _first(nn.LSTM(6, 5, bias=False, batch_first=True)), (7, 6)),
+    "lstm, states": of("lstm.input", _states(nn.LSTM(6, 5, 2, batch_first=True)), (7, 6)),
+    "lstm_cell": of("lstm_cell.default", _unrolled(nn.LSTMCell(6, 5)), (4, 6)),
+}
+CASES = {**RECURRENT, **WEIGHTED, **PAIRS, **UNARY, **WINDOWS, **MOVES, **REDUCTIONS}

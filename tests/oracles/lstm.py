@@ -33,11 +33,16 @@ TABLE = [*(entry(i) for i in range(255)), 65535]
 def oracle(inputs, attrs, zeros) -> list[np.ndarray]:
     x, w, r = inputs["x"], integers(inputs["w"]), integers(inputs["r"])
     b, mult, shift = (integers(inputs[field]) for field in ("b", "mult", "shift"))
-    h, c = inputs["h"].copy(), inputs["c"].copy()
     first, ends = attrs.get("time_major", False), attrs.get("cell_clamp", INT16)
     frac = attrs.get("cell_frac", 12)
-    zx, zh = zeros.get("x", 0), zeros.get("h", 0)
-    size = h.shape[2]
+    zx, zh = zeros.get("x", 0), zeros.get("y", 0)
+    size = len(r[0])
+    if inputs.get("h") is None:  # a sequence of its own starts from real zeros
+        h = filled((x.shape[0], x.shape[2 if first else 1], size))
+        c = filled(h.shape)
+        h[...] = zh
+    else:
+        h, c = inputs["h"].copy(), inputs["c"].copy()
     y = filled((*x.shape[:3], size))
 
     def scaled(value, k) -> int:

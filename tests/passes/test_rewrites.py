@@ -9,7 +9,7 @@ import pytest
 
 from isobit.core.fixed import Rounding
 from isobit.core.types import Affine
-from isobit.ir.graph import Graph
+from isobit.ir.graph import Graph, State
 from isobit.ops.add.op import AddAttrs, AddInputs
 from isobit.ops.base import NodeTypes
 from isobit.ops.clamp.op import ClampAttrs, ClampInputs
@@ -72,6 +72,33 @@ def settled(graph: Graph, *wanted: str) -> Graph:
     for output in graph.outputs:
         assert np.allclose(before[output], after[output], rtol=1e-12, atol=1e-12)
     return result
+
+
+class TestWhatStatesBecome:
+    """A value that a state becomes is needed, whoever else reads it."""
+
+    def remembered(self, graph: Graph, name: str) -> Graph:
+        return replace(graph, states=(State("before", graph.type_map()[name], next=name),))
+
+    def test_no_clamp_is_fused_into_it(self) -> None:
+        net = Net((2, 2, 2))
+        one = {"mult_a": net.number(1), "mult_b": net.number(1), "shift": net.number(0)}
+        first = net.add("add", AddInputs("x", "x", **one), AddAttrs())
+        second = clamp(net, first, -5, 9)
+        graph = net.graph(second)
+        assert load_passes()["fuse_clamp"].run(graph).done
+        rewrite = load_passes()["fuse_clamp"].run(self.remembered(graph, first))
+        assert not rewrite.done
+        assert f"%{first} before it is what a state becomes" in [s.text for s in rewrite.kept]
+
+    def test_no_table_is_merged_with_its_own(self) -> None:
+        net = Net((5,))
+        first = table(net, "x", 1)
+        graph = net.graph(table(net, first, 2))
+        assert load_passes()["merge_tables"].run(graph).done
+        rewrite = load_passes()["merge_tables"].run(self.remembered(graph, first))
+        assert not rewrite.done
+        assert rewrite.kept[0].text == f"%{first} before it is what a state becomes"
 
 
 class TestTableChains:
@@ -317,6 +344,13 @@ class TestViewsAndResidue:
         rewrite = run("fuse_pad", net.graph(real_conv(net, padded, 2)))
         assert not rewrite.done
         assert rewrite.kept[0].text == "it pads with 2.5, a convolution with 0"
+
+    def test_two_outputs_stay_two_values_where_a_third_is_the_same(self) -> None:
+        net = Net((2, 3, 4), real=True)
+        first, second, third = (reshape(net, "x", 24) for _ in range(3))
+        again = net.add("concat", ConcatInputs((first, first)), ConcatAttrs(1))
+        result = settled(net.graph(again, second, third))
+        assert result.outputs == (again, second, third)
 
 
 class TestElideSoftmax:

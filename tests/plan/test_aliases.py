@@ -12,7 +12,7 @@ from isobit import targets
 from isobit.core.dtypes import DType
 from isobit.core.errors import IsobitError
 from isobit.core.types import TensorType
-from isobit.ir.graph import Const, Graph, Node, Stage, Value
+from isobit.ir.graph import Const, Graph, Node, Stage, Value, operands
 from isobit.ops.clamp.op import ClampAttrs, ClampInputs
 from isobit.ops.concat.op import ConcatAttrs, ConcatInputs
 from isobit.ops.max_pool2d.op import MaxPool2dAttrs, MaxPool2dInputs
@@ -21,6 +21,7 @@ from isobit.ops.split.op import SplitAttrs, SplitInputs
 from isobit.plan import plan as planner
 from isobit.plan.checker import verify_plan
 from isobit.plan.plan import Optimize, Plan, make_plan
+from property.states import draw as draw_states
 
 from . import networks
 
@@ -150,9 +151,53 @@ def test_what_cannot_share_is_copied() -> None:
 
 def test_a_stored_part_is_copied_from_flash() -> None:
     stored = Const("k", features(8), np.arange(8))
-    nodes = (clamp("x", Value("a", features(8))), join(Value("y", features(16)), "a", "k"))
-    graph = replace(graph_of(features(8), *nodes, outputs=("y",)), consts=(stored,))
-    assert copies(make_plan(graph, M4)) == ["y"]
+    for order in (("a", "k"), ("k", "a")):
+        nodes = (clamp("x", Value("a", features(8))), join(Value("y", features(16)), *order))
+        graph = replace(graph_of(features(8), *nodes, outputs=("y",)), consts=(stored,))
+        assert copies(make_plan(graph, M4)) == ["y"]
+
+
+def test_what_a_state_becomes_is_no_part_of_anything() -> None:
+    """Its place is the state's, whatever else is made of its bytes."""
+    tried = 0
+    for seed in range(20):
+        graph = draw_states(seed)
+        for state in graph.states:
+            copy = join(Value("copy", state.type), state.next)
+            ends = (*graph.outputs, "copy")
+            plan = make_plan(replace(graph, nodes=(*graph.nodes, copy), outputs=ends), M4)
+            assert copies(plan) == ["copy"]
+            tried += state.type.size_bytes % 4 == 0
+    assert tried
+
+
+def test_a_value_alone_keeps_its_buffer() -> None:
+    """A state lives through the whole run, also before it is first read."""
+    late = 0
+    for seed in range(8):
+        plan = make_plan(draw_states(seed), M4)
+        last = len(plan.graph.nodes) - 1
+        for state in plan.graph.states:
+            buffer = plan.buffers[state.name]
+            assert (buffer.first, buffer.last) == (0, last)
+            late += state.name not in operands(plan.graph.nodes[0].inputs)
+    assert late
+
+
+def test_parts_live_from_the_start_and_to_the_end_where_the_network_does() -> None:
+    """What is cut is an input, read last; what is cut off is an output, written first."""
+    nodes = (
+        clamp("x", Value("early", features(12))),
+        clamp("early", Value("a", features(12))),
+        cut("z", Value("p", features(4)), Value("q", features(8))),
+        clamp("a", Value("b", features(12))),
+    )
+    graph = graph_of(features(12), *nodes, outputs=("b", "p"))
+    graph = replace(graph, inputs=(*graph.inputs, Value("z", features(12))))
+    plan = planned(graph)
+    assert copies(plan) == []
+    lives = {name: (plan.buffers[name].first, plan.buffers[name].last) for name in ("z", "p", "q")}
+    assert lives == {"z": (0, 2), "p": (2, 3), "q": (2, 2)}
 
 
 def test_nothing_is_shared_at_the_price_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from isobit.ir.builder import GraphBuilder
 from isobit.ir.graph import Graph, Stage, Value
 from isobit.ops.base import NodeTypes
 from isobit.ops.clamp.op import ClampAttrs, ClampInputs
-from isobit.ops.lstm.op import Lstm, LstmAttrs, LstmInputs
+from isobit.ops.lstm.op import LstmAttrs, LstmInputs, node_factors
 from isobit.ops.reshape.op import ReshapeAttrs, ReshapeInputs
 from isobit.ops.schemes import Scheme
 from isobit.ops.svdf.op import Svdf, SvdfAttrs, SvdfInputs
@@ -127,7 +127,7 @@ class Chain:
         )
         value = Value(self.build.fresh("lstm"), TensorType((1, *lead, cells), DType.S8, h))
         q = NodeTypes(self.types(inputs), (value.type, after_h.type, after_c.type))
-        _, numbers = Lstm.derive(attrs, q, Scheme.AFFINE, None)
+        numbers = node_factors(attrs, q)
         factors = {name: self.raw(name, data) for name, data in numbers.items()}
         given = (inputs.x, hidden, memory, inputs.w, inputs.r, inputs.b)
         inputs = LstmInputs(*given, **factors)

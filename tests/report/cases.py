@@ -15,7 +15,8 @@ from isobit.ops.clamp.op import ClampAttrs, ClampInputs
 from isobit.ops.max_pool2d.op import MaxPool2dAttrs, MaxPool2dInputs
 from isobit.ops.reshape.op import ReshapeAttrs, ReshapeInputs
 from isobit.plan.plan import Plan, make_plan
-from isobit.report.report import Lifetime, Port, Report, Step, make_report
+from isobit.report.making import make_report
+from isobit.report.report import Lifetime, Port, Report, Step
 from isobit.run.estimate import Estimate, measure
 from isobit.run.measure import LayerCost
 from isobit.run.verify import Comparison, Difference

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from isobit.core.errors import BadArgument, IsobitError
-from isobit.report.report import Report, make_report
+from isobit.report.making import make_report
+from isobit.report.report import Report
 from isobit.run.verify import Difference
 from report.cases import (
     HISTORY,

@@ -14,8 +14,9 @@ from torch import Tensor
 
 import isobit
 from isobit import nn, targets
-from isobit.api.bundle import open_bundle, write_bundle
+from isobit.api.bundle import open_bundle
 from isobit.api.demo import build_model, confusion_matrix, run_demo
+from isobit.api.deployment import write_bundle
 from isobit.api.explain import explain
 from isobit.api.reporting import bundle_report, record_training
 from isobit.core.errors import BadArgument, BadRunInput, IsobitError, NotTraceable, SeveralProblems

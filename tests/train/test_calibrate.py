@@ -24,6 +24,7 @@ from isobit.ops.clamp.op import ClampAttrs, ClampInputs
 from isobit.ops.concat.op import ConcatAttrs, ConcatInputs
 from isobit.ops.conv2d.op import Conv2dAttrs
 from isobit.ops.linear.op import LinearAttrs
+from isobit.ops.reshape.op import ReshapeAttrs, ReshapeInputs
 from isobit.ops.weighted import WeightedInputs
 from isobit.run.golden import run_golden
 
@@ -216,12 +217,15 @@ def test_two_readers_of_one_weight_quantise_it_for_themselves(tmp_path: Path) ->
 
 
 def test_every_operator_that_cannot_be_calibrated_is_named() -> None:
+    """Batch norms with nothing to fold into, of volumes: no depthwise convolution takes them."""
     build, kind, x = grown()
     build.output(x)
+    volume = kind.with_shape((1, 2, 2, 4, 3))
+    x = build.node("reshape", ReshapeInputs(x), ReshapeAttrs((2, 2, 4, 3)), Value("volume", volume))
     numbers = [build.const(n, kind, np.ones(3)) for n in ("gamma", "beta", "mean", "var")]
     for index in range(2):
         norm = BatchNormInputs(x, *numbers)
-        x = build.node("batch_norm", norm, BatchNormAttrs(), Value(f"norm{index}", kind))
+        x = build.node("batch_norm", norm, BatchNormAttrs(), Value(f"norm{index}", volume))
     build.output(x)
     with pytest.raises(NoKernel) as caught:
         Model.from_graph(build.graph())

@@ -100,3 +100,22 @@ def test_what_was_recorded() -> None:
     assert min(row["accuracy"] for row in mnist["untrained"]) >= mnist["float_accuracy"] - 0.003
     ours = [row for row in found["kws"]["agreement"] if row["scheme"] == "affine"]
     assert min(row["top1_where_sure"] for row in ours) >= 0.98
+
+
+def test_what_was_recorded_of_refinement() -> None:
+    """Never worse where it judges itself; on data it never saw better, or as good to a third of a
+    point.
+    """
+    rows = json.loads(RECORDED.read_text())["refine"]["rows"]
+    assert {(row["network"], row["scheme"]) for row in rows} == {
+        (network, scheme) for network in ("kws", "ic") for scheme in ("affine", "pow2")
+    }
+    for row in rows:
+        told = row["refinement"]
+        assert told["after"]["error"] <= told["before"]["error"]
+        assert told["after"]["top1"] >= told["before"]["top1"]
+        figure = "top1" if row["network"] == "kws" else "accuracy"
+        assert row[figure] >= row["unrefined"][figure] - 0.003
+    own = [row for row in rows if (row["network"], row["scheme"]) == ("kws", "affine")]
+    wide = {row.get("input_dtype") == "int16": row["top1"] for row in own}
+    assert wide[False] >= 0.97 and wide[True] >= 0.98

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +13,15 @@ import torch
 from isobit.core.errors import BadRunInput, Diverged, NoRange
 from isobit.core.types import Encoding
 from isobit.ops.schemes import Scheme
-from isobit.train.ranges import RangeMethod, RangeObserver, RangeOptions
+from isobit.train.ranges import (
+    RangeMethod,
+    RangeObserver,
+    RangeOptions,
+    Restore,
+    in_powers,
+    in_steps,
+    in_wide_codes,
+)
 from isobit.train.twin import Twin
 
 from .nets import SCHEMES, digits, make_twin, mixed_net, plain_net, take_steps, trained_twin
@@ -71,6 +81,26 @@ def test_mse_shrinks_a_range_with_an_outlier_and_keeps_a_uniform_one() -> None:
     assert float(observer.high) < 1.5
     own = quantisation_error(outlier, float(observer.low), float(observer.high))
     assert own < quantisation_error(outlier, -1.5, 1.5)
+
+
+def test_mse_counts_the_error_of_the_codes_at_hand() -> None:
+    """Just beyond 127.5/128 a power of two is twice as coarse: in `pow2` cutting there pays."""
+    generator = torch.Generator().manual_seed(0)
+    uniform = (torch.rand(60_000, generator=generator) * 2 - 1) * 1.02
+    outlier = torch.cat([uniform, torch.tensor([1.5, -1.5])])
+
+    def high(restore: Restore, values: torch.Tensor) -> float:
+        observer = RangeObserver(RangeOptions(method=RangeMethod.MSE), restore)
+        observer.observe(values, 1.0)
+        return float(observer.high)
+
+    assert high(in_steps, uniform) == float(uniform.max())
+    assert high(in_powers, uniform) <= 127.5 / 128
+    for scheme in Scheme:
+        wide = partial(in_wide_codes, scheme)
+        assert high(in_steps, outlier) < 1.5 == high(wide, outlier)
+        assert high(wide, torch.tensor([0.0, math.inf])) == math.inf
+    assert high(in_powers, torch.tensor([0.0, math.inf])) == math.inf
 
 
 @both_schemes

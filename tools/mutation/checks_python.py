@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import inspect
 import sys
 from itertools import chain
 from pathlib import Path
@@ -102,8 +103,8 @@ def _ask_text(file: str) -> str:
     if file.endswith("choice.py"):
         of_random = (p for seed in range(40) for p in choices.ram_problems(draw(seed).graph))
         return next(choices.choice_problems(), "") or next(of_random, "")
-    if file.endswith("checker.py"):
-        return _ask_checker()
+    if file.endswith(("checker.py", "aliases.py")):
+        return _ask_tests_of_plans()
     if file.endswith("arena.py"):
         return next(arenas.arena_problems(), "")
     if file.endswith("broadcast.py"):
@@ -117,13 +118,21 @@ def _ask_text(file: str) -> str:
     return next(iter([*generated_text.literal_problems(), *found]), "")
 
 
-def _ask_checker() -> str:
-    """Plans moved by hand and at random, refused for what they damage; the tests raise."""
-    from plan import test_checker
+def _ask_tests_of_plans() -> str:
+    """Plans moved by hand and at random, refused for what they damage; joins and cuts without
+    code, where they are known. The tests raise.
+    """
+    from pytest import MonkeyPatch
 
-    for name, test in vars(test_checker).items():
+    from plan import test_aliases, test_checker
+
+    for name, test in (vars(test_checker) | vars(test_aliases)).items():
         if name.startswith("test_"):
-            test()
+            if inspect.signature(test).parameters:
+                with MonkeyPatch.context() as patch:
+                    test(patch)
+            else:
+                test()
     return ""
 
 

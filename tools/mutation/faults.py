@@ -200,8 +200,23 @@ def _matching(code: str, start: int) -> int:
 
 KERNEL = ("geometry", "pack", "overlap_bytes", "scratch_bytes")
 FUNCTIONS: dict[str, tuple[str, ...]] = {
+    "src/isobit/plan/aliases.py": (
+        "members",
+        "moved",
+        "without_copies",
+        "_joined",
+        "_aligned",
+        "touched",
+        "places",
+        "_span",
+    ),
     "src/isobit/plan/arena.py": ("place", "_orders", "_lowest", "_align", "live_bound", "end"),
-    "src/isobit/plan/checker.py": ("verify_plan", "_check_sharing", "_check_places"),
+    "src/isobit/plan/checker.py": (
+        "verify_plan",
+        "_check_in_place",
+        "_check_sharing",
+        "_check_places",
+    ),
     "src/isobit/plan/choice.py": (
         "choose",
         "is_small",

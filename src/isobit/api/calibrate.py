@@ -1,4 +1,4 @@
-"""`calibrate`: a float network as the chip's integers, from example inputs and without training."""
+"""`calibrate`: a float network as the chip's integers, from example inputs and without labels."""
 
 from __future__ import annotations
 
@@ -15,12 +15,17 @@ from isobit.core.types import AnyArray, FloatArray
 from isobit.data import Dataset
 from isobit.ir.edit import Editor
 from isobit.ir.graph import Graph, Stage
+from isobit.ops.base import Op
 from isobit.ops.registry import load_ops
 from isobit.ops.weighted import WeightedInputs, WeightedOp
 from isobit.passes.base import load_passes, run_passes
 from isobit.run.golden import run_golden
 from isobit.train.bias_correction import correct_biases
+from isobit.train.fit import LARGEST_SEED
+from isobit.train.numbers import InputDType
 from isobit.train.ranges import RangeMethod, RangeOptions
+from isobit.train.refine import LEAST_EXAMPLES, Report
+from isobit.train.refine import refine as bring_nearer
 
 SAMPLES = 512
 """Enough that another choice of examples changes the accuracy by less than 0.1 points."""
@@ -37,6 +42,10 @@ def calibrate(
     samples: int = SAMPLES,
     bias_correction: bool = True,
     equalise: bool = False,
+    input_dtype: str = "int8",
+    refine: int = 0,  # the public name
+    seed: int = 0,
+    report: Report | None = None,
     target: str = "",
     name: str = "",
 ) -> Model:
@@ -53,6 +62,15 @@ def calibrate(
     bias_correction: move every bias by the layer's mean error against the float graph.
     equalise: scale channels of neighbouring layers to like ranges first (pass `equalise`).
 
+    input_dtype: codes of the network input. "int16" where values of very different size share it,
+    so that one step of 8 bits leaves the small ones little; what reads it computes int8 as before.
+
+    refine: after that, train the integers towards the float network's outputs for so many steps, 0
+    for none; see `isobit.train.refine`. It needs at least 8 examples, holds out every fourth and
+    keeps what is nearest to the float network there, at worst the start; `model.refinement` says
+    what came of it. seed: 0..2^31-1, of the order of its examples. report: called with a `Progress`
+    during it, first with what it will cost.
+
     The same model trains on (`isobit.fit`, or your own loop), deploys and is saved. It is in eval
     mode. Raises `BadArgument`, `BadRunInput`, and what `Model.from_graph` raises.
     """
@@ -62,7 +80,15 @@ def calibrate(
     count = given.integer("samples", samples, at_least=1)
     given.flag("bias_correction", bias_correction)
     given.flag("equalise", equalise)
+    given.member("input_dtype", input_dtype, InputDType)
+    refine_steps = given.integer("refine", refine, at_least=0)
+    seed = given.integer("seed", seed, at_least=0, at_most=LARGEST_SEED)
+    given.function("report", report)
     values = _values(given, data)
+    used = min(count, len(values))
+    if refine_steps and not given.problems and used < LEAST_EXAMPLES:
+        want = f"at least {LEAST_EXAMPLES} examples to refine with, a quarter of them held out"
+        given.refuse("refine", want, str(used), "Give more examples, or leave it out.")
     given.check()
     x = spread(values, count)
     if graph.stage is Stage.FLOAT:
@@ -71,13 +97,28 @@ def calibrate(
             graph, _ = run_passes(graph, [load_passes()[name] for name in names])
         if bias_correction:
             graph = _with_biases(graph)
+        graph = with_observed(graph, x)
     options = RangeOptions(method=chosen)
-    model = Model.from_graph(graph, target=target, scheme=scheme, name=name, ranges=options)
+    model = Model.from_graph(
+        graph, target=target, scheme=scheme, name=name, ranges=options, input_dtype=input_dtype
+    )
     model.eval()
     model.calibrate(x)
+    floats = model.float_graph()
     if bias_correction:
-        correct_biases(model, x, channel_means(model.float_graph(), x))
+        correct_biases(model, x, channel_means(floats, x))
+    if refine_steps:
+        _refine(model, floats, x, refine_steps, seed, report)
     return model
+
+
+def _refine(
+    model: Model, floats: Graph, x: AnyArray, steps: int, seed: int, report: Report | None
+) -> None:
+    wanted = [torch.from_numpy(values).float() for values in float_logits(floats, x)]
+    examples = torch.from_numpy(x.astype(np.float32))
+    found = bring_nearer(model, examples, wanted, steps=steps, seed=seed, report=report)
+    model.refinement = found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +157,20 @@ def spread(values: AnyArray, count: int) -> AnyArray:
     return values[np.linspace(0, len(values) - 1, count).round().astype(np.int64)]
 
 
+def float_logits(graph: Graph, x: AnyArray) -> list[FloatArray]:
+    """Return the outputs [N, ...] of a float graph, of those that a softmax computes what goes into
+    it, as `Twin.logits` does.
+    """
+    softmaxes: dict[str, Any] = {n.output.name: n.inputs for n in graph.nodes if n.op == "softmax"}
+    names = [softmaxes[name].x if name in softmaxes else name for name in graph.outputs]
+    parts: list[list[FloatArray]] = [[] for _ in names]
+    for start in range(0, len(x), AT_ONCE):
+        values = run_golden(graph, x[start : start + AT_ONCE].astype(np.float32))
+        for found, name in zip(parts, names, strict=True):
+            found.append(values[name])
+    return [np.concatenate(found) for found in parts]
+
+
 def channel_means(graph: Graph, x: AnyArray) -> dict[str, FloatArray]:
     """Return the mean of every output channel [C] of the operators with weights, by value name."""
     registry = load_ops()
@@ -129,6 +184,26 @@ def channel_means(graph: Graph, x: AnyArray) -> dict[str, FloatArray]:
             own = value.reshape(len(part), -1, value.shape[-1]).mean(axis=1).sum(axis=0)
             sums[name] = sums.get(name, 0.0) + own
     return {name: total / len(x) for name, total in sums.items()}
+
+
+def with_observed(graph: Graph, x: AnyArray) -> Graph:
+    """Return a float graph whose operators know how large their outputs become on x [N, *input]:
+    `Op.observed`, such as the scale of a cell state.
+    """
+    registry, plain = load_ops(), Op.observed
+    nodes = [node for node in graph.nodes if registry.op(node.op).observed is not plain]
+    if not nodes:
+        return graph
+    largest = {value.name: 0.0 for node in nodes for value in node.outputs}
+    for start in range(0, len(x), AT_ONCE):
+        values = run_golden(graph, x[start : start + AT_ONCE].astype(np.float32))
+        for name, most in largest.items():
+            largest[name] = max(most, float(np.abs(values[name]).max()))
+    edit = Editor(graph)
+    for node in nodes:
+        found = [largest[value.name] for value in node.outputs]
+        edit.replace(node, replace(node, attrs=registry.op(node.op).observed(node.attrs, found)))
+    return edit.result()
 
 
 def _values(given: Arguments, data: object) -> AnyArray:

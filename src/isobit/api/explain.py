@@ -4,18 +4,19 @@ and what passes did to an imported one.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from isobit.api.bundle import Absorbed
+from isobit.api.provenance import Origin, Told
+from isobit.api.provenance import Story as History
 from isobit.core.arguments import Arguments
-from isobit.core.errors import FileDamaged, UnknownName
-from isobit.ir.graph import Graph
+from isobit.core.errors import UnknownName
+from isobit.ir.graph import Graph, Node, Stage
 from isobit.ops.base import Kernel
 from isobit.ops.check import check
 from isobit.ops.registry import load_ops
+from isobit.passes.base import Pass, load_passes
 from isobit.plan.choice import allowance_bytes, extra_bytes
 from isobit.plan.plan import NodePlan, Optimize, make_plan
 from isobit.targets import Target
@@ -28,15 +29,8 @@ class Choice:
 
     kernel: str
     reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """What a pass did to a value when the network was imported, or, not `done`, why nothing."""
-
-    by: str
-    text: str
-    done: bool
+    is_legal: bool = True
+    """Whether it could run the node on this target."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +47,8 @@ class Story:
     absorbed: tuple[str, ...]
     tensor: str = ""
     passes: tuple[Told, ...] = ()
+    fused: tuple[str, ...] = ()
+    """Tensors of the imported file that it computes on its way and nobody sees."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +68,20 @@ class Removed:
     name: str
     tensor: str
     passes: tuple[Told, ...]
+    into: str = ""
+    """The node that absorbed it when the network became integers, "" where none did."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Considered:
+    """What one pass did with the whole imported network, or why it had nothing to do."""
+
+    name: str
+    done: int
+    kept: int
+    """Nodes that looked like what it rewrites, but had to stay."""
+    reason: str
+    """Why it did nothing, "" where it did something."""
 
 
 def absorbed_values(floats: Graph) -> dict[str, list[str]]:
@@ -88,12 +98,12 @@ def explain(
     optimize: Optimize,
     absorbed: Absorbed,
     name: str = "",
-    provenance: Mapping[str, Any] | None = None,
+    history: History | None = None,
 ) -> list[Story]:
     """Return the story of every node, or of the one called `name`. Raises `UnknownName`,
     `NoKernel`.
 
-    provenance: of an imported network its `names` and `passes`, as its file or manifest keeps them.
+    history: of the import, as `isobit.api.provenance.read_story` returns it.
     """
     given = Arguments("explain")
     given.instance("graph", graph, Graph, "an integer graph, as Bundle.graph")
@@ -102,54 +112,32 @@ def explain(
     optimize = given.member("optimize", optimize, Optimize)
     given.check()
     plan = make_plan(graph, target, optimize)
-    names = [step.name for step in plan.nodes]
-    _require_name(graph, name, names)
-    told, tensors = _told(provenance or {}), tensors_of(provenance or {})
+    tell = _teller(graph, absorbed, name, history)
     return [
-        Story(
-            name=step.name,
-            op=step.node.op,
-            source=str(step.node.location),
-            kernel=step.kernel.stem if step.kernel else "",
-            others=_others(step, target, optimize),
-            absorbed=tuple(absorbed.get(step.name, ())),
-            tensor=tensors.get(step.name, ""),
-            passes=tuple(told.get(step.name, ())),
-        )
+        tell(step.node, step.kernel.stem if step.kernel else "", _others(step, target, optimize))
         for step in plan.nodes
         if name in ("", step.name)
     ]
 
 
-def explain_float(
-    graph: Graph, name: str = "", provenance: Mapping[str, Any] | None = None
-) -> list[Story]:
+def explain_float(graph: Graph, name: str = "", history: History | None = None) -> list[Story]:
     """Return the story of every node of a float graph, or of the one called `name`: no kernel is
     chosen yet. Raises `UnknownName`.
 
-    provenance: as for `explain`.
+    history: as for `explain`.
     """
     check(graph)
+    tell = _teller(graph, {}, name, history)
+    return [tell(node, "", ()) for node in graph.nodes if name in ("", node.outputs[0].name)]
+
+
+def _teller(
+    graph: Graph, absorbed: Absorbed, name: str, history: History | None
+) -> Callable[[Node, str, tuple[Choice, ...]], Story]:
+    """Return what tells the story of a node with its kernel and the others. Raises `UnknownName`
+    where no node is called `name`.
+    """
     names = [node.outputs[0].name for node in graph.nodes]
-    _require_name(graph, name, names)
-    told, tensors = _told(provenance or {}), tensors_of(provenance or {})
-    return [
-        Story(
-            name=own,
-            op=node.op,
-            source=str(node.location),
-            kernel="",
-            others=(),
-            absorbed=(),
-            tensor=tensors.get(own, ""),
-            passes=tuple(told.get(own, ())),
-        )
-        for own, node in zip(names, graph.nodes, strict=True)
-        if name in ("", own)
-    ]
-
-
-def _require_name(graph: Graph, name: str, names: Sequence[str]) -> None:
     if name and name not in names:
         raise UnknownName(
             where=f"node {name!r} of {graph.name}",
@@ -158,106 +146,127 @@ def _require_name(graph: Graph, name: str, names: Sequence[str]) -> None:
             got=name,
             fix="`isobit show` prints the network.",
         )
+    origin = Origin(history or History())
+
+    def tell(node: Node, kernel: str, others: tuple[Choice, ...]) -> Story:
+        own = [value.name for value in node.outputs]
+        return Story(
+            name=own[0],
+            op=node.op,
+            source=str(node.location),
+            kernel=kernel,
+            others=others,
+            absorbed=tuple(absorbed.get(own[0], ())),
+            tensor=origin.tensors.get(own[0], ""),
+            passes=tuple(dict.fromkeys(told for value in own for told in origin.told(value))),
+            fused=tuple(tensor for value in own for tensor in origin.fused(value)),
+        )
+
+    return tell
 
 
-def removed(graph: Graph, provenance: Mapping[str, Any], name: str = "") -> list[Removed]:
+def removed(
+    graph: Graph, history: History, name: str = "", absorbed: Absorbed | None = None
+) -> list[Removed]:
     """Return what the imported file computed and the network does not, or the one called `name`."""
-    told, tensors = _told(provenance), tensors_of(provenance)
-    present = graph.type_map()
+    origin, present = Origin(history), graph.type_map()
+    inside = {
+        value.split(" ")[0]: node for node, values in (absorbed or {}).items() for value in values
+    }
+    values = dict.fromkeys([*history.names, *origin.mentioned])
+    pairs = [(value, origin.tensors.get(value, "")) for value in values]
+    pairs += [] if name else [(value, tensor) for tensor, value in history.fused.items()]
     return [
-        Removed(name=value, tensor=tensors.get(value, ""), passes=tuple(told.get(value, ())))
-        for value in dict.fromkeys([*tensors, *told])
-        if _final(provenance, value) not in present and name in ("", value)
+        Removed(
+            name=value,
+            tensor=tensor,
+            passes=origin.gone(value, present),
+            into=inside.get(value, ""),
+        )
+        for value, tensor in pairs
+        if origin.final(value) not in present and name in ("", value)
     ]
 
 
-def notes_of(provenance: Mapping[str, Any], name: str = "") -> list[Noted]:
-    """Return the notes of the import, or those of the value `name`. Raises `FileDamaged` for what
-    no importer writes.
-    """
-    text = str(provenance.get("source", {}).get("notes", "[]"))
-    try:
-        found = [
-            Noted(
-                value=_final(provenance, str(note["value"])),
-                kind=str(note["kind"]),
-                text=str(note["text"]),
-                lsb=int(note["lsb"]),
-            )
-            for note in json.loads(text)
-        ]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise FileDamaged(
-            where="notes of the import",
-            what="notes",
-            want="a list, each with value, kind, text and lsb",
-            got=text[:80],
-            fix="Import the model again.",
-        ) from error
+def considered(history: History) -> list[Considered]:
+    """Return what every pass did with an imported network; nothing for one that was not."""
+    if not history.source:
+        return []
+    counts = {
+        str(run["name"]): tuple(_count(run, k) for k in ("done", "kept")) for run in history.passes
+    }
+    known = load_passes()
+    stages = [known[name].stages for name in counts if name in known]
+    here = frozenset(Stage).intersection(*stages)
+    return [
+        Considered(
+            name=one.name, done=done, kept=kept, reason=_nothing_done(one, ran, done, kept, here)
+        )
+        for one in known.values()
+        for ran, (done, kept) in [(one.name in counts, counts.get(one.name, (0, 0)))]
+    ]
+
+
+def _count(run: Mapping[str, object], kind: str) -> int:
+    steps = run[kind]
+    assert isinstance(steps, list)
+    return len(steps)
+
+
+def _nothing_done(one: type[Pass], ran: bool, done: int, kept: int, here: frozenset[Stage]) -> str:
+    """Say why a pass did nothing in a network that was imported in one of the stages `here`."""
+    if done:
+        return ""
+    if kept:
+        return f"considered {kept} node{'' if kept == 1 else 's'}, which say why it left them"
+    if ran:
+        return "nothing here looks like what it rewrites"
+    if not one.stages & here:
+        return f"only for {' and '.join(sorted(s.value for s in one.stages))} networks"
+    return "left out" if one.default else f"only on request: isobit import --pass {one.name}"
+
+
+def notes_of(history: History, name: str = "") -> list[Noted]:
+    """Return the notes of the import, or those of the value `name`."""
+    origin = Origin(history)
+    found = [
+        Noted(
+            value=origin.final(str(note["value"])),
+            kind=str(note["kind"]),
+            text=str(note["text"]),
+            lsb=int(str(note.get("lsb", 0))),
+        )
+        for note in history.notes
+    ]
     return [note for note in found if name in ("", note.value)]
-
-
-def value_of(provenance: Mapping[str, Any], name: str) -> str:
-    """Return the value that a tensor of the imported file, or a value before the passes, is now;
-    the argument where it is neither.
-    """
-    values = {label: value for value, label in provenance.get("names", {}).items()}
-    return _final(provenance, str(values.get(name, name)))
-
-
-def _renames(provenance: Mapping[str, Any]) -> dict[str, str]:
-    """Return the new names that passes gave to values, by the old ones."""
-    steps = (step for run in provenance.get("passes", ()) for step in run["done"])
-    return {step["node"]: str(step["data"]["value"]) for step in steps if "value" in step["data"]}
-
-
-def _final(provenance: Mapping[str, Any], value: str) -> str:
-    renames = _renames(provenance)
-    for _ in renames:  # as often as there can be new names
-        value = renames.get(value, value)
-    return value
-
-
-def tensors_of(provenance: Mapping[str, Any]) -> dict[str, str]:
-    """Return the file's tensor by value; a value that a pass renamed keeps its tensor."""
-    found = dict(provenance.get("names", {}))
-    return {**{_final(provenance, value): label for value, label in found.items()}, **found}
-
-
-def _told(provenance: Mapping[str, Any]) -> dict[str, list[Told]]:
-    """Return what passes did and why they did nothing by value, under its last name too."""
-    found: dict[str, list[Told]] = {}
-    for run in provenance.get("passes", ()):
-        for kind in ("done", "kept"):
-            for step in run[kind]:
-                one = Told(by=run["name"], text=step["text"], done=kind == "done")
-                for value in dict.fromkeys((step["node"], _final(provenance, step["node"]))):
-                    found.setdefault(value, []).append(one)
-    return found
 
 
 def _others(step: NodePlan, target: Target, optimize: Optimize) -> tuple[Choice, ...]:
     if step.kernel is None:
         return ()
-    kernels = load_ops().kernels[step.node.op]
     return tuple(
-        Choice(kernel=kernel.stem, reason=_reason(step, step.kernel, kernel, target, optimize))
-        for kernel in kernels
+        _choice(step, step.kernel, kernel, target, optimize)
+        for kernel in load_ops().kernels[step.node.op]
         if kernel is not step.kernel
     )
 
 
-def _reason(
+def _choice(
     step: NodePlan, taken: type[Kernel], other: type[Kernel], target: Target, optimize: Optimize
-) -> str:
-    """Say which rule of `select_kernels` or of the plan's choice passed `other` over."""
+) -> Choice:
     missing = other.features - target.features
     if missing:
-        return f"needs {', '.join(sorted(f.value for f in missing))}"
-    attrs, q = step.node.attrs, step.types
-    illegal = other.when(attrs, q)
+        needs = f"needs {', '.join(sorted(f.value for f in missing))}"
+        return Choice(kernel=other.stem, reason=needs, is_legal=False)
+    illegal = other.when(step.node.attrs, step.types)
     if illegal:
-        return illegal
+        return Choice(kernel=other.stem, reason=illegal, is_legal=False)
+    return Choice(kernel=other.stem, reason=_preferred(step, taken, other, optimize))
+
+
+def _preferred(step: NodePlan, taken: type[Kernel], other: type[Kernel], optimize: Optimize) -> str:
+    """Say which rule of `select_kernels` or of the plan's choice passed a legal kernel over."""
+    attrs, q = step.node.attrs, step.types
     flash = other.flash_bytes(attrs, q), taken.flash_bytes(attrs, q)
     if optimize is Optimize.FLASH and flash[0] > flash[1]:
         return f"modelled at {flash[0]:,} bytes of flash, {taken.stem} at {flash[1]:,}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 
@@ -12,7 +11,7 @@ from isobit.api.importing import ImportedModel
 from isobit.core.arguments import Arguments
 from isobit.importers import torch_export
 from isobit.ir.graph import Graph
-from isobit.passes.base import chosen, run_passes
+from isobit.passes.base import chosen
 
 
 def from_torch(
@@ -69,5 +68,4 @@ def import_torch(
     given.check()
     inputs = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else example_inputs
     found = torch_export.read(module, tuple(inputs), name=name)
-    graph, runs = run_passes(replace(found.graph, target=chip.name), selected)
-    return ImportedModel(graph=graph, names=found.names, source=found.source, passes=runs)
+    return ImportedModel.after_passes(found, chip, selected)

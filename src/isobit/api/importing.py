@@ -6,32 +6,25 @@ import importlib
 import json
 import pkgutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
 
 from isobit import targets
-from isobit.core.arguments import Arguments, shown
-from isobit.core.errors import BadArgument, FileDamaged
+from isobit.api.provenance import Story
+from isobit.core.arguments import Arguments
+from isobit.core.errors import BadArgument
 from isobit.importers.base import Imported, Survey
 from isobit.ir.graph import Graph, Stage
-from isobit.ir.store import Stored, read_store, write_store
+from isobit.ir.store import Stored, write_store
 from isobit.ops.base import Cost
 from isobit.ops.check import node_types
 from isobit.ops.foreign import Runtime
+from isobit.ops.logical import Note
 from isobit.ops.registry import load_ops
-from isobit.passes.base import PassRun, chosen, run_passes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Story:
-    """What an imported file remembers of its import."""
-
-    names: Mapping[str, str]
-    source: Mapping[str, str]
-    passes: Sequence[Mapping[str, object]]
+from isobit.passes.base import Pass, PassRun, chosen, run_passes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,26 +37,50 @@ class ImportedModel:
     source: Mapping[str, str]
     """Format, file name, SHA-256, runtime."""
     passes: tuple[PassRun, ...]
+    """Every pass that ran, in order."""
+    notes: tuple[Note, ...] = ()
+    """What the importer says of single values: transposes that stay, proven differences, inputs
+    and outputs that are stored in another way. `value` is a name before the passes.
+    """
+    fused: Mapping[str, str] = field(default_factory=dict)
+    """Tensor of the source that no value is -> the value whose node computes it on its way."""
+
+    @classmethod
+    def after_passes(
+        cls, found: Imported, chip: targets.Target, selected: Sequence[type[Pass]]
+    ) -> ImportedModel:
+        """Run passes on what an importer returned, for a target."""
+        graph, runs = run_passes(replace(found.graph, target=chip.name), selected)
+        return cls(
+            graph=graph,
+            names=found.names,
+            source={key: text for key, text in found.source.items() if key != "notes"},
+            passes=runs,
+            notes=found.notes,
+            fused=found.fused,
+        )
 
     def story(self) -> Story:
         """Return the history as plain data."""
         return Story(
             names=dict(self.names),
+            fused=dict(self.fused),
             source=dict(self.source),
             passes=[history(run) for run in self.passes],
+            notes=[asdict(note) for note in self.notes],
         )
 
     def save(self, path: str | Path) -> None:
         """Write a `.isobit` file with the history that `isobit explain` prints."""
-        story = asdict(self.story())
-        notes = {key: json.dumps(value, sort_keys=True) for key, value in story.items()}
         role = "int" if self.graph.stage is Stage.INT else "float"
-        write_store(Path(path), Stored({role: self.graph}, notes=notes))
+        write_store(Path(path), Stored({role: self.graph}, notes=self.story().notes_as_text()))
 
 
 def history(run: PassRun) -> dict[str, object]:
     """Return what a pass did as plain data."""
-    return {**asdict(run), "claim": run.claim.value}
+    plain = asdict(run)
+    steps = {kind: list(plain[kind]) for kind in ("done", "kept")}
+    return {**plain, **steps, "claim": run.claim.value}
 
 
 def import_file(
@@ -89,9 +106,9 @@ def import_model(
 ) -> ImportedModel:
     """Read a foreign model and run passes on it.
 
-    path: a .tflite file. runtime: "tflm" or "litert", whose arithmetic a TFLite file means. passes:
-    names added to the default ones, with `-` in front taken from them. name: of the network, the
-    file's by default.
+    path: a .tflite or .onnx file. runtime: "tflm" or "litert", whose arithmetic a TFLite file
+    means. passes: names added to the default ones, with `-` in front taken from them. name: of the
+    network, the file's by default.
 
     Raises `FileMissing`, `FileDamaged`, `BadArgument`, `UnknownName`, `ToolMissing`, and every
     `Unsupported` of the model at once.
@@ -109,8 +126,7 @@ def import_model(
         importer = _importer(place)
     given.check()
     found: Imported = importer.read(place, runtime=Runtime(chosen_runtime), name=name)
-    graph, runs = run_passes(replace(found.graph, target=chip.name), selected)
-    return ImportedModel(graph=graph, names=found.names, source=found.source, passes=runs)
+    return ImportedModel.after_passes(found, chip, selected)
 
 
 def survey_file(path: str | Path, *, runtime: str = "tflm") -> Survey:
@@ -156,67 +172,6 @@ def support() -> dict[str, dict[str, Supported]]:
     }
 
 
-def read_story(path: Path) -> Story:
-    """Return the import history of a `.isobit` file, empty for one that was not imported."""
-    notes = read_store(path, load_ops().signature).notes
-    try:
-        content = {key: json.loads(text) for key, text in notes.items() if key in STORY}
-    except (ValueError, TypeError, RecursionError) as error:
-        raise _damaged(path, str(error)) from error
-    return checked_story(content, path)
-
-
-STORY = ("names", "source", "passes")
-
-
-def checked_story(content: object, place: Path) -> Story:
-    """Return an import history that was read from a file at `place`, empty where it is empty.
-
-    Raises `FileDamaged` for anything else than what `ImportedModel.story` gives.
-    """
-    if not isinstance(content, Mapping):
-        raise _damaged(place, type(content).__name__)
-    names, source = content.get("names", {}), content.get("source", {})
-    passes = content.get("passes", [])
-    for table in (names, source):
-        if not (isinstance(table, dict) and all(isinstance(v, str) for v in table.values())):
-            raise _damaged(place, shown(table))
-    if not (isinstance(passes, list) and all(map(_is_run, passes))):
-        raise _damaged(place, shown(passes))
-    return Story(names=names, source=source, passes=passes)
-
-
-def _is_run(run: object) -> bool:
-    """Whether it is what `history` returns."""
-    return (
-        isinstance(run, dict)
-        and isinstance(run.get("name"), str)
-        and all(
-            isinstance(run.get(kind), list) and all(map(_is_step, run[kind]))
-            for kind in ("done", "kept")
-        )
-    )
-
-
-def _is_step(step: object) -> bool:
-    return (
-        isinstance(step, dict)
-        and isinstance(step.get("node"), str)
-        and isinstance(step.get("text"), str)
-        and isinstance(step.get("data"), dict)
-    )
-
-
-def _damaged(place: Path, got: str) -> FileDamaged:
-    return FileDamaged(
-        where=str(place),
-        what="history of the import",
-        want="names, source and passes",
-        got=got,
-        fix="Import the model again.",
-    )
-
-
 def total_cost(graph: Graph) -> Cost:
     """Return the operations of one inference."""
     registry = load_ops()
@@ -235,13 +190,15 @@ def _importers() -> dict[str, ModuleType]:
     modules = (
         importlib.import_module(found.name)
         for found in pkgutil.iter_modules(package.__path__, "isobit.importers.")
+        if not found.name.rpartition(".")[2].startswith("torch_")  # they read no files
     )
     return {suffix: m for m in modules for suffix in getattr(m, "SUFFIXES", ())}
 
 
 def _importer(path: Path) -> ModuleType:
     known = _importers()
-    if path.suffix.lower() not in known:
+    suffix = path.suffix.lower()
+    if suffix not in known:
         raise BadArgument(
             where=str(path),
             what="file",
@@ -249,4 +206,24 @@ def _importer(path: Path) -> ModuleType:
             got=path.name,
             fix="Export the model to one of these formats.",
         )
-    return known[path.suffix.lower()]
+    own = ".tflite" if _is_tflite(path) else suffix
+    if known[own] is not known[suffix]:
+        raise BadArgument(
+            where=str(path),
+            what="file",
+            want=f"the format that {path.suffix} says",
+            got="a TFLite file",
+            fix=f"Rename it to {path.with_suffix('.tflite').name}.",
+        )
+    return known[suffix]
+
+
+def _is_tflite(path: Path) -> bool:
+    """Whether a file has the identifier of TFLite, which no other format has there."""
+    if not path.is_file():  # to open a pipe would wait
+        return False
+    try:
+        with path.open("rb") as stream:
+            return stream.read(8)[4:] == b"TFL3"
+    except OSError:  # the importer says what is wrong with it
+        return False

@@ -100,6 +100,7 @@ class _Name:
     source: str
     absorbed: tuple[str, ...]
     tensor: str = ""
+    fused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

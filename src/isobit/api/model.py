@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from isobit import targets
-from isobit.api.bundle import Bundle, write_bundle
+from isobit.api.bundle import Bundle
+from isobit.api.deployment import write_bundle
 from isobit.api.explain import absorbed_values
+from isobit.api.provenance import PARTS
 from isobit.core.arguments import Arguments, shown
 from isobit.core.errors import BadArgument, BadCheckpoint, raise_all
 from isobit.core.types import AnyArray, Shape
@@ -29,10 +31,11 @@ from isobit.run.codes import check_inputs
 from isobit.run.compilers import Kind
 from isobit.run.estimate import Estimate, check_options, estimate
 from isobit.train.graph_net import GraphNet
+from isobit.train.numbers import InputDType
 from isobit.train.ranges import RangeOptions
+from isobit.train.refine import Refinement
 from isobit.train.twin import Twin
 
-PROVENANCE = ("source", "names", "passes")
 NET = "a module, e.g. isobit.nn.Sequential(...)"
 
 
@@ -41,7 +44,8 @@ class Model(Twin):
 
     net: a module of `isobit.nn` layers. input: (C, H, W) or (features,), torch's order, without the
     batch. target: a name of `isobit targets`. scheme: "affine" or "pow2". name: prefixes every C
-    symbol.
+    symbol. input_dtype: "int8", or "int16" for inputs whose 8-bit codes lose too much
+    (docs/calibrate.md); raw pixels that a `Standardize` reads are u8 always.
 
     `model(x)` takes raw values [N, *input] (pixels 0..255) and returns de-quantised float outputs;
     gradients are straight-through. What the target cannot run or hold is refused here, with every
@@ -57,6 +61,7 @@ class Model(Twin):
         scheme: str = "affine",
         name: str = "model",
         ranges: RangeOptions | None = None,
+        input_dtype: str = "int8",
     ) -> None:
         given = Arguments(f"Model {name!r}" if isinstance(name, str) else "Model")
         given.instance("net", net, nn.Module, NET, fix="Pass an instance.")
@@ -79,12 +84,23 @@ class Model(Twin):
                 "Use ASCII letters, digits and underscores; the first is no digit.",
             )
         given.instance("ranges", ranges, RangeOptions | None, "RangeOptions or None")
+        codes = given.member("input_dtype", input_dtype, InputDType)
         chip = _target(given, target)
         given.check()
         self.target = chip
         self.provenance: Mapping[str, str] = {}
         """Notes that `save` adds: where an imported network came from."""
-        super().__init__(net, input=sizes, target=target, scheme=chosen, name=name, ranges=ranges)
+        self.refinement: Refinement | None = None
+        """What `isobit.calibrate(..., refine=STEPS)` did to it; not saved."""
+        super().__init__(
+            net,
+            input=sizes,
+            target=target,
+            scheme=chosen,
+            name=name,
+            ranges=ranges,
+            input_dtype=codes,
+        )
         if not self.steps:
             raise BadArgument(
                 where=f"Model {name!r}",
@@ -104,6 +120,7 @@ class Model(Twin):
         scheme: str = "affine",
         name: str = "",
         ranges: RangeOptions | None = None,
+        input_dtype: str = "int8",
     ) -> Self:
         """Return the model of a float graph, e.g. of `isobit.import_file`, without ranges yet.
 
@@ -126,6 +143,7 @@ class Model(Twin):
             scheme=scheme,
             name=name or clean_name(graph.name),
             ranges=ranges,
+            input_dtype=input_dtype,
         )
 
     @classmethod
@@ -149,10 +167,12 @@ class Model(Twin):
                 fix="Use isobit.calibrate for a float graph; for a module, build the same Model "
                 "and call restore.",
             )
-        scheme = stored.notes["scheme"]
-        model = cls.from_graph(stored.graphs["float"], target=target, scheme=scheme)
+        scheme, codes = stored.notes["scheme"], stored.notes.get("input_dtype", "int8")
+        model = cls.from_graph(
+            stored.graphs["float"], target=target, scheme=scheme, input_dtype=codes
+        )
         model.restore(place)
-        model.provenance = {k: stored.notes[k] for k in PROVENANCE if k in stored.notes}
+        model.provenance = {k: stored.notes[k] for k in PARTS if k in stored.notes}
         model.eval()
         return model
 
@@ -272,6 +292,8 @@ class Model(Twin):
         }
         if self.channels_last:
             notes["layout"] = "nhwc"
+        if self.input_dtype is not InputDType.INT8:
+            notes["input_dtype"] = self.input_dtype.value
         write_store(place, Stored(graphs, extra, notes))
 
     def restore(self, path: str | Path) -> None:
@@ -292,15 +314,19 @@ class Model(Twin):
         other = sorted(
             {key for key in own.keys() | state.keys() if _shape(own, key) != _shape(state, key)}
         )
-        written = stored.notes.get("scheme", self.scheme.value)
-        if written != self.scheme.value:
-            raise BadCheckpoint(
-                where=str(path),
-                what="scheme",
-                want=self.scheme.value,
-                got=written,
-                fix=f"Build the model with scheme={written!r}.",
-            )
+        for what, mine, none in (
+            ("scheme", self.scheme.value, self.scheme.value),
+            ("input_dtype", self.input_dtype.value, "int8"),
+        ):
+            written = stored.notes.get(what, none)
+            if written != mine:
+                raise BadCheckpoint(
+                    where=str(path),
+                    what=what,
+                    want=mine,
+                    got=written,
+                    fix=f"Build the model with {what}={written!r}.",
+                )
         if other:
             key = other[0]
             raise BadCheckpoint(

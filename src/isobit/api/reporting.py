@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from isobit.api.bundle import Bundle
-from isobit.api.explain import tensors_of
-from isobit.api.importing import checked_story
+from isobit.api.bundle import Absorbed, Bundle
+from isobit.api.explain import notes_of, removed
 from isobit.api.manifest import (
     MANIFEST,
     SCHEMA,
@@ -22,9 +20,13 @@ from isobit.api.manifest import (
     read_sources,
     training_problems,
 )
+from isobit.api.provenance import Origin, Story, checked_story, first_of
 from isobit.core.arguments import Arguments, shown
 from isobit.core.files import json_text, write_atomic
-from isobit.report.report import Report, make_report
+from isobit.ir.graph import Graph
+from isobit.report.making import make_report
+from isobit.report.report import Fate, Report
+from isobit.report.report import Origin as Shown
 from isobit.run.estimate import Estimate
 from isobit.run.measure import LayerCost
 from isobit.run.verify import Comparison, Difference
@@ -85,6 +87,7 @@ def bundle_report(bundle: Bundle) -> Report:
     given.check()
     manifest = bundle.manifest
     plan = bundle.network().plan
+    story = checked_story(manifest.get("import", {}), bundle.path)
     layers = tuple(LayerCost(**layer) for layer in manifest["layers"])
     if [layer.name for layer in layers] != [step.name for step in plan.nodes]:
         raise damaged(bundle.path / MANIFEST, "layers of another network")
@@ -109,7 +112,52 @@ def bundle_report(bundle: Bundle) -> Report:
             *training.get("notes", ()),
         ],
         hashes={**hashes, **({"C in the folder now": now} if edited else {})},
-        tensors=tensors_of(asdict(checked_story(manifest.get("import", {}), bundle.path))),
+        tensors=Origin(story).tensors,
+        origin=_origin(story, plan.graph, bundle.absorbed) if story.source else None,
+    )
+
+
+def _origin(story: Story, graph: Graph, absorbed: Absorbed) -> Shown:
+    """Return what a report says of an import: every value of the file, in the order in which the
+    nodes run that compute it or what became of it.
+    """
+    origin, types = Origin(story), graph.type_map()
+    gone = {one.name: one for one in removed(graph, story, absorbed=absorbed)}
+    places = [*(v.name for v in graph.inputs), *(v.name for n in graph.nodes for v in n.outputs)]
+    order = {name: index for index, name in enumerate(places)}
+    fates: dict[str, Fate] = {}
+    place: dict[str, float] = {}
+
+    def add(value: str, tensor: str, *, whole: bool) -> None:
+        """Say what became of a tensor: of a value, or of a part of what its node does."""
+        own = origin.final(value)
+        steps, into = origin.told(own), own
+        if own not in types:
+            one = gone[value]
+            steps, into = one.passes, one.into or origin.into(value, types)
+        told = [f"{step.by}: {step.text}" for step in steps if step.done]
+        if own in types and not whole:
+            told = [f"part of %{own}"]
+        elif own not in types and gone[value].into:
+            told = [f"part of %{into}", *told]
+        stands = own in types and whole
+        if tensor in fates and not stands:
+            return
+        first, joined = first_of(tensor)
+        fate = Fate(tensor=first, joined=joined, value=own if stands else "", told=tuple(told))
+        fates[tensor] = fate
+        place[tensor] = order.get(into, len(order)) - (0.0 if stands else 0.5)
+
+    for value, tensor in story.names.items():
+        add(value, tensor, whole=True)
+    for tensor, value in story.fused.items():
+        add(value, tensor, whole=False)
+    ordered = sorted(fates, key=lambda tensor: place[tensor])
+    notes = [f"%{note.value}, {note.kind}: {note.text}" for note in notes_of(story)]
+    return Shown(
+        facts=tuple(story.source.items()),
+        fates=tuple(fates[tensor] for tensor in ordered),
+        notes=tuple(notes),
     )
 
 

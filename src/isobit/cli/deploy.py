@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 
 from isobit import targets
-from isobit.api.bundle import write_bundle
+from isobit.api.deployment import write_bundle
 from isobit.cli.common.optimize import optimize_option
 from isobit.cli.common.output import json_option, out, print_json
 from isobit.cli.common.progress import stage
 from isobit.cli.common.sizes import BYTES, LIMIT_HELP
-from isobit.cli.common.subject import read_absorbed, read_provenance, read_trained
+from isobit.cli.common.subject import read_absorbed, read_history, read_trained
 from isobit.core.errors import BadArgument
 from isobit.plan.plan import Optimize
 from isobit.run.compilers import Kind
@@ -63,7 +63,7 @@ def command(
             flash_limit=flash_limit,
             name=name,
             absorbed=read_absorbed(model),
-            provenance=read_provenance(model),
+            history=read_history(model),
         )
     manifest = bundle.manifest
     if as_json:

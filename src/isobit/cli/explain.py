@@ -4,6 +4,7 @@ passes did to it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,18 +13,19 @@ from rich.text import Text
 
 from isobit import targets
 from isobit.api.explain import (
+    Considered,
     Removed,
     Story,
-    Told,
+    considered,
     explain,
     explain_float,
     notes_of,
     removed,
-    value_of,
 )
+from isobit.api.provenance import Origin, Told, first_of
 from isobit.cli.common.optimize import optimize_option
-from isobit.cli.common.output import json_option, out, print_json
-from isobit.cli.common.subject import read_absorbed, read_provenance, read_stored
+from isobit.cli.common.output import json_option, note_line, out, print_json
+from isobit.cli.common.subject import read_absorbed, read_history, read_stored
 from isobit.ir.graph import Stage
 from isobit.plan.plan import Optimize
 
@@ -38,41 +40,51 @@ def command(model: Path, node: str, target: str | None, optimize: str, as_json: 
     """Say for every NODE of MODEL (SPEC.py, M.isobit or a deployed folder) what runs it and why.
 
     Of an imported network also which tensor of the file it is, what passes did to it, or why not,
-    and what the importer noted. NODE may be such a tensor's name. A float network has no kernels
-    yet: the rest is said.
+    what became of everything else in the file, and what the importer noted. NODE may be such a
+    tensor's name. A float network has no kernels yet: the rest is said.
     """
-    graph, origin = read_stored(model), read_provenance(model)
+    graph, history = read_stored(model), read_history(model)
     chip = targets.load(target or graph.target)
-    node = value_of(origin, node)
-    gone = removed(graph, origin, node)
+    is_float = graph.stage is Stage.FLOAT
+    absorbed = {} if is_float else read_absorbed(model)
+    node = Origin(history).value(node)
+    gone = removed(graph, history, node, absorbed)
     stories = []
     if not (node and gone):
-        if graph.stage is Stage.FLOAT:
-            stories = explain_float(graph, node, origin)
+        if is_float:
+            stories = explain_float(graph, node, history)
         else:
-            stories = explain(graph, chip, Optimize(optimize), read_absorbed(model), node, origin)
-    notes = notes_of(origin, node)
+            stories = explain(graph, chip, Optimize(optimize), absorbed, node, history)
+    notes = notes_of(history, node)
+    passes = [] if node else considered(history)
     if as_json:
         print_json(
             {
                 "target": chip.name,
-                "source": dict(origin.get("source", {})),
+                "source": dict(history.source),
                 "nodes": [asdict(story) for story in stories],
                 "removed": [asdict(one) for one in gone],
+                "passes": [asdict(one) for one in passes],
                 "notes": [asdict(note) for note in notes],
             }
         )
         return
+    if history.source and not node:
+        told = ", ".join(f"{k} {v}" for k, v in history.source.items() if k != "sha256")
+        out().print(Text(f"Imported: {told}\n"), soft_wrap=True)
     for story in stories:
-        out().print(_shown(story, is_float=graph.stage is Stage.FLOAT), soft_wrap=True)
-    if gone and not node:
-        out().print("\nIn the imported file, but computed no more:", soft_wrap=True)
-    for one in gone:
-        out().print(_gone(one), soft_wrap=True)
-    if notes:
-        out().print("\nNotes of the import:", soft_wrap=True)
-    for note in notes:
-        out().print(Text(f"{note.value}  {note.kind}: {note.text}"), soft_wrap=True)
+        out().print(_shown(story, is_float=is_float), soft_wrap=True)
+    _print_all("In the imported file, but computed no more:" if not node else "", map(_gone, gone))
+    _print_all("Passes, in the order in which they run:", map(_considered, passes))
+    _print_all("Notes of the import:", (note_line(n.value, n.kind, n.text) for n in notes))
+
+
+def _print_all(title: str, lines: Iterable[Text]) -> None:
+    found = list(lines)
+    if found and title:
+        out().print(f"\n{title}", soft_wrap=True)
+    for line in found:
+        out().print(line, soft_wrap=True)
 
 
 def _shown(story: Story, *, is_float: bool) -> Text:
@@ -84,22 +96,49 @@ def _shown(story: Story, *, is_float: bool) -> Text:
         line.append(f"  {story.op}{kernel}")
     if story.source:
         line.append(f"  ({story.source})", style="dim")
-    if story.tensor:
-        line.append(f"\n  tensor {story.tensor}", style="dim")
+    _append_tensor(line, story.name, story.tensor)
+    if story.fused:
+        line.append(f"\n  stands also for tensors {', '.join(story.fused)}", style="dim")
     for value in story.absorbed:
         line.append(f"\n  also computes {value}")
     _append(line, story.passes)
-    for other in story.others:
+    slower = [other for other in story.others if other.is_legal]
+    illegal = [other for other in story.others if not other.is_legal]
+    for other in slower:
         line.append(f"\n  not {other.kernel}: {other.reason}")
+    if illegal:
+        listed = "; ".join(f"{other.kernel} ({other.reason})" for other in illegal)
+        line.append(f"\n  cannot run it: {listed}", style="dim")
     return line
 
 
 def _gone(one: Removed) -> Text:
     line = Text(one.name, style="bold")
-    if one.tensor:
-        line.append(f"\n  tensor {one.tensor}", style="dim")
+    _append_tensor(line, one.name, one.tensor)
+    if one.into:
+        line.append(f"\n  now part of %{one.into}, which computes it in the same step")
     _append(line, one.passes)
     return line
+
+
+def _considered(one: Considered) -> Text:
+    line = Text(f"  {one.name}: ")
+    if one.done:
+        line.append(
+            f"{one.done} rewritten" + (f", {one.kept} left as they are" if one.kept else "")
+        )
+    else:
+        line.append(one.reason, style="dim")
+    return line
+
+
+def _append_tensor(line: Text, name: str, tensor: str) -> None:
+    """Say which tensor of the file a value is, where its name does not say so."""
+    first, joined = first_of(tensor)
+    if first and (joined or first != name):
+        line.append(f"\n  tensor {first}", style="dim")
+    if joined:
+        line.append(f"\n    joined to it by the converter: {', '.join(joined)}", style="dim")
 
 
 def _append(line: Text, told: tuple[Told, ...]) -> None:

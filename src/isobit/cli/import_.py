@@ -10,6 +10,7 @@ import click
 from rich.table import Column, Table
 from rich.text import Text
 
+from isobit.api.explain import notes_of
 from isobit.api.importing import (
     ImportedModel,
     history,
@@ -17,12 +18,15 @@ from isobit.api.importing import (
     survey_file,
     total_cost,
 )
-from isobit.cli.common.output import json_option, out, print_json
+from isobit.api.provenance import Origin
+from isobit.cli.common.output import json_option, note_line, out, print_json
 from isobit.cli.common.progress import stage
-from isobit.core.errors import BadArgument
+from isobit.cli.common.summary import Needs, need_lines, needs_of, next_lines
 from isobit.importers.base import Survey
 from isobit.ir.graph import Graph, Stage
+from isobit.ir.text import print_type
 from isobit.ops.foreign import Runtime
+from isobit.run.estimate import Estimate
 
 
 @click.command("import")
@@ -64,47 +68,73 @@ def command(
         _dry_run(file, runtime, as_json=as_json)
         return
     if output is None:
-        raise BadArgument(
-            where="isobit import",
-            what="-o",
-            want="the file to write, e.g. -o model.isobit",
-            got="nothing",
-            fix="Name it, or use --dry-run.",
+        raise click.UsageError(
+            "-o: want the file to write, e.g. -o model.isobit; --dry-run writes nothing."
         )
     with stage(f"importing {file.name}"):
         model = import_model(file, runtime=runtime, passes=passes, name=name, target=target)
         model.save(output)
+        needs = needs_of(model.graph)
     if as_json:
-        print_json(_summary(model, output))
-        return
-    graph, cost = model.graph, total_cost(model.graph)
-    constants = sum(const.data.nbytes for const in graph.consts)
-    out().print(
-        f"{output}: {len(graph.nodes)} nodes, {cost.macs:,} MACs, {constants:,} bytes of "
-        f"constants, {graph.stage.value}."
-    )
-    for run in model.passes:
-        if run.done:
-            out().print(f"  {run.name}: {len(run.done)} rewritten")
-    out().print(_next(graph, output), soft_wrap=True)
+        print_json(_summary(model, output, needs))
+    else:
+        _print(model, output, needs)
 
 
-def _next(graph: Graph, output: Path) -> str:
-    """Say what to do with the file: reals become integers first."""
+def _print(model: ImportedModel, output: Path, needs: Needs) -> None:
+    """Say what was read, what it became, what it needs, and what to do with it."""
+    graph, source, say = model.graph, model.source, _say
+    told = [f"{key} {source[key]}" for key in ("opset", "runtime") if key in source]
+    say(f"{source['file']}: {', '.join([source['format'], *told])}")
+    kind = "reals" if graph.stage is Stage.FLOAT else "integers"
+    macs = total_cost(graph).macs
+    say(f"{output}: {_count(len(graph.nodes), 'node')} on {kind}, {macs:,} MACs")
+    types, tensors = graph.type_map(), Origin(model.story()).tensors
+    for title, names in (("input", [v.name for v in graph.inputs]), ("output", graph.outputs)):
+        for name in names:
+            label = f'  "{tensors[name]}"' if tensors.get(name, name) != name else ""
+            say(f"  {title} %{name}: {print_type(types[name])}{label}")
+    for line in need_lines(graph, needs):
+        say(line)
+    for run in (run for run in model.passes if run.done):
+        say(f"  pass {run.name}: {len(run.done)} rewritten")
+    if model.notes:
+        say("Notes:")
+    for note in notes_of(model.story()):
+        out().print(note_line(note.value, note.kind, note.text), soft_wrap=True)
+    for line in next_lines(_next(graph, output)):
+        say(line)
+
+
+def _say(line: str) -> None:
+    out().print(line, soft_wrap=True)
+
+
+def _next(graph: Graph, output: Path) -> dict[str, str]:
+    """Return what to do with the file: reals become integers first."""
     if graph.stage is Stage.FLOAT:
-        return f"Next: isobit calibrate {output} --data examples.npy -o int.isobit"
-    return f"Next: isobit check {output}, isobit deploy {output} --out DIR"
+        made = output.with_name(f"{output.stem}_int.isobit")
+        commands = {f"isobit calibrate {output} --data x.npy -o {made}": "integers, from examples"}
+    else:
+        commands = {
+            f"isobit check {output}": "compiles it: exact RAM, flash, instructions",
+            f"isobit deploy {output} --out {output.stem}": "writes the C project",
+        }
+    return {**commands, f"isobit explain {output}": "what became of every node of the file"}
 
 
-def _summary(model: ImportedModel, output: Path) -> dict[str, object]:
+def _summary(model: ImportedModel, output: Path, needs: Needs) -> dict[str, object]:
     cost = total_cost(model.graph)
     return {
         "out": str(output),
         "stage": model.graph.stage.value,
         "nodes": len(model.graph.nodes),
         "macs": cost.macs,
+        "arena_bytes": needs.arena_bytes if isinstance(needs, Estimate) else None,
+        "constant_bytes": needs.constant_bytes if isinstance(needs, Estimate) else None,
         "source": dict(model.source),
         "passes": [history(run) for run in model.passes],
+        "notes": [asdict(note) for note in notes_of(model.story())],
     }
 
 

@@ -13,7 +13,7 @@ import click
 from isobit import targets
 from isobit.api.bundle import Bundle
 from isobit.cli.common.arrays import read_codes, require_place, write_outputs
-from isobit.cli.common.output import json_option, out, print_json
+from isobit.cli.common.output import err, json_option, out, print_json
 from isobit.cli.common.progress import stage
 from isobit.cli.common.subject import read_bundle, read_graph
 from isobit.codegen.network import generate
@@ -57,12 +57,20 @@ def command(
 ) -> None:
     """Run MODEL (deployed folder or M.isobit) on input codes [N, *NHWC]; write output codes.
 
+    A folder's own C runs on its own target; for another one C is planned anew, and that is said.
     Several outputs are printed as one object, name: array.
     """
     _require_apart({"MODEL": model, "--input": array, "--output": output, "--trace": trace})
     x = read_codes(array)
     subject = read_bundle(model) if model.is_dir() else read_graph(model)
     graph = subject.graph if isinstance(subject, Bundle) else subject
+    own = subject.target.name if isinstance(subject, Bundle) else ""
+    replanned = bool(own) and targets.load(target or own).name != own
+    if replanned and not as_json:
+        err().print(
+            f"C planned anew for {target}: the folder's own C is for {own} and is not used.",
+            soft_wrap=True,
+        )
     if output is not None:
         require_place(output, graph.outputs)
     with stage("running"):
@@ -75,7 +83,14 @@ def command(
     listed = {name: values.tolist() for name, values in ran.outputs.items()}
     shown = listed if len(listed) > 1 else ran.output.tolist()
     if as_json:
-        print_json({"samples": samples, "emulator": ran.emulator, "output": shown})
+        print_json(
+            {
+                "samples": samples,
+                "emulator": ran.emulator,
+                "replanned": replanned,
+                "output": shown,
+            }
+        )
     elif output is not None:
         out().print(f"{samples} outputs in {output}", soft_wrap=True)
     elif len(listed) > 1:

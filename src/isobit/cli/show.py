@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from isobit.api.explain import tensors_of
+from isobit.api.provenance import Origin
 from isobit.cli.common.output import json_option, out, print_json
-from isobit.cli.common.subject import read_provenance, read_stored
+from isobit.cli.common.subject import read_history, read_stored
 from isobit.core.files import write_atomic
 from isobit.ir.text import print_graph
 from isobit.report.graph_svg import render_graph
@@ -27,7 +27,7 @@ def command(model: Path, picture: Path | None, as_json: bool) -> None:
     """
     graph = read_stored(model)
     if picture is not None:
-        write_atomic(picture, render_graph(graph, tensors_of(read_provenance(model))))
+        write_atomic(picture, render_graph(graph, Origin(read_history(model)).tensors))
         if as_json:
             print_json({"svg": str(picture)})
         else:

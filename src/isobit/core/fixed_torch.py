@@ -90,7 +90,7 @@ class _WideRequantize(torch.autograd.Function):
     ) -> Tensor:
         # Codes of 16 bits have sums beyond int32: their products need all 64 bits.
         narrow = max(-low, high) <= MOST_S8
-        if rounding is Rounding.HALF_UP and narrow and _fits_f64(mult, shift):
+        if rounding is Rounding.HALF_UP and narrow and _fits_f64(acc, mult, shift):
             real = mult.double() * torch.exp2(-shift.double())
             y = (acc.double() * real).add_(0.5).floor_()
         else:
@@ -134,9 +134,14 @@ class _Average(torch.autograd.Function):
         return inside.div_(count), None, None, None, None, None
 
 
-def _fits_f64(mult: Tensor, shift: Tensor) -> bool:
-    """Whether `acc * mult + half` stays below 2^53 for |acc| < 2^31 (2^31 * 2^21 + 2^46 < 2^53)."""
-    return bool((mult.max() < 1 << 21) & (shift.max() <= 47))
+def _fits_f64(acc: Tensor, mult: Tensor, shift: Tensor) -> bool:
+    """Whether float64 gives the codes, at most 255 from 0: where `acc * mult + half` leaves 2^53, a
+    shift up to 44 leaves at least 2^9, which is clamped. Beyond it, sums of 32 bits do (2^31 * 2^21
+    + 2^46 < 2^53).
+    """
+    if bool(shift.max() <= 44):
+        return True
+    return bool((mult.max() < 1 << 21) & (shift.max() <= 47) & (acc.detach().abs().max() < 1 << 31))
 
 
 def integers(acc: Tensor, mult: Tensor, shift: Tensor, rounding: Rounding) -> Tensor:

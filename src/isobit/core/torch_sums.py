@@ -188,7 +188,7 @@ def _in_parts(
     count = math.ceil(bound / limit)
     size = math.ceil(x.shape[-1] / count)
     total: Tensor | None = None
-    for a, part in zip(x.split(size, -1), w.split(size, -1), strict=True):
+    for a, part in zip(torch.split(x, size, -1), torch.split(w, size, -1), strict=True):
         if sum_bound(part, b, types) > limit:
             return None
         term = combine(a, part, b if total is None else None)

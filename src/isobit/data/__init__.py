@@ -23,11 +23,13 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import pkgutil
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
+from isobit.core.arguments import Arguments
 from isobit.core.errors import BadArgument, UnknownName
 from isobit.data.dataset import Dataset, Indices
 from isobit.data.folder import load_folder
@@ -63,10 +65,18 @@ def load(
     >>> train
     Dataset(digits train: 1438 images 8x8x1, 10 classes, verified)
     """
+    given = Arguments("isobit.data.load")
+    want = "the name of a published data set, or the path of a folder"
+    given.instance("name", name, str | os.PathLike, want, fix=f"One of {', '.join(names())}.")
+    if root is not None:
+        given.path("root", root)
+    given.flag("verified", verified)
+    given.check()
     source = _sources().get(name) if isinstance(name, str) else None
     if source is not None:
         return source.load(locate(root), verified=verified)
-    path = Path(name).expanduser()
+    path = given.path("name", name or ".").expanduser()
+    given.check()
     is_named = isinstance(name, str) and not _looks_like_path(name)
     if name == "" or (is_named and not path.is_dir()):
         raise _unknown(str(name))

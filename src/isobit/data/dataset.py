@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from isobit.core.arguments import Arguments, shown
 from isobit.core.errors import BadArgument, DataUnverified, raise_all
 
+FORM = "Images are NHWC uint8, labels are class numbers that start at 0."
 Indices = slice | ArrayLike
 """What `Dataset.subset` takes: a slice, integers [K], or a mask of booleans [N]."""
 
@@ -36,6 +38,16 @@ class Dataset:
     verified: bool | None
 
     def __post_init__(self) -> None:
+        given = Arguments("Dataset")
+        for what in ("images", "labels"):
+            given.instance(what, getattr(self, what), np.ndarray, "a NumPy array", fix=FORM)
+        classes, want = self.classes, "a tuple of strings, in the order of the labels"
+        if not isinstance(classes, tuple) or not all(isinstance(name, str) for name in classes):
+            given.refuse("classes", want, shown(classes), FORM)
+        given.instance("name", self.name, str, "a string")
+        given.instance("split", self.split, str, "a string")
+        given.instance("verified", self.verified, bool | None, "True, False or None")
+        given.check()
         raise_all(self._problems())
 
     def __len__(self) -> int:
@@ -120,5 +132,5 @@ class Dataset:
             what=what,
             want=want,
             got=got,
-            fix="Images are NHWC uint8, labels are class numbers that start at 0.",
+            fix=FORM,
         )

@@ -20,6 +20,10 @@ class Imported:
     graph: Graph
     names: Mapping[str, str]
     """Graph value -> name of the source tensor."""
+    fused: Mapping[str, str] = field(default_factory=dict)
+    """Source tensor that no graph value is -> the graph value whose node computes it on its way:
+    sums before a bias that was joined to them, values before an activation.
+    """
     source: Mapping[str, str] = field(default_factory=dict)
     """Where it came from: format, file name, SHA-256, runtime."""
     notes: tuple[Note, ...] = ()

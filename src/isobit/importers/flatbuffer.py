@@ -45,6 +45,8 @@ class FlatTensor:
     quantization: Quantization
     data: AnyArray | None
     is_variable: bool
+    is_dynamic: bool = False
+    """Whether the size of an axis is open; `shape` then has a 1 there, or what followed from 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,6 +234,7 @@ class _Reader:
             quantization=self._quantization(tensor.Quantization()),
             data=self._data(tensor.Buffer(), dtype, shape),
             is_variable=bool(tensor.IsVariable()),
+            is_dynamic=-1 in self._vector(tensor, "ShapeSignature", np.int32).tolist(),
         )
 
     def _quantization(self, table: Any) -> Quantization:

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from isobit.core.errors import Unsupported
 from isobit.core.types import AnyArray, Shape
 from isobit.importers.order import Order, Perm
+from isobit.importers.wishes import formed, wishes
 from isobit.ir.builder import GraphBuilder
 from isobit.ir.graph import Attrs, Inputs, Location, Value
 from isobit.ops.foreign import Operand
@@ -58,64 +59,21 @@ def solve(
     inputs: Sequence[Operand],
     steps: Sequence[Step],
     outputs: Sequence[Operand],
-) -> tuple[dict[str, str], tuple[Note, ...]]:
+) -> tuple[dict[str, str], dict[str, str], tuple[Note, ...]]:
     """Emit inputs, nodes and outputs into `build`.
 
-    Returns the foreign label of every graph value that is a whole foreign tensor, and notes: each
+    Returns the foreign label of every graph value that is a whole foreign tensor; for the labels of
+    other foreign tensors the value whose elements they are, under another shape; and notes: each
     transposition with its reason, each input or output that is stored channels last.
     """
-    solver = _Solver(build, _wishes(inputs, steps))
+    solver = _Solver(build, wishes(inputs, steps))
     for operand in inputs:
         solver.input(operand)
     for step in steps:
         solver.step(step)
     for operand in outputs:
         solver.output(operand)
-    return solver.names, tuple(solver.notes)
-
-
-def formed(shape: Shape) -> tuple[Shape, bool]:
-    """Return the shape with a batch axis of size 1, and whether that had to be put in front."""
-    has_batch = len(shape) >= 2 and shape[0] == 1
-    return (shape, False) if has_batch else ((1, *(shape or (1,))), True)
-
-
-def _wishes(inputs: Sequence[Operand], steps: Sequence[Step]) -> dict[str, Order]:
-    """Return the order that most readers of a value would like."""
-    asked: dict[str, Counter[Order]] = {}
-    found: dict[str, Order] = {}
-    for step in reversed(steps):
-        for y in step.ys:
-            if y.value in asked:
-                found[y.value] = asked[y.value].most_common(1)[0][0]
-        wish = found.get(step.ys[0].value)
-        for x in step.xs:
-            order = _wish(step, x, wish)
-            if not x.is_const and order is not None:
-                asked.setdefault(x.value, Counter())[order] += 1
-    for x in inputs:
-        if x.value in asked:
-            found[x.value] = asked[x.value].most_common(1)[0][0]
-    return found
-
-
-def _wish(step: Step, x: Operand, wish: Order | None) -> Order | None:
-    """Return the order in which `step` would like to read x, given that of its result."""
-    y = step.ys[0]
-    match step.kind:
-        case Fixed(x=perm):
-            return Order.of(x.shape, perm)
-        case View():
-            return wish
-        case Permuted(perm=perm) if wish is not None:
-            back = [perm.index(axis) for axis in range(len(perm))]
-            return wish.transposed(y.shape, back)
-        case Elementwise() if x.type.elements == y.type.elements:
-            return wish
-        case Along() if wish is not None and len(x.shape) == len(y.shape):
-            axes = wish.axes(y.shape)
-            return None if axes is None else Order.of(x.shape, axes)
-    return None
+    return solver.names, solver.viewed(steps), tuple(solver.notes)
 
 
 class _Solver:
@@ -169,6 +127,12 @@ class _Solver:
                 self.last(step, step.kind)
             case Features():
                 self.features(step, step.kind)
+
+    def viewed(self, steps: Sequence[Step]) -> dict[str, str]:
+        """Return the value of every labelled tensor that no value is named after."""
+        named = set(self.names.values())
+        found = ((y.label, self.stored[y.value].name) for step in steps for y in step.ys if y.label)
+        return {label: name for label, name in found if label not in named and name in self.names}
 
     # Operands
 
@@ -321,13 +285,16 @@ class _Solver:
         return fine.stored_shape, names
 
     def fixed(self, step: Step, kind: Fixed) -> None:
-        (y,), names = step.ys, []
+        (y, *others), names = step.ys, []
         for x in step.xs:
             reason = f"{kind.op} reads {list(x.shape)} with axes {list(kind.x)}"
             name = self.ordered(x, Order.of(x.shape, kind.x), step, reason)
             names.append(self.view(name, tuple(x.shape[axis] for axis in kind.x)))
         shape = tuple(y.shape[axis] for axis in kind.y)
         results = [(y, shape, Order.of(y.shape, kind.y))]
+        for other in others:
+            plain = Order.row_major(other.type.elements)
+            results.append((other, formed(other.shape)[0], plain))
         self.emit(kind.op, kind.inputs(tuple(names)), kind.attrs, results)
 
     def along(self, step: Step, kind: Along) -> None:
@@ -356,7 +323,12 @@ class _Solver:
                 votes[axes] += x.type.elements
         rank = len(step.xs[0].shape) + extra
         if not votes:
-            return tuple(range(rank)), extra
+            wish = self.wishes.get(step.ys[0].value)
+            axes = None if wish is None or extra else wish.axes(step.ys[0].shape)
+            if axes is None or axes[0] != 0:
+                images = rank == len(NHWC) and not extra  # what convolutions want is likely
+                axes = NHWC if images else tuple(range(rank))
+            return axes, extra
         # Axes of size 1 have no place of their own in an order, so the largest operand decides.
         return votes.most_common(1)[0][0], extra
 

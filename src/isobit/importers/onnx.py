@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -39,7 +40,7 @@ SHIFT = 128
 PRESERVING = frozenset(
     {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Transpose", "MaxPool"}
     | {"GlobalMaxPool", "Relu", "Clip", "Concat", "Split", "Slice", "Pad", "ReduceMax", "ReduceMin"}
-    | {"Max", "Min", "Resize", "DepthToSpace", "SpaceToDepth"}
+    | {"Max", "Min", "Resize", "DepthToSpace", "SpaceToDepth", "Tile", "Expand"}
 )
 """Operators whose results are values of their operands: without a quantisation of their own they
 keep the one of the first operand.
@@ -68,7 +69,13 @@ def read(path: Path, *, runtime: Runtime = Runtime.TFLM, name: str = "") -> Impo
         "opset": str(model.opset),
         "notes": json.dumps([asdict(note) for note in reader.notes], sort_keys=True),
     }
-    return Imported(graph=graph, names=reader.names, source=source, notes=tuple(reader.notes))
+    return Imported(
+        graph=graph,
+        names=reader.names,
+        fused=reader.fused,
+        source=source,
+        notes=tuple(reader.notes),
+    )
 
 
 def survey(path: Path, *, runtime: Runtime = Runtime.TFLM) -> Survey:
@@ -102,9 +109,13 @@ class Importer:
         self.coded: Coded = on_codes(model, self.fuses) if model.coded else plain(model)
         self.build = GraphBuilder(name, Stage.INT if model.coded else Stage.FLOAT)
         self.names: dict[str, str] = {}
+        self.fused: dict[str, str] = {}
+        """Tensor of the file that no value is named after -> the value that it is a part of."""
         self.notes: list[Note] = []
         self.steps: list[Step] = []
         self.operands: dict[str, Operand] = {}
+        self.reals: set[str] = set()
+        """Values that are real in the file and keep the codes of what they were moved from."""
 
     def graph(self) -> Graph:
         """Return the graph, or raise every refusal."""
@@ -128,9 +139,24 @@ class Importer:
             failed.update(work.outputs)  # what reads them cannot be judged
         raise_all(problems)
         outputs = [self.operand(name) for name in self.coded.outputs]
-        self.names, notes = solve(self.build, inputs, self.steps, outputs)
+        self.names, viewed, notes = solve(self.build, inputs, self.steps, outputs)
+        self.fused = self.absorbed(viewed)
         self.notes.extend(notes)
         return self.build.graph()
+
+    def absorbed(self, viewed: Mapping[str, str]) -> dict[str, str]:
+        """Return the value that every tensor without a value of its own became a part of."""
+        known = {label: value for value, label in self.names.items()}
+        values, found = {**viewed, **known}, dict(viewed)
+        instead = self.model.absorbed
+        for name in instead:
+            final, passed = name, {name}
+            while final in instead and instead[final] not in passed:
+                final = instead[final]
+                passed.add(final)
+            if name not in values and final in values:
+                found[name] = values[final]
+        return found
 
     def rule(self, work: Work) -> Rule | None:
         """Return the rule of an operator, `None` where there is none."""
@@ -182,7 +208,12 @@ class Importer:
         node, codings = work.node, self.coded.codings
         own = node.inputs[0] if node.inputs else ""
         by_definition = node.code in QLINEAR or node.code in INTEGER
-        if own not in codings or by_definition or node.code == "QuantizeLinear":
+        if (
+            own not in codings
+            or own in self.reals
+            or by_definition
+            or node.code == "QuantizeLinear"
+        ):
             return
         names = (*node.inputs, *node.outputs)
         found = {codings[name] for name in names if name in codings}
@@ -203,6 +234,9 @@ class Importer:
         if work.code not in self.preserving or coding is None:
             return False
         lacking = [name for name in work.outputs if name not in codings]
+        own = work.node.inputs[0]
+        if own not in codings or own in self.reals:
+            self.reals.update(lacking)
         codings.update((name, coding) for name in lacking)
         return bool(lacking)
 
@@ -337,15 +371,13 @@ NEAREST: dict[str, str] = {
     "DynamicQuantizeLinear": "Use static quantisation; a scale found at run time needs a second "
     "pass over the data.",
     "LSTM": "Import the network as TFLite, whose LSTM is exact.",
-    "GRU": "Import the network as TFLite with SVDF or LSTM.",
     "If": "Export the branch that is taken.",
     "Loop": "Unroll the loop when you export.",
     "Scan": "Unroll the loop when you export.",
     "ArgMax": "End the network before it and take the largest output: the order is the same.",
     "TopK": "End the network before it and choose on the host.",
     "NonMaxSuppression": "End the network before it and choose boxes on the host.",
-    "LayerNormalization": "Train with batch normalisation, which folds into weights.",
-    "InstanceNormalization": "Train with batch normalisation, which folds into weights.",
+    "ArrayFeatureExtractor": "Export without labels: the largest output is the label.",
     "Gather": "With constant indices that follow each other it is Slice.",
     "Cast": "Export a model whose activations have one element type.",
     "Einsum": "Write it as MatMul with a constant.",

@@ -108,6 +108,7 @@ class _Coder:
                 self.result.work.append(self.work(node))
         self.result.inputs = self.border(self.model.inputs)
         self.result.outputs = self.border(self.model.outputs)
+        self.model.absorbed.update(self.alias)
         return self.result
 
     def border(self, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -221,6 +222,37 @@ class _Coder:
         self.gone.add(node.position)
         if real in self.producer:
             self.absorb(self.producer[real], real)
+            self.before(self.producer[real], self.result.codings[codes])
+
+    def before(self, node: FileNode, coding: Coding) -> None:
+        """Let an operator that only moves elements move their codes: what it reads is quantised
+        where it comes from, as nothing else reads its reals.
+        """
+        moved = node.inputs if node.code == "Concat" else node.inputs[:1]
+        if node.code not in CARRYING or node.position in self.gone or len(set(moved)) < len(moved):
+            return
+        if any(not self.is_free(name, node) for name in moved):
+            return
+        for name in moved:
+            codes = f"{name}_codes"
+            self.alias[name] = self.first[name] = codes
+            self.result.codings[codes] = coding
+            self.model.values[codes] = self.model.values[name]
+            if name in self.producer:
+                self.absorb(self.producer[name], name)
+                self.before(self.producer[name], coding)
+
+    def is_free(self, name: str, reader: FileNode) -> bool:
+        """Whether a value is real, computed, and read by one operator alone."""
+        known = (*self.alias, *self.model.constants, *self.model.outputs, *self.result.codings)
+        producer = self.producer.get(name)
+        quantised = producer is not None and (
+            producer.code == "DequantizeLinear" or producer.code in (*QLINEAR, *INTEGER)
+        )
+        real = name in self.model.values and self.model.values[name].dtype == "float32"
+        taken = f"{name}_codes" in (*self.model.values, *self.model.constants)
+        alone = self.readers.get(name, []) == [reader]
+        return real and alone and not quantised and not taken and name not in known
 
     def absorb(self, node: FileNode, real: str) -> None:
         """Fuse Relu and Clip into what computes their input, if nothing else reads that."""
@@ -296,6 +328,8 @@ class _Coder:
         self.gone.update(step.position for step in chain)
         zeros = (*node.inputs[2:4], "", "")
         self.chained[node.position] = (scale, bias, name)
+        inner = (node.outputs[0], *(step.outputs[0] for step in chain[:-1]))
+        self.model.absorbed.update((other, name) for other in inner)
         for operand, zero in zip(node.inputs[:2], zeros, strict=False):
             self.zeros(node, operand, zero)
 
@@ -334,6 +368,11 @@ class _Coder:
         )
 
 
+CARRYING = frozenset(
+    {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Transpose", "Tile", "Expand"}
+    | {"Slice", "Gather", "DepthToSpace", "SpaceToDepth", "Concat"}
+)
+"""Operators that commute with QuantizeLinear: they move elements."""
 FUSES = frozenset(
     {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "Div", "BatchNormalization"}
     | {"AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", "MatMulInteger"}

@@ -82,6 +82,8 @@ class FileModel:
     """Operators as the file has them."""
     coded: bool
     """Whether activations are codes: a quantised model."""
+    absorbed: dict[str, str] = field(default_factory=dict)
+    """Tensor that is not computed by itself -> the one that is computed instead of it."""
     problems: list[IsobitError] = field(default_factory=list)
     failed: set[str] = field(default_factory=set)
     """Tensors that the problems are about: what reads them cannot be judged."""
@@ -265,7 +267,7 @@ class _Reader:
             name=node.name,
             inputs=tuple(node.input),
             outputs=tuple(name for name in node.output if name),
-            options={a.name: plain_option(self.onnx, a) for a in node.attribute},
+            options={a.name: plain_option(self.onnx, a) for a in node.attribute} | _written(node),
         )
         if self.known.folded(node):
             return None
@@ -300,3 +302,9 @@ def _opset(model: Any) -> int:
     """Return the version of ONNX's own operators."""
     found = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
     return max(found, default=OPSET)
+
+
+def _written(node: Any) -> dict[str, tuple[int, ...]]:
+    """Return as an option which outputs are meant where one before them is left out."""
+    present = tuple(index for index, name in enumerate(node.output) if name)
+    return {} if present == tuple(range(len(present))) else {"written": present}

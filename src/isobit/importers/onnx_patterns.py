@@ -1,4 +1,5 @@
-"""Groups of ONNX nodes that mean one operator: biases added after a product, and GELU by Erf.
+"""Groups of ONNX nodes that mean one operator: biases added after a product, GELU by Erf, vectors
+divided by their length; and Expand before operators that broadcast anyway.
 
 Both say the same real function, so nothing is lost; in quantised graphs the group then has no
 value in between that would have no encoding.
@@ -21,9 +22,56 @@ for MatMul, the last one.
 """
 
 
+BROADCASTING = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min"})
+LARGEST_FLOOR = 1e-6
+"""The floor of a length that our own operator has; a lower one differs for shorter vectors only."""
+
+
 def fuse(model: FileModel) -> None:
     """Rewrite the nodes of a model in place."""
+    _skip_expansions(model)
     _Fuser(model).run()
+
+
+def _skip_expansions(model: FileModel) -> None:
+    """Let operators that broadcast read what an Expand reads."""
+    readers: dict[str, list[FileNode]] = {}
+    for node in model.nodes:
+        for name in node.inputs:
+            readers.setdefault(name, []).append(node)
+    instead: dict[str, str] = {}
+    for node in model.nodes:
+        if node.code != "Expand" or node.domain or node.outputs[0] in model.outputs:
+            continue
+        behind = readers.get(node.outputs[0], [])
+        if behind and all(_broadcasts(model, reader, node) for reader in behind):
+            instead[node.outputs[0]] = node.inputs[0]
+    model.absorbed.update(instead)
+    model.nodes = [
+        replace(node, inputs=tuple(_origin(instead, name) for name in node.inputs))
+        for node in model.nodes
+        if not (node.code == "Expand" and node.outputs[0] in instead)
+    ]
+
+
+def _origin(instead: dict[str, str], name: str) -> str:
+    while name in instead:
+        name = instead[name]
+    return name
+
+
+def _broadcasts(model: FileModel, reader: FileNode, expand: FileNode) -> bool:
+    """Whether a reader gives a result of the same shape without the Expand."""
+    if reader.code not in BROADCASTING or reader.domain or reader.outputs[0] not in model.values:
+        return False
+    names = [expand.inputs[0] if n == expand.outputs[0] else n for n in reader.inputs]
+    shapes = [
+        model.constants[n].shape if n in model.constants else model.values[n].shape
+        for n in names
+        if n in model.constants or n in model.values
+    ]
+    full = model.values[reader.outputs[0]].shape
+    return len(shapes) == len(names) and tuple(np.broadcast_shapes(*shapes)) == full
 
 
 class _Fuser:
@@ -39,12 +87,22 @@ class _Fuser:
     def run(self) -> None:
         """Find and replace all groups."""
         for node in self.model.nodes:
+            if node.domain or len(node.inputs) != 2:
+                continue
             if node.code == "Add":
                 self.bias(node)
             elif node.code == "Mul":
                 self.gelu(node)
-        found = (self.instead.get(node.position, node) for node in self.model.nodes)
+            elif node.code == "Div":
+                self.normalised(node)
+        found = [self.instead.get(node.position, node) for node in self.model.nodes]
         self.model.nodes = [node for node in found if node is not None]
+
+    def drop(self, node: FileNode, into: FileNode) -> None:
+        """Take a node away that another one computes on its way."""
+        self.instead[node.position] = None
+        if node is not into:
+            self.model.absorbed.update((name, into.outputs[0]) for name in node.outputs)
 
     def before(self, name: str, *codes: str) -> FileNode | None:
         """Return the node that computes a value which nothing else reads, if it is one of these."""
@@ -60,7 +118,7 @@ class _Fuser:
             if product is None or not self.fits(product, name, other):
                 continue
             inputs = (*product.inputs[:2], self.flat(other))
-            self.instead[product.position] = None
+            self.drop(product, into=add)
             self.instead[add.position] = replace(
                 product, position=add.position, inputs=inputs, outputs=add.outputs
             )
@@ -102,7 +160,9 @@ class _Fuser:
 
     def gelu(self, last: FileNode) -> None:
         """X * 1/2 * (1 + erf(x / sqrt(2))), the factors in any order."""
-        factors = list(self.factors(last.outputs[0], last))
+        factors = list(self.factors(last))
+        if len(factors) > 2 * MOST_FACTORS:
+            return
         nodes = [node for node, _ in factors if node is not None]
         leaves = [name for _, name in factors if name]
         half = [name for name in leaves if self.is_number(name, 0.5)]
@@ -123,20 +183,53 @@ class _Fuser:
         if erf is None or scaled is None or not self.is_scaled(scaled, rest[0]):
             return
         for node in (*nodes, found[0][1], erf, scaled):
-            self.instead[node.position] = None
+            self.drop(node, into=last)
         self.instead[last.position] = replace(
             last, code="Gelu", inputs=(rest[0],), options={"approximate": "none"}
         )
 
-    def factors(self, name: str, node: FileNode) -> Iterator[tuple[FileNode | None, str]]:
-        """Yield the nodes of a product of products, and what they multiply."""
-        yield node, ""
-        for operand in node.inputs:
-            inner = self.before(operand, "Mul")
-            if inner is None:
-                yield None, operand
-            else:
-                yield from self.factors(operand, inner)
+    def normalised(self, last: FileNode) -> None:
+        """X / max(|x|, a small number), with the length along one axis: torch's `normalize`."""
+        x, name = last.inputs
+        floor = self.before(name, "Clip", "Max")
+        length = None if floor is None else self.before(floor.inputs[0], "ReduceL2")
+        if floor is None or length is None or length.inputs[0] != x or len(floor.inputs) < 2:
+            return
+        low = self.model.constants.get(floor.inputs[1])
+        high = self.model.constants.get(floor.inputs[2]) if len(floor.inputs) > 2 else None
+        bounded = len(floor.inputs) > 2 and floor.inputs[2] and not _is_huge(high)
+        bounded = bounded or (floor.code == "Max" and len(floor.inputs) != 2)
+        given = length.options.get("axes")
+        if given is None and len(length.inputs) > 1:
+            given = self.model.constants.get(length.inputs[1])
+        axes = [] if given is None else np.asarray(given).reshape(-1).tolist()
+        small = low is not None and low.size == 1 and 0 < float(low.reshape(())) <= LARGEST_FLOOR
+        if bounded or not small or len(axes) != 1 or not length.options.get("keepdims", 1):
+            return
+        for node in (floor, length):
+            self.drop(node, into=last)
+        self.instead[last.position] = replace(
+            last, code="LpNormalization", inputs=(x,), options={"axis": int(axes[0]), "p": 2}
+        )
+
+    def factors(self, last: FileNode) -> Iterator[tuple[FileNode | None, str]]:
+        """Yield the nodes of a product of products, and what they multiply; of a long one no more
+        than the first `MOST_FACTORS` nodes.
+        """
+        waiting = [last]
+        for _ in range(MOST_FACTORS):
+            if not waiting:
+                return
+            node = waiting.pop()
+            yield node, ""
+            for operand in node.inputs:
+                inner = self.before(operand, "Mul")
+                if inner is None:
+                    yield None, operand
+                else:
+                    waiting.append(inner)
+        # Whatever is left makes it more than any group here has.
+        yield from ((node, "") for node in waiting * (2 * MOST_FACTORS))
 
     def is_scaled(self, node: FileNode, x: str) -> bool:
         """Whether a node is x / sqrt(2)."""
@@ -151,6 +244,10 @@ class _Fuser:
         # Files hold sqrt(2) in float32, 6e-8 from the number; a part in 1e6 is far below the 1e-5
         # that float graphs are held to.
         return data is not None and data.size == 1 and bool(np.isclose(data, value, rtol=1e-6))
+
+
+def _is_huge(number: AnyArray | None) -> bool:
+    return number is not None and number.size == 1 and float(number.reshape(())) >= 1e30
 
 
 def _both(node: FileNode) -> Iterator[tuple[str, str]]:

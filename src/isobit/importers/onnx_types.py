@@ -157,6 +157,8 @@ class Types:
                 f'{node.op_type} "{node.output[0]}"', "shapes that agree", text, "Export it again."
             )
             return
+        if node.op_type == "GroupNormalization":  # a function, which inference leaves open
+            found[node.output[0]].CopyFrom(types[node.input[0]])
         if node.op_type in ("MaxPool", "AveragePool"):
             self.drop_windows(node, found[node.output[0]])
         self.types.update(found)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +15,18 @@ from isobit.core.dtypes import DType
 from isobit.core.errors import BadGraph, IsobitError, Problem, Unsupported, raise_all
 from isobit.core.types import Affine, AnyArray, Encoding, Raw, Real, TensorType
 from isobit.importers.base import Imported, Survey, require_numbers
+from isobit.importers.dilations import undilated
 from isobit.importers.flatbuffer import FlatModel, FlatOperator, FlatTensor, parse, read_file
-from isobit.importers.folding import evaluate
+from isobit.importers.folding import evaluate, folded_integers
+from isobit.importers.islands import TABULATED, Islands
+from isobit.importers.nearest import unknown
 from isobit.importers.recoding import Recoding
+from isobit.importers.shapes import inferred
 from isobit.ir.builder import GraphBuilder, clean_name
 from isobit.ir.graph import Graph, Stage
 from isobit.ops.check import check
 from isobit.ops.foreign import Call, Operand, Runtime, canonical
+from isobit.ops.logical import Note
 from isobit.ops.registry import load_ops
 
 FORMAT = "tflite"
@@ -31,6 +38,8 @@ CARRIERS = {
     "INT32": DType.S32,
     "INT64": DType.S64,
 }
+SHAPES: dict[str, type[np.generic]] = {"INT32": np.int32, "INT64": np.int64, "BOOL": np.bool_}
+"""Element types of what files compute shapes and indices with."""
 FLOATS = ("FLOAT32", "FLOAT16", "FLOAT64")
 MOST_ELEMENTS = 1 << 24
 """Of one tensor; no microcontroller has room for more."""
@@ -54,7 +63,7 @@ def read(path: Path, *, runtime: Runtime = Runtime.TFLM, name: str = "") -> Impo
         "sha256": hashlib.sha256(blob).hexdigest(),
         "runtime": (Runtime.LITERT if reader.is_uint8 else runtime).value,
     }
-    return Imported(graph=graph, names=reader.names, source=source)
+    return Imported(graph=graph, names=reader.names, source=source, notes=tuple(reader.notes))
 
 
 def survey(path: Path, *, runtime: Runtime = Runtime.TFLM) -> Survey:
@@ -73,6 +82,7 @@ class _Importer:
     """One file on its way to a graph."""
 
     def __init__(self, model: FlatModel, name: str, runtime: Runtime) -> None:
+        model = undilated(model)
         self.model, self.runtime = model, runtime
         activations = {i for o in model.operators for i in (*o.inputs, *o.outputs) if i >= 0}
         quantised = any(
@@ -81,8 +91,11 @@ class _Importer:
             and bool(model.tensors[i].quantization.scale)
             for i in activations | set(model.inputs)
         )
+        self.tensors = list(model.tensors)
+        """With the shapes that the file leaves open."""
         self.build = GraphBuilder(name, Stage.INT if quantised else Stage.FLOAT)
         self.recoding = Recoding(model)
+        self.islands = Islands()
         self.names: dict[str, str] = {}
         self.operands: dict[int, Operand] = {}
         self.borders: dict[int, str] = {}
@@ -92,6 +105,8 @@ class _Importer:
         that the file keeps as float16.
         """
         self.known: dict[str, str] = {}
+        self.constants: set[str] = set()
+        self.notes: list[Note] = []
         self.written = set(model.inputs)
         """Tensors that have a value by the operator that is being read."""
 
@@ -152,17 +167,12 @@ class _Importer:
         """Let the operator's rule emit its nodes."""
         where = self.where(position, operator)
         self.require_order(where, operator)
-        if self.is_widened(operator):
+        self.resolve(operator)
+        if self.is_widened(operator) or self.is_filled(operator) or self.is_shape(operator):
             return
         rule = load_ops().rules.get((FORMAT, operator.code))
-        if rule is None:
-            raise Unsupported(
-                where=where,
-                what="operator",
-                want="one of `isobit ops --source tflite`",
-                got=operator.code,
-                fix=NEAREST.get(operator.code, "Rewrite it with supported operators."),
-            )
+        if rule is None and (self.build.stage is Stage.FLOAT or operator.code not in TABULATED):
+            raise unknown(where, operator.code)
         inputs = tuple(None if i < 0 else self.operand(i) for i in operator.inputs)
         recoded = self.recoding.require_one(where, operator)
         folds = any(inputs) and all(each is None or each.is_const for each in inputs)
@@ -177,9 +187,20 @@ class _Importer:
             known={} if folds else self.known,
             is_uint8=recoded,
         )
+        if not (folds or call.is_float) and self.islands.answer(call):
+            return
+        if rule is None:
+            raise unknown(where, operator.code)
         call.answer(rule)
         if folds:
             self.store(operator, evaluate(call.build))
+        elif call.is_float and self.is_hybrid(operator):
+            self.notes.append(Note(value=call.output().value, kind="weights", text=HYBRID))
+
+    def is_hybrid(self, operator: FlatOperator) -> bool:
+        """Whether an operator of a float network reads stored codes."""
+        read = [self.model.tensors[i] for i in operator.inputs if i >= 0]
+        return any(t.data is not None and t.dtype in CODED and t.quantization.scale for t in read)
 
     def require_order(self, where: str, operator: FlatOperator) -> None:
         """Refuse operators that read what is not there yet, or write what already has a value."""
@@ -216,6 +237,64 @@ class _Importer:
         self.data[operator.outputs[0]] = source.data.astype(np.float32)
         return True
 
+    def is_filled(self, operator: FlatOperator) -> bool:
+        """Whether the operator only repeats a stored number, such as the 0 that a loop starts from;
+        then do it.
+        """
+        if operator.code != "FILL" or len(operator.inputs) != 2 or len(operator.outputs) != 1:
+            return False
+        source, result = self.tensors[operator.inputs[1]], self.tensors[operator.outputs[0]]
+        sizes = self.data.get(operator.inputs[0], self.tensors[operator.inputs[0]].data)
+        value = self.data.get(operator.inputs[1], source.data)
+        alike = (source.dtype, source.quantization) == (result.dtype, result.quantization)
+        legal = min(operator.inputs) >= 0 and sizes is not None and sizes.dtype.kind == "i"
+        if not legal or sizes is None or value is None or value.size != 1 or not alike:
+            return False
+        if math.prod(result.shape) > MOST_ELEMENTS or result.dtype == "UINT8":
+            return False
+        if tuple(np.ravel(sizes).tolist()) != result.shape:
+            return False
+        self.data[operator.outputs[0]] = np.full(result.shape, value.reshape(-1)[0])
+        return True
+
+    def resolve(self, operator: FlatOperator) -> None:
+        """Give an output whose shape the file leaves open the one that follows from the inputs."""
+        outputs, inputs = operator.outputs, [i for i in operator.inputs if i >= 0]
+        if len(outputs) == 1 and self.tensors[outputs[0]].is_dynamic:
+            data = [self.data.get(i, self.tensors[i].data) for i in inputs]
+            shapes = [self.tensors[i].shape for i in inputs]
+            shape = inferred(operator.code, shapes, data, operator.options)
+            if shape is not None:
+                self.tensors[outputs[0]] = replace(self.tensors[outputs[0]], shape=shape)
+
+    def is_shape(self, operator: FlatOperator) -> bool:
+        """Whether the operator only computes with shapes or other stored integers; then do it."""
+        if len(operator.outputs) != 1:
+            return False
+        index, tensors = operator.outputs[0], self.tensors
+        result = tensors[index]
+        if result.dtype not in SHAPES or result.quantization.scale:
+            return False
+        if operator.code in ("SHAPE", "RANK") and len(operator.inputs) == 1:
+            shape = tensors[operator.inputs[0]].shape
+            found: AnyArray | None = np.asarray(shape if operator.code == "SHAPE" else len(shape))
+            found = found if found is not None and found.shape == result.shape else None
+        else:
+            inputs = [self.data.get(i, tensors[i].data) for i in operator.inputs if i >= 0]
+            plain = all(i >= 0 and not tensors[i].quantization.scale for i in operator.inputs)
+            stored = [x for x in inputs if x is not None and x.dtype.kind in "iub"]
+            whole = plain and len(stored) == len(operator.inputs)
+            wide = [x.astype(np.int64) if x.dtype.kind in "iu" else x for x in stored]
+            found = (
+                folded_integers(operator.code, wide, operator.options, result.shape)
+                if whole
+                else None
+            )
+        if found is None:
+            return False
+        self.data[index] = found.astype(SHAPES[result.dtype])
+        return True
+
     def where(self, position: int, operator: FlatOperator) -> str:
         """Return how errors name an operator."""
         label = self.model.tensors[operator.outputs[0]].name if operator.outputs else ""
@@ -224,7 +303,7 @@ class _Importer:
     def operand(self, index: int) -> Operand:
         """Return a tensor as rules see it."""
         if index not in self.operands:
-            tensor = self.model.tensors[index]
+            tensor = self.tensors[index]
             kind = self.type(tensor, self.data.get(index, tensor.data) is not None)
             data = self.data.get(index, tensor.data)
             require_numbers(tensor.name, data)
@@ -239,7 +318,7 @@ class _Importer:
                 kind, data = _as_reals(kind, data)
             wanted = f"{tensor.name or f'tensor_{index}'}{'_s8' if at_border else ''}"
             # A constant reserves its name when a rule stores it, so that activations come first.
-            value = clean_name(wanted) if data is not None else self.build.fresh(wanted)
+            value = self.constant_name(wanted) if data is not None else self.build.fresh(wanted)
             if data is None:
                 if not at_border:
                     self.names[value] = tensor.name
@@ -248,6 +327,16 @@ class _Importer:
                 tensor.name, tensor.shape, kind, value, data, tensor.is_variable
             )
         return self.operands[index]
+
+    def constant_name(self, wanted: str) -> str:
+        """Return a name that no other stored tensor has: rules know constants by it, and
+        `a/batchnorm/mul` and `b/batchnorm/mul` would be one.
+        """
+        base = clean_name(wanted)
+        names = (base if count == 1 else f"{base}_{count}" for count in itertools.count(1))
+        name = next(name for name in names if name not in self.constants)
+        self.constants.add(name)
+        return name
 
     def type(self, tensor: FlatTensor, is_const: bool) -> TensorType:
         """Return our type of a tensor, in the canonical shape."""
@@ -311,6 +400,14 @@ class _Importer:
         return Affine(q.scale, min(zeros) if len(zeros) == 1 else 0, axis)
 
 
+HYBRID = (
+    "the file keeps these weights as int8 codes, and here they are the reals that the codes stand "
+    "for; LiteRT also rounds the activations to int8 as it runs, so its result is a little further "
+    "from the model that was trained"
+)
+CODED = ("INT8", "UINT8")
+
+
 def _broken(where: str, want: str, got: str) -> BadGraph:
     return BadGraph(
         where=where,
@@ -323,20 +420,6 @@ def _broken(where: str, want: str, got: str) -> BadGraph:
 
 def _short(values: tuple[float, ...]) -> str:
     return f"{list(values[:3])}{'...' if len(values) > 3 else ''}"
-
-
-NEAREST: dict[str, str] = {
-    "BATCH_MATMUL": "With one constant operand it is FULLY_CONNECTED.",
-    "GATHER": "With constant indices it is STRIDED_SLICE and CONCATENATION.",
-    "WHILE": "Unroll the loop when you convert.",
-    "IF": "Convert the branch that is taken.",
-    "CALL_ONCE": "Freeze the variables when you convert.",
-    "ARG_MAX": "End the network before it and take the largest output code: the order is the same.",
-    "UNIDIRECTIONAL_SEQUENCE_RNN": "Use UNIDIRECTIONAL_SEQUENCE_LSTM or SVDF.",
-    "CAST": "Convert the model with integer inputs.",
-    "SHAPE": "Convert the model with a fixed input shape; shapes then fold into constants.",
-}
-"""The closest thing that can be imported."""
 
 
 def _as_reals(kind: TensorType, codes: AnyArray) -> tuple[TensorType, AnyArray]:

@@ -7,8 +7,9 @@ get ONNX's names, and two differences are levelled:
 1. torch quantises behind a chain of views, ONNX's tools before it. A quantisation commutes with
    operators that only move values, and with a maximum, because rounding is monotone.
 2. Quantisers leave some values real: X86InductorQuantizer the result of the last layer, and a
-   convolution before an addition or a hard-swish. Such a value gets int8 codes for the range that
-   it has on the example inputs; where torch quantises it for another reader, those codes.
+   convolution before an addition or a hard-swish, the weights of a transposed convolution. Such a
+   value gets int8 codes for the range that it has on the example inputs; where torch quantises it
+   for another reader, those codes. `torch_bounds` proves how far results can be from torch's.
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ MOVING = frozenset(
 """Their results are values of their operands."""
 PRESERVING = MOVING | {"Relu", "Clip", "split.Tensor", "split_with_sizes.default", "unbind.int"}
 """Without a quantisation of their own, results keep that of the first operand."""
+WEIGHTED = ("conv1d.", "conv2d.", "conv_transpose1d.", "conv_transpose2d.", "linear.")
+"""How the names of operators begin whose second operand are weights."""
+REAL = ".real"
+"""Ends the name of what codes stand for."""
 FUSES = frozenset(
     {"conv1d.default", "conv1d.padding", "conv2d.default", "conv2d.padding"}
     | {"conv_transpose1d.default", "conv_transpose2d.input", "linear.default", "addmm.default"}
@@ -147,7 +152,7 @@ def _pair(model: FileModel, name: str, *numbers: AnyArray) -> tuple[FileNode, Fi
     """Return a quantisation and a dequantisation of a real tensor."""
     names = (f"{name}.scale_before", f"{name}.zero_before")
     model.constants.update(zip(names, numbers, strict=True))
-    codes, back = f"{name}.codes", f"{name}.real"
+    codes, back = f"{name}.codes", f"{name}{REAL}"
     shape = model.values[name].shape
     model.values[codes] = FileValue(numbers[1].dtype.name, shape)
     model.values[back] = FileValue("float32", shape)
@@ -242,6 +247,8 @@ class _Islands:
             if self.is_read_as_real(name):
                 self.quantise(name, self.model.nodes[0])
         for node in self.model.nodes:
+            if node.code.startswith(WEIGHTED):
+                self.quantise_weights(node)
             if node.code != "QuantizeLinear":
                 inputs = tuple(self.instead.get(name, name) for name in node.inputs)
                 node = replace(node, inputs=inputs)
@@ -251,6 +258,36 @@ class _Islands:
                     self.quantise(name, node)
         outputs = tuple(self.outputs.get(name, name) for name in self.model.outputs)
         return replace(self.model, nodes=self.nodes, outputs=outputs), self.islands
+
+    def quantise_weights(self, node: FileNode) -> None:
+        """Give weights that torch leaves real symmetric codes, one scale for every output."""
+        name = node.inputs[1]
+        data = self.model.constants.get(name)
+        if data is None or data.dtype.kind != "f" or name in self.instead or not data.size:
+            return
+        axis = int(node.code.startswith("conv_transpose"))
+        others = tuple(k for k in range(data.ndim) if k != axis)
+        sizes = np.abs(data).max(axis=others)
+        scale = np.where(sizes > 0, sizes / 127, 1.0).astype(np.float32)
+        shape = [-1 if k == axis else 1 for k in range(data.ndim)]
+        steps = scale.astype(np.float64).reshape(shape)
+        names = (f"{name}.codes", f"{name}.scale_before", f"{name}.zero_before")
+        codes = np.clip(np.rint(data / steps), -127, 127).astype(np.int8)
+        numbers = (codes, scale, np.zeros(1, np.int8))
+        self.model.constants.update(zip(names, numbers, strict=True))
+        self.model.values[f"{name}{REAL}"] = FileValue("float32", data.shape)
+        self.instead[name] = f"{name}{REAL}"
+        self.nodes.append(
+            replace(
+                node,
+                code="DequantizeLinear",
+                inputs=names,
+                outputs=(f"{name}{REAL}",),
+                options={"axis": axis},
+            )
+        )
+        text = f'"{name}": weights that are real in torch; codes with a step of max|w| / 127'
+        self.islands.append(Island(names[0], text))
 
     def is_read_as_real(self, name: str) -> bool:
         """Whether more than quantisations reads a value."""

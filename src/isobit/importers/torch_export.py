@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from isobit.importers.base import Imported
 from isobit.importers.onnx import Importer
 from isobit.importers.onnx_codes import Work
 from isobit.importers.onnx_file import FileModel
+from isobit.importers.torch_bounds import gaps
 from isobit.importers.torch_codes import FUSES, PRESERVING, Island, as_qdq
 from isobit.importers.torch_program import trace
 from isobit.ir.builder import clean_name
@@ -56,15 +57,32 @@ def read(
     graph = reader.graph()
     check(graph)
     notes = list(reader.notes)
-    for island in islands:
-        value = reader.operand(island.codes).value
-        notes.append(Note(value=value, kind="range", text=island.text))
+    notes.extend(_differences(reader, islands))
     source = {
         "format": FORMAT,
         "module": label,
         "notes": json.dumps([asdict(note) for note in notes], sort_keys=True),
     }
     return Imported(graph=graph, names=reader.names, source=source, notes=tuple(notes))
+
+
+def _differences(reader: _Importer, islands: Sequence[Island]) -> Iterator[Note]:
+    """Yield where torch computes with reals and we with codes, and by how much that can differ."""
+    own: Counter[str] = Counter()
+    for note in reader.notes:
+        own[note.value] += note.lsb
+    for island in islands:
+        value = reader.operand(island.codes).value
+        yield Note(value=value, kind="range", text=island.text)
+    lsb = {island.codes: own[reader.operand(island.codes).value] for island in islands}
+    for gap in gaps(reader.model, list(lsb), lsb) if islands else []:
+        if gap.codes in reader.operands:
+            text = (
+                "torch computes with reals before it: "
+                f"{gap.near} while these stay in the range of their codes, {gap.lsb} anywhere"
+            )
+            value = reader.operands[gap.codes].value
+            yield Note(value=value, kind="lsb", text=text, lsb=gap.lsb)
 
 
 class _Importer(Importer):
@@ -99,6 +117,18 @@ class _Importer(Importer):
             want="one of `isobit ops --source torch`",
             got=work.code,
             fix=NEAREST.get(work.code.split(".")[0], "Rewrite it with supported operators."),
+        )
+
+    def refuse(self, name: str, what: str, want: str, got: str) -> Unsupported:
+        """Return the refusal of a tensor; integers that are computed are places of maxima."""
+        if what != "value" or not got.startswith(("int", "bool")):
+            return super().refuse(name, what, want, got)
+        return Unsupported(
+            where=f'value "{name}"',
+            what=what,
+            want=want,
+            got=got,
+            fix="Return values only: indices, comparisons and counts are found on the host.",
         )
 
     def results(self, work: Work) -> tuple[Operand, ...]:
@@ -152,21 +182,42 @@ def _uncomputed(where: str, name: str) -> Unsupported:
     )
 
 
+_CHOICE = "Write the choice as relu, clamp, leaky_relu, maximum or a product."
+_BORDER = "Compute it on the host, before the network or behind it."
+_RANDOM = "Leave it out in eval mode: `if self.training`."
 NEAREST: dict[str, str] = {
     "_native_batch_norm_legit": "Use track_running_stats=True, and export in eval mode.",
     "layer_norm": "Train with batch normalisation, which folds into weights.",
     "group_norm": "Train with batch normalisation, which folds into weights.",
     "instance_norm": "Train with batch normalisation, which folds into weights.",
     "argmax": "End the network before it and take the largest output: the order is the same.",
+    "argmin": "End the network before it and take the smallest output: the order is the same.",
     "topk": "End the network before it and choose on the host.",
-    "log_softmax": "End the network before it, or use softmax.",
+    "sort": "End the network before it and sort on the host.",
+    "median": "Use a mean or a maximum, or end the network before it.",
     "embedding": "Look the rows up on the host and make them the input.",
     "scaled_dot_product_attention": "There is no product of two activations yet; use convolutions.",
     "bmm": "There is no product of two activations yet; multiply by parameters.",
+    "bilinear": "There is no product of two activations yet; multiply by parameters.",
+    "cdist": "Compare by a product with constant rows: torch.nn.Linear.",
     "quantized_decomposed": "Quantise statically, with one scale per tensor or per channel of "
     "weights, as X86InductorQuantizer and XNNPACKQuantizer do.",
     "torchao": "Quantise statically with prepare_pt2e and convert_pt2e.",
-    "where": "Write the choice as relu, clamp, leaky_relu or maximum.",
+    "where": _CHOICE,
+    "masked_fill": _CHOICE,
+    **dict.fromkeys(("gt", "ge", "lt", "le", "eq", "ne", "sign", "logical_and"), _CHOICE),
     "einsum": "Write it as torch.nn.Linear or a 1x1 convolution.",
+    "upsample_bicubic2d": 'Use mode="bilinear" or "nearest".',
+    "_upsample_bilinear2d_aa": "Use antialias=False, or an average pool before.",
+    "_upsample_bicubic2d_aa": 'Use mode="bilinear" without antialias, or an average pool before.',
+    "max_pool2d_with_indices": "Use return_indices=False and upsample with F.interpolate.",
+    "max_unpool2d": "Upsample with F.interpolate or a transposed convolution.",
+    "fractional_max_pool2d": "Use a max pool with one stride.",
+    **dict.fromkeys(("max_pool3d", "avg_pool3d"), "Use pools of two axes."),
+    "im2col": "Use the convolution that would read the patches.",
+    "cumsum": "Use a causal convolution.",
+    **dict.fromkeys(("fft_rfft", "fft_fft", "stft"), _BORDER),
+    **dict.fromkeys(("rand", "rand_like", "randn", "randn_like", "bernoulli"), _RANDOM),
+    **dict.fromkeys(("exponential", "normal_functional", "empty_like"), _RANDOM),
 }
 """The closest thing that can be imported."""

@@ -5,8 +5,8 @@ Needs PyTorch, which is imported when a module is. What happens to it on the way
 1. The module runs once on the first example of every input, in eval mode, so that its own faults
    are told apart from what cannot be exported.
 2. `torch.export` traces it; `run_decompositions({})` replaces in-place operators by their results
-   and leaves every other one whole. Operators without a rule are decomposed further, if the
-   network then has rules for everything.
+   and leaves every other one whole. `torch_rewrites` writes some of them as smaller ones; others
+   without a rule are decomposed further, if the network then has rules for everything.
 3. Nodes that read no input become constants, computed by torch itself. Parameters and buffers are
    constants, labelled as in `state_dict`.
 """
@@ -14,7 +14,6 @@ Needs PyTorch, which is imported when a module is. What happens to it on the way
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,12 +25,16 @@ from isobit.core.types import AnyArray, Shape
 from isobit.importers.onnx_file import FileModel, FileNode, FileValue
 from isobit.importers.onnx_types import MOST_ELEMENTS
 from isobit.importers.torch_tracing import (
+    TRANSPARENT,
+    code_of,
     eval_mode,
     exported,
     first_examples,
     location_of,
+    path_of,
+    plain_results,
     quiet,
-    require_run,
+    require_known_sizes,
     value_ranges,
 )
 
@@ -40,9 +43,19 @@ if TYPE_CHECKING:
 
 QUANTISED = "quantized_decomposed"
 """The operators between which a PT2E graph computes with reals."""
-PLAIN = ("float16", "bfloat16", "float32", "float64")
-TRANSPARENT = frozenset({"_assert_tensor_metadata.default", "_assert_scalar.default"})
-"""Checks of the export that compute nothing."""
+HALVES = ("float16", "bfloat16")
+PLAIN = (*HALVES, "float32", "float64")
+FILLED: dict[str, int | float] = {
+    "zeros_like.default": 0.0,
+    "ones_like.default": 1.0,
+    "new_zeros.default": 0.0,
+    "new_ones.default": 1.0,
+    "full_like.default": 1,
+    "new_full.default": 2,
+    "fill.Scalar": 1,
+    "fill.Tensor": 1,
+}
+"""Their results depend on shapes alone: a real number, or the place of it among the arguments."""
 BROADCASTING = frozenset(
     {"add.Tensor", "sub.Tensor", "mul.Tensor", "div.Tensor", "maximum.default", "minimum.default"}
 )
@@ -81,10 +94,13 @@ def trace(
 
     known: operators that have a rule, such as `conv2d.default`.
     """
+    from isobit.importers.torch_rewrites import rewritten  # needs PyTorch
+
     examples = first_examples(example_inputs)
-    with eval_mode(module), quiet():
-        require_run(module, examples)
+    with eval_mode(module), quiet(), plain_results(module, examples):
         program = exported(module, examples)
+        require_known_sizes(program)
+        program = rewritten(program, coded=is_coded(program))
         reader = _Reader(program)
         whole = reader.read()
         if whole.coded:
@@ -94,6 +110,15 @@ def trace(
             return Traced(whole, {})
         smaller = _Reader(_decomposed(program, whole.nodes, known)).read()
         return Traced(smaller if all(node.code in known for node in smaller.nodes) else whole, {})
+
+
+def is_coded(program: Any) -> bool:
+    """Whether activations are quantised. Weights alone become reals again."""
+    return any(
+        code_of(node).startswith(f"{QUANTISED}.quantize")
+        for node in program.graph.nodes
+        if node.op == "call_function"
+    )
 
 
 def _decomposed(program: Any, nodes: Sequence[FileNode], known: Collection[str]) -> Any:
@@ -116,6 +141,8 @@ class _Reader:
         self.tensors: dict[str, torch.Tensor] = {}
         """Known before the network runs, by node name."""
         self.labels: dict[str, str] = {}
+        self.taken: set[str] = set()
+        """Labels in use: a buffer may have the name of an input, or of an operator."""
         self.values: dict[str, FileValue] = {}
         self.nodes: list[FileNode] = []
         self.problems: list[IsobitError] = []
@@ -123,12 +150,7 @@ class _Reader:
         """Outputs of nodes that have several."""
         self.constants: dict[str, AnyArray] = {}
         self.inputs: list[str] = []
-        self.coded = any(
-            _code(node).startswith(f"{QUANTISED}.quantize")
-            for node in program.graph.nodes
-            if node.op == "call_function"
-        )
-        """Whether activations are quantised. Weights alone become reals again."""
+        self.coded = is_coded(program)
 
     def read(self) -> FileModel:
         """Return the plain model."""
@@ -157,6 +179,15 @@ class _Reader:
         """Return how a node of the program is called in the graph and in errors."""
         return self.labels.get(name, name)
 
+    def fresh(self, wanted: str) -> str:
+        """Return a label that nothing has yet, `wanted` if it is free."""
+        label, count = wanted, 0
+        while label in self.taken:
+            count += 1
+            label = f"{wanted}_{count}"
+        self.taken.add(label)
+        return label
+
     def signature(self) -> None:
         """Take parameters, buffers and constants, and the inputs."""
         from torch.export.graph_signature import InputKind, OutputKind
@@ -164,14 +195,16 @@ class _Reader:
         signature = self.program.graph_signature
         nodes = {node.name: node for node in self.program.graph.nodes}
         stored = {**self.program.state_dict, **self.program.constants}
+        given = [s.arg.name for s in signature.input_specs if s.kind is InputKind.USER_INPUT]
         for spec in signature.input_specs:
-            name = spec.arg.name
-            if spec.kind is InputKind.USER_INPUT:
-                self.inputs.append(name)
-                self.declare(name, nodes[name].meta["val"])
-            elif spec.target in stored:
-                self.tensors[name] = stored[spec.target]
-                self.labels[name] = spec.target
+            if spec.kind is not InputKind.USER_INPUT and spec.target in stored:
+                self.tensors[spec.arg.name] = stored[spec.target]
+                self.labels[spec.arg.name] = spec.target
+                self.taken.add(spec.target)
+        for name in given:
+            self.labels[name] = self.fresh(name)
+            self.inputs.append(self.labels[name])
+            self.declare(name, nodes[name].meta["val"])
         for spec in signature.output_specs:
             if spec.kind is OutputKind.BUFFER_MUTATION:
                 self.refuse(
@@ -191,6 +224,17 @@ class _Reader:
         dtype = str(value.dtype).removeprefix("torch.")
         shape: Shape = tuple(int(size) for size in value.shape)
         self.values[self.label(name)] = FileValue("float32" if dtype in PLAIN else dtype, shape)
+        if dtype in HALVES and not any(
+            problem.what == "precision" for error in self.problems for problem in error.problems
+        ):
+            self.refuse(
+                f'value "{self.label(name)}"',
+                "precision",
+                "float32 or float64",
+                dtype,
+                "Call module.float(), pass float32 examples and leave autocast out: the weights "
+                "keep their values.",
+            )
         if math.prod(shape) > MOST_ELEMENTS:
             self.refuse(
                 f'value "{self.label(name)}"',
@@ -203,7 +247,7 @@ class _Reader:
     def skip_expansions(self) -> None:
         """Let operators that broadcast anyway read what an `expand` reads."""
         for node in list(self.program.graph.nodes):
-            if node.op != "call_function" or _code(node) != "expand.default":
+            if node.op != "call_function" or code_of(node) != "expand.default":
                 continue
             full = tuple(node.meta["val"].shape)
             if node.users and all(_broadcasts(user, node, full) for user in node.users):
@@ -212,15 +256,18 @@ class _Reader:
 
     def call(self, node: Any) -> None:
         """Take a node: a part of another's result, a constant, or an operator."""
-        if _code(node) == "getitem":
+        if code_of(node) == "getitem":
             source, index = node.args
             if source.name in self.parts:
                 self.labels[node.name] = self.parts[source.name][index]
             else:
-                self.tensors[node.name] = self.tensors[f"{source.name}[{index}]"]
+                self.known(node, self.tensors[f"{source.name}[{index}]"])
             return
         reads = [arg.name for arg in node.all_input_nodes]
-        if _code(node) in TRANSPARENT:
+        if code_of(node) in TRANSPARENT:
+            return
+        if code_of(node) in FILLED and not self.coded:
+            self.fill(node)
             return
         if all(name in self.tensors for name in reads) and self.is_computable(node):
             self.compute(node)
@@ -235,7 +282,7 @@ class _Reader:
         if not isinstance(operator, torch._ops.OpOverload):
             return False
         random = torch.Tag.nondeterministic_seeded in operator.tags
-        return not random and not (self.coded and "dequantize" in _code(node))
+        return not random and not (self.coded and "dequantize" in code_of(node))
 
     def compute(self, node: Any) -> None:
         import torch
@@ -246,16 +293,35 @@ class _Reader:
             result = node.target(*args, **kwargs)
         if isinstance(result, tuple | list):
             self.tensors.update((f"{node.name}[{i}]", part) for i, part in enumerate(result))
-        self.tensors[node.name] = result[0] if isinstance(result, tuple | list) else result
+        self.known(node, result[0] if isinstance(result, tuple | list) else result)
+
+    def known(self, node: Any, tensor: torch.Tensor) -> None:
+        """Take the result of a node that is known before the network runs."""
+        self.labels[node.name] = self.fresh(node.name)
+        self.tensors[node.name] = tensor
+
+    def fill(self, node: Any) -> None:
+        """Take a tensor of equal numbers that has only its shape from another one."""
+        import torch
+
+        number = FILLED[code_of(node)]
+        given = node.args[number] if isinstance(number, int) else number
+        given = self.tensors.get(given.name) if hasattr(given, "name") else given
+        if given is None:
+            self.operator(node)
+            return
+        value = node.meta["val"]
+        shape = tuple(value.shape)
+        self.known(node, torch.full(shape, float(given), dtype=value.dtype))
 
     def operator(self, node: Any) -> None:
         """Take an operator that computes at run time."""
         location = location_of(node.meta.get("stack_trace") or "")
-        label = _path(node)
+        label = self.fresh(path_of(node))
         value = node.meta.get("val")
         several = isinstance(value, tuple | list)
         count = len(value) if several else 1
-        outputs = (label, *(f"{label}.{i}" for i in range(1, count)))
+        outputs = (label, *(self.fresh(f"{label}.{i}") for i in range(1, count)))
         for name, one in zip(outputs, value if several else (value,), strict=True):
             if hasattr(one, "shape"):
                 self.declare(name, one)
@@ -266,14 +332,14 @@ class _Reader:
         self.nodes.append(
             ProgramNode(
                 position=len(self.nodes),
-                code=_code(node),
+                code=code_of(node),
                 domain="",
                 name=node.name,
                 inputs=inputs,
                 outputs=outputs,
                 options=options,
                 location=location,
-                asked=_code(node),
+                asked=code_of(node),
             )
         )
 
@@ -302,7 +368,7 @@ class _Reader:
         if given is None:
             return ""
         if isinstance(given, bool | int | float):
-            label = f"{_path(node)}.{name}"
+            label = self.fresh(f"{path_of(node)}.{name}")
             self.constants[label] = np.asarray(given, np.float64)
             return label
         return self.label(given.name)
@@ -315,6 +381,8 @@ class _Reader:
         for spec in self.program.graph_signature.output_specs:
             if spec.kind is not OutputKind.USER_OUTPUT:
                 continue
+            if getattr(spec.arg, "value", "") is None:
+                continue  # what a module leaves out in eval mode, such as auxiliary results
             name = getattr(spec.arg, "name", "")
             if self.label(name) not in self.values:
                 self.refuse(
@@ -335,29 +403,12 @@ def as_numpy(tensor: torch.Tensor) -> AnyArray:
     return found
 
 
-def _code(node: Any) -> str:
-    """Return an operator's name without `aten.`, e.g. `conv2d.default`."""
-    target = node.target
-    if hasattr(target, "_schema"):
-        return str(target).removeprefix("aten.")
-    return str(getattr(target, "__name__", target))
-
-
-def _path(node: Any) -> str:
-    """Return the place of a node in the module tree and its own name, e.g. `stem.0/conv2d`."""
-    stack = node.meta.get("nn_module_stack") or {}
-    paths = [str(path) for path, _ in stack.values()]
-    inner = re.sub(r"^L\['self'\]\.?|^L__self___?", "", paths[-1]) if paths else ""
-    name = str(node.name).removeprefix("_").replace("native_batch_norm_legit_no_training", "norm")
-    return f"{inner}/{name}" if inner else name
-
-
 def _plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
 def _broadcasts(user: Any, expand: Any, full: Shape) -> bool:
-    if user.op != "call_function" or _code(user) not in BROADCASTING:
+    if user.op != "call_function" or code_of(user) not in BROADCASTING:
         return False
     others = [arg for arg in user.all_input_nodes if arg is not expand]
     return any(tuple(other.meta["val"].shape) == full for other in others)

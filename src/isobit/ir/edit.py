@@ -60,6 +60,17 @@ class Editor:
             name = self._aliases[name]
         return name
 
+    def refusal(self, old: str, new: str) -> str:
+        """Return "" if `alias(old, new)` keeps the graph's outputs, else why it would not: as
+        `may_alias`, and two outputs cannot become one value by way of a third.
+        """
+        reason = may_alias(self._graph, old, new)
+        if reason or old not in self._graph.outputs:
+            return reason
+        same = (out for out in self._graph.outputs if self.resolved(out) == self.resolved(new))
+        other = next((out for out in same if out != old), "")
+        return f"%{other} and %{old} are both outputs of the network" if other else ""
+
     def result(self) -> Graph:
         """Return the edited graph without what nothing needs."""
         outputs = {self.resolved(name): name for name in self._graph.outputs}

@@ -13,13 +13,9 @@ stored beside the constants as `<name>.scale` (for `Pow2`, int64 `<name>.frac`).
 from __future__ import annotations
 
 import json
-import math
 import re
-import typing
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
-from enum import Enum
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -37,9 +33,9 @@ from isobit.core.types import (
     TensorType,
 )
 from isobit.ir.graph import Attrs, Const, Graph, Inputs, Location, Node, Stage, State, Value
+from isobit.ir.text_fields import NAME, parse_attrs, parse_inputs, print_attrs, print_inputs
 
 VERSION = 1
-_NAME = r"[A-Za-z0-9_.]+"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +74,7 @@ def print_node(node: Node) -> str:
     """Return one node's line without a newline."""
     left = ", ".join(f"%{value.name}" for value in node.outputs)
     kinds = ", ".join(print_type(value.type, value.name) for value in node.outputs)
-    text = f"{left} = {node.op}({_print_inputs(node.inputs)}){_print_attrs(node.attrs)} : {kinds}"
+    text = f"{left} = {node.op}({print_inputs(node.inputs)}){print_attrs(node.attrs)} : {kinds}"
     return f"{text}  # {node.location}" if str(node.location) else text
 
 
@@ -105,41 +101,6 @@ def _print_encoding(encoding: Encoding, name: str) -> str:
             return f" pow2({frac[0]}{',dynamic' if dynamic else ''})"
         case Pow2(axis=axis):
             return f" pow2(%{name}.frac,axis={axis})"
-
-
-def _print_inputs(inputs: Inputs[str]) -> str:
-    positional, named = [], []
-    for item in fields(inputs):
-        value = getattr(inputs, item.name)
-        if isinstance(value, tuple):
-            shown = "[" + ", ".join(f"%{name}" for name in value) + "]"
-        else:
-            shown = "_" if value is None else f"%{value}"
-        if item.kw_only:
-            if value is not None:
-                named.append(f"{item.name}={shown}")
-        else:
-            positional.append(shown)
-    return ", ".join(positional) + (("; " + ", ".join(named)) if named else "")
-
-
-def _print_attrs(attrs: Attrs) -> str:
-    parts = []
-    for item in fields(attrs):
-        value = getattr(attrs, item.name)
-        if item.default is MISSING or value != item.default:
-            parts.append(f" {item.name}={_print_scalar(value)}")
-    return "".join(parts)
-
-
-def _print_scalar(value: Any) -> str:
-    if isinstance(value, Enum):
-        return str(value.value)
-    if isinstance(value, tuple):
-        return "(" + ",".join(map(_print_scalar, value)) + ")"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return value.hex() if isinstance(value, float) else str(value)
 
 
 def scale_tensors(graph: Graph) -> dict[str, AnyArray]:
@@ -184,7 +145,7 @@ def parse_graph(text: str, tensors: Mapping[str, AnyArray], signatures: Signatur
 
 
 _NODE = re.compile(
-    rf"^(?P<left>%{_NAME}(?:, %{_NAME})*) = (?P<op>\w+)\((?P<inputs>[^)]*)\)(?P<rest>.*)$"
+    rf"^(?P<left>%{NAME}(?:, %{NAME})*) = (?P<op>\w+)\((?P<inputs>[^)]*)\)(?P<rest>.*)$"
 )
 _TYPE = re.compile(
     r"(?P<dtype>[suf]\d+)\[(?P<shape>[\d,]*)\]"
@@ -215,10 +176,10 @@ class _Parser:
             self._const(line)
         elif word == "state":
             name, kind, rest = self._declaration(line)
-            links = dict(re.findall(rf"(reset|next)=%({_NAME})", rest))
+            links = dict(re.findall(rf"(reset|next)=%({NAME})", rest))
             self.states.append(State(name, kind, links.get("reset", ""), links.get("next", "")))
         elif word == "output":
-            self.outputs = tuple(re.findall(rf"%({_NAME})", line))
+            self.outputs = tuple(re.findall(rf"%({NAME})", line))
         else:
             self._node(line)
 
@@ -250,7 +211,7 @@ class _Parser:
         Stage(match[2])
 
     def _declaration(self, line: str) -> tuple[str, TensorType, str]:
-        match = re.match(rf"^\w+\s+%({_NAME})\s*: (.*)$", line)
+        match = re.match(rf"^\w+\s+%({NAME})\s*: (.*)$", line)
         if match is None:
             raise ValueError("no `%name : type`")
         name, rest = match.groups()
@@ -308,7 +269,7 @@ class _Parser:
         if comment:
             location = Location(comment[1], int(comment[2]))
             rest = rest[: comment.start()]
-        names = re.findall(rf"%({_NAME})", match["left"])
+        names = re.findall(rf"%({NAME})", match["left"])
         attrs_text, _, kinds_text = rest.partition(" : ")
         signature = self.signatures(match["op"])
         values, position = [], 0
@@ -319,8 +280,8 @@ class _Parser:
         self.nodes.append(
             Node(
                 op=match["op"],
-                inputs=_parse_inputs(match["inputs"], signature.inputs),
-                attrs=_parse_attrs(attrs_text, signature.attrs),
+                inputs=parse_inputs(match["inputs"], signature.inputs),
+                attrs=parse_attrs(attrs_text, signature.attrs),
                 outputs=tuple(values),
                 location=location,
             )
@@ -351,98 +312,3 @@ class _Parser:
         if axis is None:
             return Pow2((int(parts[0]),), dynamic=parts[1:] == ["dynamic"])
         return Pow2(tuple(int(f) for f in self.tensors[f"{name}.frac"]), axis)
-
-
-def _parse_inputs(text: str, cls: type[Inputs[str]]) -> Inputs[str]:
-    positional_text, _, named_text = text.partition(";")
-    arguments: dict[str, Any] = {}
-    items = [item for item in fields(cls) if not item.kw_only]
-    shown = _split_operands(positional_text)
-    if len(shown) != len(items):
-        raise ValueError(f"{len(items)} operands expected, {len(shown)} found")
-    for item, word in zip(items, shown, strict=True):
-        arguments[item.name] = _parse_operand(word)
-    for word in _split_operands(named_text):
-        key, _, value = word.partition("=")
-        arguments[key] = _parse_operand(value)
-    return cls(**arguments)
-
-
-def _split_operands(text: str) -> list[str]:
-    return [
-        word.strip()
-        for word in re.findall(r"\w+=\[[^\]]*\]|\[[^\]]*\]|[^,]+", text)
-        if word.strip()
-    ]
-
-
-def _parse_operand(word: str) -> str | tuple[str, ...] | None:
-    if word == "_":
-        return None
-    if word.startswith("["):
-        return tuple(re.findall(rf"%({_NAME})", word))
-    if not word.startswith("%"):
-        raise ValueError(f"operand {word!r} must start with %")
-    return word[1:]
-
-
-def _parse_attrs(text: str, cls: type[Attrs]) -> Attrs:
-    hints = typing.get_type_hints(cls)
-    arguments: dict[str, Any] = {}
-    for key, word in re.findall(r"(\w+)=(\S*)", text):
-        if key not in hints:
-            raise ValueError(f"unknown attribute {key!r}")
-        arguments[key] = _parse_scalar(word, hints[key])
-    return cls(**arguments)
-
-
-def _parse_scalar(word: str, hint: Any) -> Any:
-    if isinstance(hint, type) and issubclass(hint, Enum):
-        return hint(word)
-    if word == "None":
-        return None
-    if typing.get_origin(hint) is tuple:
-        value = _parse_tuple(word)
-        if not _has_form(value, hint):
-            raise ValueError(f"not of the form {hint}: {word!r}")
-        return value
-    if typing.get_args(hint):  # X | None
-        hint = next(arg for arg in typing.get_args(hint) if arg is not type(None))
-        return _parse_scalar(word, hint)
-    if hint is bool:
-        return {"true": True, "false": False}[word]
-    if hint is float:
-        real = float.fromhex(word)
-        if math.isnan(real):
-            raise ValueError("an attribute that is not a number")
-        return real
-    return hint(word)
-
-
-def _parse_tuple(word: str) -> tuple[Any, ...]:
-    if not re.fullmatch(r"[-\d,()]+", word):
-        raise ValueError(f"not a tuple of integers: {word!r}")
-    tokens = re.findall(r"[()]|-?\d+", word)
-    stack: list[list[Any]] = [[]]
-    for token in tokens:
-        if token == "(":
-            stack.append([])
-        elif token == ")":
-            done = tuple(stack.pop())
-            stack[-1].append(done)
-        else:
-            stack[-1].append(int(token))
-    (result,) = stack[0]
-    return tuple(result)
-
-
-def _has_form(value: Any, hint: Any) -> bool:
-    """Whether nested tuples of integers have the lengths that their type asks for."""
-    if typing.get_origin(hint) is not tuple:
-        return isinstance(value, int)
-    items = typing.get_args(hint)
-    if not isinstance(value, tuple):
-        return False
-    if items[-1] is Ellipsis:
-        return all(_has_form(entry, items[0]) for entry in value)
-    return len(value) == len(items) and all(map(_has_form, value, items))

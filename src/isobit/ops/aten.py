@@ -50,7 +50,14 @@ def image_axes(call: LogicalCall) -> int:
     """
     rank = len(call.operand(0).shape)
     axes = 1 if "1d" in call.code else 2 if "2d" in call.code else rank - 2
-    if rank != axes + 2 or axes not in (1, 2):
+    if axes not in (1, 2):
+        raise call.unsupported(
+            "input",
+            "images [N, C, H, W] or sequences [N, C, L]",
+            str(list(call.operand(0).shape)),
+            "Volumes have no operator: make one of the axes channels, with layers of two axes.",
+        )
+    if rank != axes + 2:
         raise call.unsupported(
             "input",
             "a batch of images [N, C, H, W] or of sequences [N, C, L]",

@@ -140,6 +140,10 @@ class Op(Generic[A, I]):
     is the state of the next run. Meanings stay pure: states come in, next states go out. Kernels
     get one pointer, the output's, which holds the old state when they are called.
     """
+    takes_wide: ClassVar[bool] = False
+    """Whether calibration may give its activation codes of 16 bits: its output has them too if it
+    only moves codes (`EncodingRule.SAME`), else 8 bits.
+    """
     elementwise: ClassVar[bool] = False
     """Whether output element i depends on element i of the inputs alone (up to broadcasting)."""
     takes_pixels: ClassVar[bool] = False
@@ -225,6 +229,29 @@ class Op(Generic[A, I]):
         raise AssertionError("only for EncodingRule.FIXED")
 
     @staticmethod
+    def output_codes(
+        attrs: A, encoding: Encoding, count: int
+    ) -> tuple[tuple[DType, Encoding], ...]:
+        """Return carrier and encoding of `count` outputs whose first one has `encoding`."""
+        return ((DType.S8, encoding),) * count
+
+    @staticmethod
+    def constant_codes(
+        attrs: A, inputs: I, scheme: Scheme, consts: I
+    ) -> Mapping[str, tuple[DType, Encoding]]:
+        """Return carrier and encoding of constants that `derive` makes codes with a step; what is
+        not named gets raw integers. Arguments as in `choose_encoding`.
+        """
+        return {}
+
+    @staticmethod
+    def observed(attrs: A, largest: Sequence[float]) -> A:
+        """Return attributes that follow from the largest magnitudes that the outputs of a float
+        node have on examples.
+        """
+        return attrs
+
+    @staticmethod
     def derive(
         attrs: A, q: NodeTypes[I], scheme: Scheme, consts: I
     ) -> tuple[A, Mapping[str, AnyArray]]:
@@ -272,11 +299,6 @@ class Op(Generic[A, I]):
         return attrs if cls.elementwise and not cls.view and plain else None
 
     @classmethod
-    def output_types(cls, shapes: Sequence[Shape], encoding: Encoding) -> tuple[TensorType, ...]:
-        """Return the outputs' types in a trained network; by default all s8 in one encoding."""
-        return tuple(TensorType(shape, DType.S8, encoding) for shape in shapes)
-
-    @classmethod
     def rule(cls, attrs: A) -> EncodingRule:
         """Return where the output's encoding comes from; by default the same whatever the
         attributes.
@@ -288,55 +310,6 @@ class Op(Generic[A, I]):
         """`infer`, always as a tuple."""
         inferred = cls.infer(attrs, types)
         return inferred if isinstance(inferred, tuple) else (inferred,)
-
-
-class Layer:
-    """How users write an operator: one class of `isobit.nn`, described without importing torch.
-
-    Subclass in an `op.py` as `class ReLULayer(Layer, name="ReLU")`; `isobit.nn` makes
-    `isobit.nn.ReLU`, a subclass of `torch.nn.ReLU` with the same arguments and defaults that also
-    remembers where it was written.
-    """
-
-    public_name: ClassVar[str] = ""
-    functions: ClassVar[tuple[str, ...]] = ()
-    """Functions and tensor methods with the same meaning, as dotted names: `torch.relu`,
-    `Tensor.relu`.
-    """
-    takes_several: ClassVar[bool] = False
-    """Whether the first argument of those may be several values, as in `torch.cat`."""
-
-    def __init_subclass__(
-        cls, name: str = "", functions: tuple[str, ...] = (), **kwargs: Any
-    ) -> None:
-        super().__init_subclass__(**kwargs)
-        cls.public_name, cls.functions = name, functions
-
-    @classmethod
-    def module_class(cls) -> Any:
-        """Return the `torch.nn.Module` class that users know; torch's own of the same name by
-        default.
-        """
-        import torch
-
-        return getattr(torch.nn, cls.public_name)
-
-    @staticmethod
-    def lower(build: Any, module: Any, x: Any) -> Any:
-        """Emit float nodes for a call of `module` on `x`, a value of the builder; return the result
-        value.
-        """
-        raise AssertionError("every layer defines lower")
-
-    @classmethod
-    def lower_function(cls, build: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Emit nodes for a function call; by default as the module built from the remaining
-        arguments.
-        """
-        settings = {
-            key: value for key, value in kwargs.items() if key not in ("inplace", "training")
-        }
-        return cls.lower(build, cls.module_class()(*args[1:], **settings), args[0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,7 @@ def _states(graph: Graph) -> Iterator[IsobitError]:
                 into = None if position is None else node.outputs[position : position + 1]
                 if name in states:
                     readers[name].append(into[0].name if into else "")
-                elif position is not None:
+                elif position is not None and name is not None:
                     what = f"operand {item.name}"
                     yield _broken(where(node), what, "a state", f"%{name}")
     types = graph.const_map()

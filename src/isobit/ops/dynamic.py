@@ -37,7 +37,6 @@ from isobit.core.types import (
     IntArray,
     Pow2,
     Raw,
-    Shape,
     TensorType,
 )
 from isobit.ir.graph import Attrs, Graph, Node, operands
@@ -169,11 +168,12 @@ class DynamicOp(WeightedOp[A]):
         more = 0 if q.inputs.e is None else q.inputs.e.elements
         return replace(found, reads=found.reads + more, writes=found.writes + 1)
 
-    @classmethod
-    def output_types(cls, shapes: Sequence[Shape], encoding: Encoding) -> tuple[TensorType, ...]:
+    @staticmethod
+    def output_codes(
+        attrs: A, encoding: Encoding, count: int
+    ) -> tuple[tuple[DType, Encoding], ...]:
         """Return codes s8 and an exponent s16."""
-        codes, exponent = shapes
-        return TensorType(codes, DType.S8, encoding), TensorType(exponent, DType.S16, Raw())
+        return (DType.S8, encoding), (DType.S16, Raw())
 
     @classmethod
     def fixed_encoding(cls, attrs: Any, inputs: Any, scheme: Scheme) -> Encoding:

@@ -73,7 +73,9 @@ class Elementwise:
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """Axes must be stored in one order, `x` for the operand, `y` for the result."""
+    """Axes must be stored in one order, `x` for the operand, `y` for the first result; others keep
+    the foreign one.
+    """
 
     op: str
     inputs: Callable[[Names], Inputs[str]]
@@ -145,7 +147,8 @@ class Note:
     value: str
     kind: str
     """`transpose`: one had to stay; `lsb`: the result is not always the format's own; `border`: an
-    input or output differs from the file's; `range`: a value that is real there has codes here.
+    input or output differs from the file's; `range`: a value that is real there has codes here;
+    `weights`: the file's codes are reals here.
     """
     text: str
     lsb: int = 0

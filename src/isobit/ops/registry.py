@@ -19,8 +19,9 @@ from typing import Any
 from isobit.core.errors import NoKernel, UnknownName
 from isobit.core.features import Feature
 from isobit.ir.text import Signature
-from isobit.ops.base import Kernel, Layer, Op
+from isobit.ops.base import Kernel, Op
 from isobit.ops.foreign import Rule
+from isobit.ops.layer import Layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def load_ops() -> Registry:
                 ops.setdefault(value.name, value)  # ours come first and win over equal names
             elif issubclass(value, Kernel) and "function" in vars(value):
                 kernels.setdefault(value.op, []).append(value)
-            elif issubclass(value, Layer) and value is not Layer:
+            elif issubclass(value, Layer) and (value.public_name or value.functions):
                 layers[value.public_name or value.__name__] = value
     ordered = {
         name: tuple(sorted(found, key=lambda k: (k.stem != "reference", k.stem)))

@@ -32,6 +32,8 @@ multipliers.
 
 LEAST_SPAN = 1e-9
 """affine: a range no wider than this is taken for one in which nothing flows."""
+WIDER = 256.0
+"""How many steps of 16-bit codes one of 8-bit codes is."""
 COARSEST_FRAC, FINEST_FRAC = -16, 24
 """pow2: the fracs that ranges lead to."""
 
@@ -53,6 +55,18 @@ def activation(scheme: Scheme, low: float, high: float, finest: int | None = Non
     scale = span / 255.0
     zero = math.floor(-128.0 - low / scale + 0.5)
     return Affine((scale,), max(-128, min(127, zero)))
+
+
+def wide_activation(scheme: Scheme, low: float, high: float) -> Encoding:
+    """Return the encoding of 16-bit codes for an activation in `[low, high]`; zero point 0.
+
+    pow2: the largest frac with `max|r| * 2^frac <= 32640`. affine: symmetric as TFLite's int16,
+    32767 steps up to the largest magnitude; of 16 bits the unused half of one is no loss.
+    """
+    largest = max(-low, high)
+    if scheme is Scheme.POW2:
+        return Pow2((fraction_bits(largest / WIDER),))
+    return Affine(((largest if largest > LEAST_SPAN else 1.0) / 32767.0,), 0)
 
 
 def usable_range(scheme: Scheme, low: float, high: float) -> bool:

@@ -206,6 +206,10 @@ def _clamp(call: Call, y: Operand) -> ClampAttrs | None:
     low, high = real_bounds(call)
     if call.is_float:
         return None if (low, high) == (-math.inf, math.inf) else ClampAttrs(low, high)
+    if y.is_float:  # reals that an integer network only moves
+        if (low, high) != (-math.inf, math.inf):
+            raise call.unsupported("fused activation", "NONE on float32", f"{low:g}..{high:g}", "")
+        return None
     codes = codes_of(y, low, high)
     carrier = (y.type.dtype.low, y.type.dtype.high)
     return None if codes == carrier else ClampAttrs(low, high, codes)

@@ -17,7 +17,7 @@ from isobit.core.errors import BadAttribute, BadShape, IsobitError, Overflow
 from isobit.core.fixed import Rounding
 from isobit.core.types import AnyArray, IntArray, Pow2, TensorType, scale_of
 from isobit.ir.graph import Attrs, Inputs
-from isobit.ops.base import EncodingRule, NodeTypes, Op, Packed
+from isobit.ops.base import Cost, EncodingRule, NodeTypes, Op, Packed
 from isobit.ops.clamps import clamp_problems
 from isobit.ops.schemes import Scheme
 
@@ -58,6 +58,7 @@ class WeightedOp(Op[A, WeightedInputs[Any]]):
     encoding_rule = EncodingRule.FREE
     absorbs_clamp = True
     channel_axis: ClassVar[int] = 0
+    """`takes_wide` says here that `attrs.dtype`, the carrier of y, may be s8 where x is s16."""
 
     @staticmethod
     def combine(attrs: A, x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
@@ -105,8 +106,11 @@ class WeightedOp(Op[A, WeightedInputs[Any]]):
     def derive(
         attrs: A, q: NodeTypes[Any], scheme: Scheme, consts: Any
     ) -> tuple[A, Mapping[str, AnyArray]]:
-        """Return `mult` and `shift` for `Sx*Sw/Sy`."""
-        return attrs, derive_multipliers(q, scheme)
+        """Return `mult` and `shift` for `Sx*Sw/Sy`, and the carrier of y where it is not x's."""
+        options: Any = attrs
+        if q.output.dtype is not q.inputs.x.dtype:
+            options = replace(options, dtype=q.output.dtype)
+        return options, derive_multipliers(q, scheme)
 
     @staticmethod
     def finest_frac(attrs: A, inputs: WeightedInputs[TensorType]) -> int | None:
@@ -132,6 +136,12 @@ class WeightedOp(Op[A, WeightedInputs[Any]]):
             bits=63 if wide else 31,
             codes=1 << 16 if q.output.dtype is DType.S16 else CODES,
         )
+
+
+def weighted_cost(q: NodeTypes[Any], macs: int) -> Cost:
+    """Return what a node with weights does: products, elements read and written; a bias is none."""
+    read = q.inputs.x.elements + q.inputs.w.elements
+    return Cost(macs=macs, reads=read, writes=q.output.elements)
 
 
 def exact_matmul(a: AnyArray, b: AnyArray) -> IntArray:
@@ -168,10 +178,26 @@ def finish(
 
 
 def weight_problems(
-    where: str, types: WeightedInputs[TensorType], channels: int, clamp: tuple[int, int]
+    where: str,
+    types: WeightedInputs[TensorType],
+    channels: int,
+    clamp: tuple[int, int],
+    dtype: DType | None = None,
 ) -> list[IsobitError]:
-    """Check bias, multiplier, shift and clamp against the channel count."""
+    """Check bias, multiplier and shift against the channel count, `clamp` and `dtype`, the carrier
+    of y where it is not that of x.
+    """
     found: list[IsobitError] = []
+    if dtype is not None and (types.x.dtype, dtype) != (DType.S16, DType.S8):
+        found.append(
+            BadAttribute(
+                where=where,
+                what="dtype",
+                want="none, or s8 where x is s16",
+                got=f"{dtype.value} where x is {types.x.dtype.value}",
+                fix="Leave it out: y has the carrier of x.",
+            )
+        )
     for what, kind, sizes in (
         ("bias", types.b, (channels,)),
         ("mult", types.mult, (1, channels)),
@@ -187,7 +213,7 @@ def weight_problems(
                     fix="One entry per output channel.",
                 )
             )
-    return [*found, *clamp_problems(where, types.x, clamp)]
+    return [*found, *clamp_problems(where, replace(types.x, dtype=dtype or types.x.dtype), clamp)]
 
 
 def derive_multipliers(
@@ -358,15 +384,23 @@ def rule_fields(
     }
 
 
-def carrier_problem(q: NodeTypes[Any], carrier: DType = DType.S8, *, zero: bool = False) -> str:
+def carrier_problem(
+    q: NodeTypes[Any],
+    carrier: DType = DType.S8,
+    out: DType | None = None,
+    *,
+    zero: bool = False,
+) -> str:
     """Return "" where a kernel of `carrier` activations and s8 weights is legal, else why not.
 
-    zero: whether it subtracts the weights' zero point; then it is for those that have one.
+    out: carrier of y, that of x by default. zero: whether it subtracts the weights' zero point;
+    then it is for those that have one.
     """
+    out = out or carrier
     dtypes = (q.inputs.x.dtype, q.inputs.w.dtype, q.output.dtype)
-    if dtypes != (carrier, DType.S8, carrier):
-        name = carrier.value
-        return f"want {name} in, s8 weights, {name} out, got {[d.value for d in dtypes]}"
+    if dtypes != (carrier, DType.S8, out):
+        wanted = f"want {carrier.value} in, s8 weights, {out.value} out"
+        return f"{wanted}, got {[d.value for d in dtypes]}"
     if bool(q.inputs.w.zero) is not zero:
         return f"want weights {'with' if zero else 'without'} a zero point, got {q.inputs.w.zero}"
     return ""

@@ -22,7 +22,8 @@ WIDER = 256
 
 def others(rng: sampling.Rng, samples: Sequence[Sample[Any]]) -> Iterator[Sample[Any]]:
     """Yield a third of the samples with a zero point of the weights, and a third with activations
-    of int16: both rules, and few enough for the memory of a small core.
+    of int16: both rules, and few enough for the memory of a small core; and some from int16 to
+    int8.
     """
     chosen = [s for s in samples if s.types.inputs.mult is not None]
     for sample in chosen[::3]:
@@ -38,12 +39,7 @@ def _rare(
     """What no converter writes but graph files may hold: a zero point of int16, powers of two in
     the other number systems; and unlike dilations with a zero point of the weights.
     """
-    moved = _widened(rng, chosen[1])
-    types = moved.types.inputs
-    both = ((types.x, 901), (moved.types.output, -350))
-    x, y = (replace(kind, encoding=replace(kind.encoding, zero=zero)) for kind, zero in both)
-    moved_types = replace(moved.types, inputs=replace(types, x=x), outputs=(y,))
-    yield replace(moved, label=f"{moved.label}, zero points", types=moved_types)
+    yield _moved(_widened(rng, chosen[1]), x=901, y=-350)
     without = [s for s in shifts if s.types.inputs.b is None]
     for sample in (without or shifts)[:1]:
         yield _asymmetric(sample)
@@ -52,6 +48,21 @@ def _rare(
     dilated = [s for s in others_of if len(set(getattr(s.attrs, "dilation", (1, 1)))) == 2]
     for sample in dilated[:1]:
         yield _asymmetric(sample)
+    if hasattr(chosen[0].attrs, "dtype"):
+        for sample in (*chosen[2::5], *shifts[1::4]):
+            yield _narrowed(rng, sample)
+        yield _moved(_narrowed(rng, chosen[4]), x=901)
+
+
+def _moved(sample: Sample[Any], **zeros: int) -> Sample[Any]:
+    """With zero points of x and y, where given."""
+    types: WeightedInputs[Any] = sample.types.inputs
+    kinds = {"x": types.x, "y": sample.types.output}
+    for name, zero in zeros.items():
+        encoding: Any = kinds[name].encoding
+        kinds[name] = replace(kinds[name], encoding=replace(encoding, zero=zero))
+    moved = replace(sample.types, inputs=replace(types, x=kinds["x"]), outputs=(kinds["y"],))
+    return replace(sample, label=f"{sample.label}, zero points", types=moved)
 
 
 def _asymmetric(sample: Sample[Any]) -> Sample[Any]:
@@ -66,6 +77,24 @@ def _asymmetric(sample: Sample[Any]) -> Sample[Any]:
         label=f"{sample.label}, asymmetric",
         types=replace(sample.types, inputs=replace(types, w=w)),
         inputs=replace(arrays, w=codes),
+    )
+
+
+def _narrowed(rng: sampling.Rng, sample: Sample[Any]) -> Sample[Any]:
+    """int16 in and int8 out, as behind an input of 16 bits; the bias has 32 bits."""
+    wide = _widened(rng, sample)
+    types: WeightedInputs[Any] = wide.types.inputs
+    attrs: Any = sample.attrs
+    # The sums are 2^8 as large: with `tflite_double` shift is a left shift.
+    finer = -8 if attrs.round is Rounding.TFLITE_DOUBLE and types.mult is not None else 8
+    arrays: Any = wide.inputs
+    inputs: WeightedInputs[Any] = replace(arrays, shift=arrays.shift + finer)
+    b = None if types.b is None else replace(types.b, dtype=DType.S32)
+    return Sample(
+        f"{sample.label}, int16 to int8",
+        replace(attrs, dtype=DType.S8),
+        NodeTypes(replace(types, b=b), sample.types.outputs),
+        inputs,
     )
 
 

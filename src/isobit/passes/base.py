@@ -103,12 +103,16 @@ class Pass:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassRun:
-    """One pass that changed or considered something."""
+    """One pass that ran, whether it found something to consider or not."""
 
     name: str
     claim: Claim
     done: tuple[Step, ...]
     kept: tuple[Step, ...]
+    gone: Mapping[str, str] = field(default_factory=dict)
+    """Value that the pass left nobody to compute -> the next one behind it that is still computed,
+    "" where there is none.
+    """
 
 
 @cache
@@ -171,18 +175,19 @@ def run_passes(graph: Graph, passes: Sequence[type[Pass]]) -> tuple[Graph, tuple
     """Run `passes` in order, again and again until none of them changes anything.
 
     The graph is checked after every pass. What was done is the sum of all rounds; reasons for what
-    was not done are those of the last round.
+    was not done are those of the last round. Passes for graphs of another stage are no runs.
     """
+    passes = [one for one in passes if graph.stage in one.stages]
     done: dict[str, list[Step]] = {one.name: [] for one in passes}
+    gone: dict[str, dict[str, str]] = {one.name: {} for one in passes}
     kept: dict[str, tuple[Step, ...]] = {}
     for _ in range(ROUNDS):
         changed = False
         for one in passes:
-            if graph.stage not in one.stages:
-                continue
             rewrite = one.run(graph)
             if rewrite.done:
                 check(rewrite.graph)
+                gone[one.name].update(_gone(graph, rewrite.graph))
                 changed = True
             graph = rewrite.graph
             done[one.name].extend(rewrite.done)
@@ -197,8 +202,28 @@ def run_passes(graph: Graph, passes: Sequence[type[Pass]]) -> tuple[Graph, tuple
             got="still rewriting",
             fix="Leave one of them out (-NAME) and report it.",
         )
-    runs = (
-        PassRun(name=p.name, claim=p.claim, done=tuple(done[p.name]), kept=kept.get(p.name, ()))
-        for p in passes
+    return graph, tuple(
+        PassRun(
+            name=one.name,
+            claim=one.claim,
+            done=tuple(done[one.name]),
+            kept=kept[one.name],
+            gone=gone[one.name],
+        )
+        for one in passes
     )
-    return graph, tuple(run for run in runs if run.done or run.kept)
+
+
+def _gone(before: Graph, after: Graph) -> dict[str, str]:
+    """Return the values that only the first graph computes, each with the next one behind it that
+    both have. Linear in the size of the graph.
+    """
+    present, readers = after.type_map(), before.consumers()
+    found: dict[str, str] = {}
+    for node in reversed(before.nodes):
+        for value in node.outputs:
+            if value.name not in present:
+                behind = (v.name for reader in readers[value.name] for v in reader.outputs)
+                steps = (name if name in present else found[name] for name in behind)
+                found[value.name] = next((name for name in steps if name), "")
+    return dict(reversed(found.items()))

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from isobit.core.types import TensorType
-from isobit.ir.edit import Editor, insert_on, may_alias
+from isobit.ir.edit import Editor, insert_on
 from isobit.ir.graph import Graph, Node, Stage, Value, operands
 from isobit.ops.check import node_types
 from isobit.ops.clamp.op import ClampAttrs, ClampInputs
@@ -32,7 +32,7 @@ class DropNoop(Pass):
             if not why:
                 continue
             source, name = edit.resolved(next(operands(node.inputs))), node.output.name
-            blocked = may_alias(graph, name, source) or _taken(graph, edit, source, name)
+            blocked = edit.refusal(name, source)
             if blocked:
                 kept.append(Step(node=name, text=f"{node.op} {why}, but {blocked}"))
                 continue
@@ -55,14 +55,6 @@ class DropNoop(Pass):
             choice = _NOOPS[int(rng.integers(len(_NOOPS) if clamps else len(_NOOPS) - 1))]
             graph = insert_on(graph, name, partial(_noop, name, kind, choice))
         return graph
-
-
-def _taken(graph: Graph, edit: Editor, source: str, name: str) -> str:
-    """Return why two outputs would become one value, where an earlier alias already made it so."""
-    if name not in graph.outputs:
-        return ""
-    others = [out for out in graph.outputs if out != name and edit.resolved(out) == source]
-    return f"%{others[0]} and %{name} are both outputs of the network" if others else ""
 
 
 _NOOPS = ("reshape", "pad", "transpose", "clamp")

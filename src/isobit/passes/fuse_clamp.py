@@ -86,11 +86,15 @@ def _meet(a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int]:
     return max(a[0], b[0]), min(a[1], b[1])
 
 
+def _role(graph: Graph, name: str) -> str:
+    return "an output of the network" if name in graph.outputs else "what a state becomes"
+
+
 def _obstacle(graph: Graph, before: Node | None, source: str, readers: int, node: Node) -> str:
     if before is None:
         return "no node computes its input"
-    if source in graph.outputs:
-        return f"%{source} before it is an output of the network"
+    if source in graph.kept:
+        return f"%{source} before it is {_role(graph, source)}"
     if readers > 1:
         return f"%{source} before it is read {readers} times"
     own: Any = before.attrs

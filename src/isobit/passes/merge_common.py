@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from isobit.ir.edit import Editor, may_alias
+from isobit.ir.edit import Editor
 from isobit.ir.graph import Const, Graph, Value, map_inputs
 from isobit.passes.base import Pass, Rewrite, Step
 
@@ -30,7 +30,7 @@ class MergeCommon(Pass):
                 continue
             pairs = list(zip(node.outputs, first, strict=True))
             name = node.outputs[0].name
-            reasons = [may_alias(graph, old.name, new.name) for old, new in pairs]
+            reasons = [edit.refusal(old.name, new.name) for old, new in pairs]
             if any(reasons):
                 kept.append(Step(node=name, text=next(filter(None, reasons))))
                 continue

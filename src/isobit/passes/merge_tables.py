@@ -35,8 +35,10 @@ class MergeTables(Pass):
             if not isinstance(first, LutInputs):
                 continue
             name = node.output.name
-            if own.x in graph.outputs:
-                kept.append(Step(node=name, text=f"%{own.x} before it is an output of the network"))
+            if own.x in graph.kept:
+                role = "an output of the network"
+                role = role if own.x in graph.outputs else "what a state becomes"
+                kept.append(Step(node=name, text=f"%{own.x} before it is {role}"))
                 continue
             if len(consumers[own.x]) > 1:
                 readers = len(consumers[own.x])

@@ -15,7 +15,7 @@ import numpy as np
 
 from isobit.core.dtypes import DType
 from isobit.core.types import Affine, FloatArray, Pow2, Raw, TensorType
-from isobit.ir.edit import Editor, insert_on, may_alias
+from isobit.ir.edit import Editor, insert_on
 from isobit.ir.graph import Const, Graph, Node, Stage, Value
 from isobit.ops.add.op import AddAttrs, AddInputs
 from isobit.ops.check import activations
@@ -112,7 +112,7 @@ def _reals(graph: Graph) -> Rewrite:
             continue
         name, before = node.output.name, producers.get(line.x)
         if line.is_identity and node.output.type.shape == types[line.x].shape:
-            reason = may_alias(graph, name, line.x) or _twice(graph, edit, name, line.x)
+            reason = edit.refusal(name, line.x)
             if not reason:
                 edit.remove(node)
                 edit.alias(name, line.x)
@@ -139,12 +139,6 @@ def _reals(graph: Graph) -> Rewrite:
     if not done:
         return Rewrite(graph=graph, kept=tuple(kept))
     return Rewrite(graph=edit.result(), done=tuple(done), kept=tuple(kept))
-
-
-def _twice(graph: Graph, edit: Editor, name: str, source: str) -> str:
-    """Return why two outputs would become one value, where an earlier move already made it so."""
-    other = [o for o in graph.outputs if o != name and edit.resolved(o) == edit.resolved(source)]
-    return f"%{source} became the output %{other[0]}" if other and name in graph.outputs else ""
 
 
 def _merge(
@@ -245,7 +239,7 @@ def _simpler(
     name, source = node.output.name, chain.source
     same, low, high = types[source] == types[name], chain.table.min(), chain.table.max()
     if same and np.array_equal(chain.table, CODES):
-        reason = may_alias(graph, name, source) or _twice(graph, edit, name, source)
+        reason = edit.refusal(name, source)
         if reason:
             return "", f"{node.op} changes no code, but {reason}"
         edit.remove(node)

@@ -191,8 +191,24 @@ def _layers_lead(report: Report) -> str:
         "the node runs; bytes that two buffers share count once."
     )
     if any(step.tensor for step in report.steps):
-        lead += " Below a layer's name stands the tensor of the imported file that it computes."
+        lead += " Below a layer's name stands the tensor of the imported file that it computes, "
+        lead += "where it has another name."
     return lead
+
+
+def _imported_lead(report: Report) -> str:
+    origin = report.origin
+    assert origin is not None, "drawn from it"
+    facts = dict(origin.facts)
+    file = facts.pop("file", facts.pop("module", "the source"))
+    known = ", ".join(f"{key} {value}" for key, value in facts.items() if key != "sha256")
+    here = sum(bool(fate.value) for fate in origin.fates)
+    if here == len(origin.fates):
+        return f"{file} ({known}). Something stands here for each of its {here} values."
+    return (
+        f"{file} ({known}). Something stands here for {here} of its {len(origin.fates)} values; "
+        "what became of the others is said beside them."
+    )
 
 
 _SECTIONS = (
@@ -204,4 +220,5 @@ _SECTIONS = (
     _Section("training", "Training", _training_lead, training.draw),
     _Section("confusion", "Confusion matrix", _confusion_lead, confusion.draw),
     _Section("layers", "Layers", _layers_lead, tables.layers),
+    _Section("imported", "Imported file", _imported_lead, tables.imported),
 )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from isobit.report import units
-from isobit.report.report import Report, Step
+from isobit.report.report import Fate, Report, Step
 from isobit.report.svg import Markup, ending, tag, text
 
 
@@ -68,8 +68,57 @@ def layers(report: Report) -> str:
             cells[at] = _cell(f"as {index_of[shared]}", "number soft")
         peak = step.index == report.peak_index
         rows.append(tag("tr", _cell(step.index), name, *cells, class_="peak" if peak else None))
+    rows += _run_function(report, columns)
     head = [("#", "number"), ("Layer", "words"), *((c.title, c.class_) for c in columns)]
     return _table("Layers in execution order", head, rows)
+
+
+def imported(report: Report) -> str:
+    """Return the table of the imported file's values beside what stands for them here, and the
+    notes of the import; "" for a network of another kind.
+    """
+    if report.origin is None or not report.origin.fates:
+        return ""
+    steps = {name: step for step in report.steps for name in step.writes}
+    ports = {port.name for port in report.inputs}
+    rows = []
+    for fate in report.origin.fates:
+        step = steps.get(fate.value)
+        here = f"{step.index}  {step.op}" if step else "input" if fate.value in ports else "none"
+        where = [text(here)]
+        if fate.value:
+            where.append(tag("span", text(fate.value), class_="value"))
+        cells = [
+            tag("th", *_file_names(fate), scope="row"),
+            tag("td", *where, class_="words" if fate.value else "words soft"),
+            tag("td", text("; ".join(fate.told)), class_="prose"),
+        ]
+        rows.append(tag("tr", *cells))
+    head = [("In the file", "words"), ("Here", "words"), ("Done", "words")]
+    table = _table("Values of the imported file, and what stands for them", head, rows)
+    notes = [tag("li", text(note)) for note in report.origin.notes]
+    return table + (tag("ul", *notes, class_="remarks") if notes else "")
+
+
+def _file_names(fate: Fate) -> list[Markup]:
+    """Return a value's name in the file, and those joined to it where a pointer can open them."""
+    names = [tag("span", text(fate.tensor))]
+    if fate.joined:
+        count = f"and {len(fate.joined)} joined to it by the converter"
+        listed = [tag("span", text(name), class_="tensor") for name in fate.joined]
+        names.append(tag("details", tag("summary", text(count)), *listed))
+    return names
+
+
+def _run_function(report: Report, columns: list[_Column]) -> list[Markup]:
+    """Return the row of what belongs to no layer: the run function and compiler helpers."""
+    estimate = report.estimate
+    totals = {"Code": estimate.remainder_bytes, "Instructions": estimate.remainder_instructions}
+    if not any(totals.values()):
+        return []
+    name = tag("th", tag("b", text("run function")), scope="row")
+    cells = [_cell(_optional(totals.get(column.title)), column.class_) for column in columns]
+    return [tag("tr", _cell(""), name, *cells)]
 
 
 def _columns(report: Report) -> list[_Column]:
@@ -98,7 +147,7 @@ def _name(step: Step) -> Markup:
     Of fused ones, which a converter joins with semicolons, the first and how many more.
     """
     parts = [tag("b", text(step.op)), tag("span", text(step.name))]
-    if step.tensor:
+    if step.tensor and step.tensor != step.name:
         first, *more = step.tensor.split(";")
         words = ending(first, 32) + (f" and {len(more)} more" if more else "")
         parts.append(tag("span", text(words), class_="tensor", title=step.tensor))

@@ -104,8 +104,9 @@ class Estimate:
                 shown = f"{value:,.3f}" if label == "time" else f"{value:,.0f}"
                 rows.append(f"{label:<14}{shown:>14} {unit}".rstrip())
         rows.append("")
+        wide = max([22, *(len(layer.name) + 1 for layer in self.layers)])
         rows.append(
-            f"{'layer':<22}{'kernel':<28}{'live RAM':>10}{'constants':>11}{'code':>8}"
+            f"{'layer':<{wide}}{'kernel':<28}{'live RAM':>10}{'constants':>11}{'code':>8}"
             f"{'instructions':>14}"
         )
         for layer in self.layers:
@@ -113,13 +114,13 @@ class Estimate:
             count = "" if layer.instructions is None else f"{layer.instructions:,.0f}"
             kernel = f"{layer.op}/{layer.kernel}"
             rows.append(
-                f"{layer.name:<22}{kernel:<28}{layer.live_bytes:>10,}{layer.constant_bytes:>11,}{code:>8}{count:>14}"
+                f"{layer.name:<{wide}}{kernel:<28}{layer.live_bytes:>10,}{layer.constant_bytes:>11,}{code:>8}{count:>14}"
             )
         if self.flash_bytes is not None or self.instructions is not None:
             code = "" if self.remainder_bytes is None else f"{self.remainder_bytes:,}"
             own = self.remainder_instructions
             count = "" if own is None else f"{own:,.0f}"
-            rows.append(f"{'run function':<71}{code:>8}{count:>14}")
+            rows.append(f"{'run function':<{wide + 49}}{code:>8}{count:>14}")
         return "\n".join(rows)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,11 +21,12 @@ from isobit.core.types import AnyArray, scale_of
 from isobit.ops.base import EncodingRule
 from isobit.ops.clamp.op import clamp_codes
 from isobit.ops.pad.op import PadAttrs
+from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import WeightedOp
 from isobit.train import norm, normalised
 from isobit.train.guards import raw_values, require_range, require_statistics
-from isobit.train.numbers import NumberBuilder
-from isobit.train.ranges import RangeObserver
+from isobit.train.numbers import InputDType, NumberBuilder
+from isobit.train.ranges import RangeObserver, in_powers, in_steps, in_wide_codes
 from isobit.train.steps import Step
 
 if TYPE_CHECKING:
@@ -51,12 +53,15 @@ def place(twin: Twin) -> None:
     weight its range.
     """
     (source,) = twin.traced.graph.inputs
+    narrow = in_powers if twin.scheme is Scheme.POW2 else in_steps
     if not twin.takes_pixels:
-        twin.observers[key_of(source.name)] = RangeObserver(twin.options)
+        wide = twin.input_dtype is InputDType.INT16
+        restore = partial(in_wide_codes, twin.scheme) if wide else narrow
+        twin.observers[key_of(source.name)] = RangeObserver(twin.options, restore)
     types = twin.traced.graph.type_map()
     for step in twin.steps:
         if step.op.rule(step.attrs) is EncodingRule.FREE:
-            twin.observers[key_of(step.name)] = RangeObserver(twin.options)
+            twin.observers[key_of(step.name)] = RangeObserver(twin.options, narrow)
         if issubclass(step.op, WeightedOp):
             w: Any = step.inputs
             channels = types[w.w].shape[step.op.channel_axis]

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from isobit.core.dtypes import DType
 from isobit.core.errors import BadArgument, BadWeights, IsobitError, NoKernel, raise_all
-from isobit.core.types import Shape
-from isobit.ir.graph import Const, Graph, Node, Stage
+from isobit.core.types import Real, Shape
+from isobit.ir.graph import Const, Graph, Node, Stage, operands
 from isobit.ops.base import EncodingRule, Op
 from isobit.ops.check import activations, check, where
 from isobit.ops.pad.op import PadAttrs
@@ -145,6 +146,17 @@ def _problems(graph: Graph) -> Iterator[IsobitError]:
                 got=f"the constant {', '.join(stored)}",
                 fix="Calibration cannot join a constant to computed values.",
             )
+    wide = _wide(graph)
+    for node in graph.nodes:
+        found = [name for name in operands(node.inputs) if name in wide]
+        if found:
+            yield NoKernel(
+                where=where(node),
+                what="operands",
+                want="values of int8",
+                got=f"{', '.join(found)}, which has 16 bits",
+                fix="Make a cell state an output of the network, or leave it out.",
+            )
     for node in graph.nodes:
         if isinstance(node.attrs, PadAttrs) and not math.isfinite(node.attrs.real):
             yield NoKernel(
@@ -164,6 +176,19 @@ def _problems(graph: Graph) -> Iterator[IsobitError]:
                 got=f"{bad} of {const.data.size} are NaN or infinite",
                 fix="Export the model from a checkpoint from before training diverged.",
             )
+
+
+def _wide(graph: Graph) -> set[str]:
+    """Return the values that calibration gives no codes of 8 bits: what other operators cannot
+    read.
+    """
+    found: set[str] = set()
+    for node in graph.nodes:
+        op = load_ops().op(node.op)
+        kinds = op.output_codes(node.attrs, Real(), len(node.outputs))
+        pairs = zip(node.outputs, kinds, strict=True)
+        found |= {value.name for value, (carrier, _) in pairs if carrier is not DType.S8}
+    return found
 
 
 def _missing(node: Node) -> str:

@@ -20,10 +20,13 @@ from isobit.core.errors import (
     BadCheckpoint,
     BadRunInput,
     Diverged,
+    IsobitError,
+    NoKernel,
     NotTraceable,
     raise_all,
 )
-from isobit.ops.schemes import usable_range
+from isobit.ops.schemes import Scheme, usable_range
+from isobit.train.numbers import keeps_carrier
 
 if TYPE_CHECKING:
     from isobit.train.norm import Statistics
@@ -174,6 +177,47 @@ def require_scheme(twin: Twin, written: object) -> None:
             got=shown(written),
             fix=f"Build the model with scheme={written!r}.",
         )
+
+
+def require_wide(twin: Twin) -> None:
+    """Refuse 16-bit codes of the input where something that reads them has no meaning for them.
+
+    A batch norm in `affine` is one: its multipliers, of which the input's step is a factor, have
+    too few bits left for channels of a small gamma.
+    """
+    (source,) = twin.traced.graph.inputs
+    problems: list[IsobitError] = []
+    if twin.takes_pixels:
+        problems.append(
+            BadArgument(
+                where=f"Model {twin.name!r}",
+                what="input_dtype",
+                want="int8: the network standardises raw pixels, which are exact already",
+                got="int16",
+                fix="Leave it out.",
+            )
+        )
+    wide = {source.name}
+    for step in () if twin.takes_pixels else twin.steps:
+        if not wide.intersection(step.activations):
+            continue
+        if keeps_carrier(step):
+            wide.update(value.name for value in step.outputs)
+        normed = step.norm is not None and twin.scheme is Scheme.AFFINE
+        if normed or not step.op.takes_wide:
+            problems.append(
+                NoKernel(
+                    where=f'{step.op.name} "{step.name}" ({step.location})',
+                    what="input of 16 bits",
+                    want="one that convolutions and linear layers read, behind nothing but moves",
+                    got="a batch norm behind the layer, not folded" if normed else step.op.name,
+                    fix="Calibrate the float graph, whose norms are folded: isobit.calibrate("
+                    "model.float_graph(), ..)."
+                    if normed
+                    else 'Use an input of 8 bits, input_dtype="int8".',
+                )
+            )
+    raise_all(problems)
 
 
 def require_unhooked(twin: Twin) -> None:

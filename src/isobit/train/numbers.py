@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,6 +42,20 @@ from isobit.train.ties import Ties
 _PIXELS = TensorType((), DType.U8, Affine((1.0,), 0))
 
 
+class InputDType(Enum):
+    """What codes the network input has, where it is not raw pixels."""
+
+    INT8 = "int8"
+    INT16 = "int16"
+    """For inputs whose values differ in size too much for one step of 8 bits; what reads them
+    computes int8."""
+
+    @property
+    def carrier(self) -> DType:
+        """The dtype of the codes."""
+        return DType.S16 if self is InputDType.INT16 else DType.S8
+
+
 @dataclass
 class Numbers:
     """What follows from the frozen ranges: types by value and constant name; attributes and
@@ -61,6 +76,17 @@ class Numbers:
         soft = (math.isinf(step.low), math.isinf(step.high))
         return NodeTypes(inputs, tuple(self.types[v.name] for v in step.outputs), soft)
 
+    def selection(self, pool: Step) -> Callable[[Tensor], Tensor]:
+        """Return what a step that selects (`Op.selects`) does to the sums of the step before it."""
+        attrs, q = self.attrs[pool.name], self.around(pool)
+
+        def select(sums: Tensor) -> Tensor:
+            selected = pool.op.surrogate(attrs, q, map_inputs(pool.inputs, lambda _: sums))
+            assert isinstance(selected, Tensor)
+            return selected
+
+        return select
+
 
 class RangeSource(Protocol):
     """What a builder asks the twin for."""
@@ -70,6 +96,7 @@ class RangeSource(Protocol):
     takes_pixels: bool
     stored: tuple[str, ...]
     ties: Ties
+    input_dtype: InputDType
 
     def has_range(self, name: str) -> bool:
         """Whether the range of a value was ever set."""
@@ -130,8 +157,8 @@ class NumberBuilder:
         self.float_types = source.traced.graph.type_map()
 
     def input(self) -> None:
-        """Decide the network input: raw pixels (u8, scale 1), or s8 in the observed range; and
-        constants in an activation's place: s8 in their own range.
+        """Decide the network input: raw pixels (u8, scale 1), or s8 or s16 in the observed range;
+        and constants in an activation's place: s8 in their own range.
         """
         (value,) = self.source.traced.graph.inputs
         for name in self.source.stored:
@@ -141,8 +168,10 @@ class NumberBuilder:
         if self.source.takes_pixels:
             self.numbers.types[value.name] = _PIXELS.with_shape(value.type.shape)
             return
-        encoding = schemes.activation(self.source.scheme, *self.source.frozen_range(value.name))
-        self.numbers.types[value.name] = TensorType(value.type.shape, DType.S8, encoding)
+        carrier = self.source.input_dtype.carrier
+        choose = schemes.wide_activation if carrier is DType.S16 else schemes.activation
+        encoding = choose(self.source.scheme, *self.source.frozen_range(value.name))
+        self.numbers.types[value.name] = TensorType(value.type.shape, carrier, encoding)
 
     def prepare(self, step: Step) -> NodeTypes[Any]:
         """Return the types of a step whose output is still open: its constants' encodings are
@@ -161,8 +190,10 @@ class NumberBuilder:
         consts = map_inputs(step.inputs, self._float_constant)
         self._constant_types(step, None)
         encoding = self._output_encoding(step, consts)
-        kinds = step.op.output_types([value.type.shape for value in step.outputs], encoding)
-        types.update((v.name, kind) for v, kind in zip(step.outputs, kinds, strict=True))
+        kinds = step.op.output_codes(step.attrs, encoding, len(step.outputs))
+        for value, (carrier, own) in zip(step.outputs, kinds, strict=True):
+            moved = types[step.activations[0]].dtype if keeps_carrier(step) else carrier
+            types[value.name] = TensorType(value.type.shape, moved, own)
         self._constant_types(step, encoding)
         q = self.numbers.around(step)
         attrs: Any
@@ -251,6 +282,12 @@ class NumberBuilder:
             if name is not None:
                 types[name] = TensorType(self.float_types[name].shape, DType.S32, Raw())
         if not issubclass(step.op, WeightedOp):
+            around = map_inputs(step.inputs, types.get)
+            consts = map_inputs(step.inputs, self._float_constant)
+            found = step.op.constant_codes(step.attrs, around, self.source.scheme, consts)
+            for item, (carrier, own) in found.items():
+                name = getattr(step.inputs, item)
+                types[name] = TensorType(self.float_types[name].shape, carrier, own)
             return
         inputs: Any = step.inputs
         encoding = self._weight_encoding(step, output)
@@ -272,6 +309,11 @@ class NumberBuilder:
         x = self.numbers.types[step.activations[0]].encoding
         on_grid = output is not None and step.norm is None
         return schemes.weights(scheme, largest, x, output if on_grid else None)
+
+
+def keeps_carrier(step: Step) -> bool:
+    """Whether a step moves codes of 8 or 16 bits alike."""
+    return step.op.takes_wide and step.op.rule(step.attrs) is EncodingRule.SAME
 
 
 def product(x: Encoding, w: Encoding) -> Encoding:

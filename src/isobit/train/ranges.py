@@ -6,7 +6,7 @@ frozen for some steps), with three ways to turn observations into a range.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -15,6 +15,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from isobit.core.arguments import Arguments
+from isobit.core.dtypes import DType
+from isobit.core.types import Encoding, TensorType, scale_of
+from isobit.ops.schemes import Scheme, activation, wide_activation
+from isobit.train.ste import quantize_real
 
 
 class RangeMethod(Enum):
@@ -25,7 +29,7 @@ class RangeMethod(Enum):
     PERCENTILE = "percentile"
     """Cut the outermost 0.01 % of the observed values on each side."""
     MSE = "mse"
-    """The range, among shrunken ones, whose 8-bit quantisation error is smallest."""
+    """The range, among shrunken ones, whose quantisation error is smallest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +62,34 @@ class RangeOptions:
             object.__setattr__(self, name, value)  # frozen for everyone else
 
 
+Restore = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""What is left of values (float64) after codes of the range (low, high)."""
+
+
+def in_steps(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """`Restore` of 255 steps from low to high, which `affine` moves by less than a step."""
+    step = ((high - low) / 255).clamp_min(1e-30)
+    return ((values.clamp(low, high) - low) / step).round() * step + low
+
+
+def in_powers(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """`Restore` of `pow2`."""
+    return _in_codes(values, DType.S8, activation(Scheme.POW2, float(low), float(high)))
+
+
+def in_wide_codes(scheme: Scheme, values: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """`Restore` of 16 bits."""
+    return _in_codes(values, DType.S16, wide_activation(scheme, float(low), float(high)))
+
+
+def _in_codes(values: Tensor, carrier: DType, encoding: Encoding) -> Tensor:
+    kind = TensorType((), carrier, encoding)
+    return (quantize_real(values, kind) - kind.zero) * float(scale_of(encoding)[0])
+
+
 class RangeObserver(nn.Module):
     """Moving range of one tensor, in real units, and the frozen copy that encodings are made
-    from.
+    from. restore: of `RangeMethod.MSE`, whose error is that of these codes.
     """
 
     low: Tensor
@@ -70,9 +99,10 @@ class RangeObserver(nn.Module):
     frozen_high: Tensor
     frozen: Tensor
 
-    def __init__(self, options: RangeOptions) -> None:
+    def __init__(self, options: RangeOptions, restore: Restore = in_steps) -> None:
         super().__init__()
         self.options = options
+        self.restore = restore
         for name, start in (("low", -1.0), ("high", 1.0)):
             self.register_buffer(name, torch.tensor(start, dtype=torch.float64))
             self.register_buffer(f"frozen_{name}", torch.tensor(start, dtype=torch.float64))
@@ -130,19 +160,21 @@ class RangeObserver(nn.Module):
         else:
             low, high = torch.aminmax(values.detach())
         if self.options.method is RangeMethod.MSE:
-            low, high = _least_error(values.detach(), low, high)
+            low, high = _least_error(values.detach(), low, high, self.restore)
         return low.double() * scale, high.double() * scale
 
 
-def _least_error(values: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+def _least_error(
+    values: Tensor, low: Tensor, high: Tensor, restore: Restore
+) -> tuple[Tensor, Tensor]:
     """Try shrinking the range in steps of 5 % down to 40 %; O(13 n)."""
+    if not bool(torch.isfinite(low) & torch.isfinite(high)):
+        return low, high  # of training that diverged, which the caller says
     sample = values.flatten()[:: max(1, values.numel() // 65536)].double()
     best, result = None, (low, high)
     for percent in range(100, 35, -5):
         a, b = low.double() * percent / 100, high.double() * percent / 100
-        step = ((b - a) / 255).clamp_min(1e-30)
-        restored = ((sample.clamp(a, b) - a) / step).round() * step + a
-        error = (restored - sample).square().mean()
+        error = (restore(sample, a, b) - sample).square().mean()
         if best is None or error < best:
             best, result = error, (a, b)
     return result

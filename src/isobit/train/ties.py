@@ -69,8 +69,10 @@ class _Tying:
     def _root(self, name: str) -> str:
         """Return the value that decides the encoding of `name`: a step's, or the network input."""
         step = self.producers.get(name)
-        if step is None or step.op.rule(step.attrs) is not EncodingRule.SAME:
+        if step is None:
             return name
+        if step.op.rule(step.attrs) is not EncodingRule.SAME:
+            return step.name  # outputs of one operator have one range
         return self._root(step.activations[0])
 
     def _share(self, step: Step) -> Step:

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from isobit.core.arguments import Arguments
 from isobit.core.types import AnyArray, FloatArray, Shape, TensorType, scale_of
-from isobit.ir.graph import Graph, Inputs, map_inputs
+from isobit.ir.graph import Graph, Inputs
 from isobit.ops.dynamic import exponents
 from isobit.ops.registry import load_ops
 from isobit.ops.schemes import Scheme
-from isobit.ops.weighted import WeightedOp
+from isobit.ops.weighted import WeightedInputs, WeightedOp
 from isobit.train import calibration, norm, normalised
 from isobit.train.builder import Traced
 from isobit.train.calibration import WeightRange, key_of
@@ -35,8 +35,9 @@ from isobit.train.guards import (
     require_carrier,
     require_scheme,
     require_unhooked,
+    require_wide,
 )
-from isobit.train.numbers import Numbers, decide_all
+from isobit.train.numbers import InputDType, Numbers, decide_all
 from isobit.train.ranges import RangeObserver, RangeOptions
 from isobit.train.selftest import require_exact
 from isobit.train.ste import quantize_real, ste_round
@@ -72,6 +73,7 @@ class Twin(nn.Module):
         scheme: Scheme,
         name: str,
         ranges: RangeOptions | None = None,
+        input_dtype: InputDType = InputDType.INT8,
     ) -> None:
         super().__init__()
         self.net = net
@@ -80,6 +82,7 @@ class Twin(nn.Module):
         self.scheme = scheme
         self.name = name
         self.options = ranges or RangeOptions()
+        self.input_dtype = input_dtype
         self.channels_last = isinstance(net, GraphNet)
         """Whether inputs and outputs are in the graph's order of axes, not in torch's."""
         self.traced: Traced = (
@@ -99,6 +102,8 @@ class Twin(nn.Module):
         """Constants that stand in an activation's place; only imported networks have such."""
         readers = [step for step in self.steps if source.name in step.activations]
         self.takes_pixels = bool(readers) and all(s.op.takes_pixels for s in readers)
+        if input_dtype is InputDType.INT16:
+            require_wide(self)
         self.register_buffer("is_frozen", torch.zeros((), dtype=torch.bool))
         self.observers = nn.ModuleDict()
         self.weight_ranges = nn.ModuleDict()
@@ -292,7 +297,7 @@ class Twin(nn.Module):
         pool: a step that selects among this one's values. It then selects among its sums before
         they are requantised, which is the same and less work; `values` gets the pool's output only.
         """
-        between = None if pool is None else self._selection(pool, numbers)
+        between = None if pool is None else numbers.selection(pool)
         name = step.name if pool is None else pool.name
         if step.norm is not None and self.training and torch.is_grad_enabled():
             values[name] = normalised.run(
@@ -302,23 +307,13 @@ class Twin(nn.Module):
         inputs = self.operands(step, numbers, values)
         attrs, q = numbers.attrs[step.name], numbers.around(step)
         if issubclass(step.op, WeightedOp) and len(step.outputs) == 1:
+            assert isinstance(inputs, WeightedInputs)
             values[name] = step.op.surrogate(attrs, q, inputs, between)
             return
         result = step.op.surrogate(attrs, q, inputs)
         results = result if isinstance(result, tuple) else (result,)
         for value, tensor in zip(step.outputs, results, strict=True):
             values[value.name] = tensor
-
-    @staticmethod
-    def _selection(pool: Step, numbers: Numbers) -> Callable[[Tensor], Tensor]:
-        attrs, q = numbers.attrs[pool.name], numbers.around(pool)
-
-        def select(sums: Tensor) -> Tensor:
-            selected = pool.op.surrogate(attrs, q, map_inputs(pool.inputs, lambda _: sums))
-            assert isinstance(selected, Tensor)
-            return selected
-
-        return select
 
     def operands(self, step: Step, numbers: Numbers, values: dict[str, Any]) -> Inputs[Any]:
         """Return a step's inputs as its surrogate takes them: carriers, and constants as

@@ -23,14 +23,27 @@ from .base import (
 
 SHAPES = ((1, 3, 4, 5), (1, 7), (4, 3), (1, 2, 5), (2, 3, 2), (6,))
 X = Code(scale=0.047, zero=9)
-PLAIN = ("Abs", "Ceil", "Cos", "Exp", "Floor", "Log", "Neg", "Round", "Sigmoid", "Sin", "Softsign")
+PLAIN = (
+    "Abs",
+    "Ceil",
+    "Cos",
+    "Erf",
+    "Exp",
+    "Floor",
+    "Log",
+    "Neg",
+    "Round",
+    "Sigmoid",
+    "Sin",
+    "Softsign",
+)
 PLAIN += ("Sqrt", "Tanh")
 
 
 @cases(*PLAIN)
 def functions(code: str) -> Iterator[Case]:
     positive = code in ("Log", "Sqrt")
-    oldest = 11 if code == "Round" else 7
+    oldest = {"Round": 11, "Erf": 9}.get(code, 7)
     for opset, shape in zip((oldest, 11, 13, 17, 17, 17), SHAPES, strict=True):
         yield single(code, f"{shape}", [shape], opset=opset, positive=positive)
     if not positive:
@@ -165,7 +178,7 @@ def div(code: str) -> Iterator[Case]:
     yield qdq(code, "number, relu", [((1, 9), X), divisor], Code(scale=0.02), after=relu)
 
 
-@cases("Sum", "Max", "Min")
+@cases("Sum", "Mean", "Max", "Min")
 def several(code: str) -> Iterator[Case]:
     image = (1, 3, 4, 5)
     for opset in (8, 13):
@@ -174,7 +187,8 @@ def several(code: str) -> Iterator[Case]:
     yield single(code, "stored", [image, reals("c", 3, 1, 1)])
     yield single(code, "rows", [(4, 3), (4, 3)])
     a, b = Code(scale=0.05, zero=3), Code(scale=0.021, zero=-40)
-    yield qdq(code, "two", [(image, a), (image, b)], Code(scale=0.0613, zero=-3))
+    if code != "Mean":
+        yield qdq(code, "two", [(image, a), (image, b)], Code(scale=0.0613, zero=-3))
 
 
 @cases("PRelu")

@@ -36,6 +36,11 @@ def print_json(value: Mapping[str, Any]) -> None:
     click.echo(json.dumps({"schema": 1, **value}, indent=1))
 
 
+def note_line(value: str, kind: str, text: str) -> Text:
+    """Return how a note of an import is printed."""
+    return Text(f"  %{value}  {kind}: {text}")
+
+
 def fail_usage(error: click.ClickException) -> NoReturn:
     """Show a command line that cannot be parsed as one object, and exit with 2."""
     context = getattr(error, "ctx", None)

@@ -7,14 +7,12 @@ import importlib.util
 import runpy
 import sys
 import traceback
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from isobit.api.bundle import Absorbed, Bundle, open_bundle
 from isobit.api.explain import absorbed_values
-from isobit.api.importing import checked_story, read_story
+from isobit.api.provenance import Story, checked_story, read_story
 from isobit.core.errors import (
     BadArgument,
     BadSpec,
@@ -164,13 +162,13 @@ def read_absorbed(path: Path) -> Absorbed:
     return absorbed_values(floats) if floats is not None else {}
 
 
-def read_provenance(path: Path) -> Mapping[str, Any]:
-    """Return where an imported network came from and what passes did; nothing for others."""
+def read_history(path: Path) -> Story:
+    """Return where an imported network came from and what passes did; an empty story for others."""
     if path.suffix == ".py":
-        return {}
+        return Story()
     if path.is_dir():
-        return asdict(checked_story(open_bundle(path).manifest.get("import", {}), path))
-    return asdict(read_story(path))
+        return checked_story(open_bundle(path).manifest.get("import", {}), path)
+    return read_story(path)
 
 
 def read_bundle(path: Path) -> Bundle:

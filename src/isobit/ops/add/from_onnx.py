@@ -1,6 +1,9 @@
-"""ONNX's Add, Sub and Sum."""
+"""ONNX's Add, Sub, Sum and Mean."""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 
@@ -9,7 +12,9 @@ from isobit.ops.add.op import AddAttrs, AddInputs
 from isobit.ops.exact import match_sum
 from isobit.ops.foreign import Operand, onnx
 from isobit.ops.logical import Elementwise, LogicalCall
-from isobit.ops.onnx import code_bounds, coded, moved_codes, reach, scale
+from isobit.ops.onnx import code_bounds, coded, finished, moved_codes, reach, scale
+from isobit.ops.onnx_channels import channel_reals, per_channel
+from isobit.ops.onnx_compose import number, require_reals, times
 
 
 @onnx("Add", "Sub", "QLinearAdd")
@@ -21,11 +26,17 @@ def add(call: LogicalCall) -> None:
     record(call, call.operand(0), call.operand(1), call.output(), subtract=call.code == "Sub")
 
 
-@onnx("Sum")
+@onnx("Sum", "Mean")
 def total(call: LogicalCall) -> None:
-    """Any number of operands, two by two; in integer graphs two, because sums in between would
-    be rounded.
+    """Any number of operands, two by two; in integer graphs a sum of two, because sums in between
+    would be rounded.
     """
+    if len(call.inputs) == 1:
+        finished(call, call.activation())
+        return
+    if call.code == "Mean":
+        _mean(call)
+        return
     operands = [call.operand(index) for index in range(len(call.inputs))]
     if len(operands) < 2 or (len(operands) > 2 and not call.is_float):
         raise call.unsupported("inputs", "two", str(len(operands)), "Add two at a time.")
@@ -39,6 +50,14 @@ def total(call: LogicalCall) -> None:
         left = y
 
 
+def _mean(call: LogicalCall) -> None:
+    require_reals(call, "Add two at a time, each sum with a scale of its own.")
+    shape, count = call.output().shape, len(call.inputs)
+    whole = call.temp("whole", shape, call.output().type)
+    total(replace(call, code="Sum", outputs=(whole,)))
+    times(call, whole, number(call, "share", 1 / count), call.output())
+
+
 def record(
     call: LogicalCall, a: Operand, b: Operand, y: Operand, *, subtract: bool = False
 ) -> None:
@@ -47,6 +66,13 @@ def record(
         attrs = AddAttrs(subtract=subtract)
         call.step(Elementwise("add", lambda n: AddInputs(n[0], n[1]), attrs), [a, b], y)
         return
+    for x, c in ((a, b), (b, a)):
+        reals = channel_reals(call, x, c)
+        if reals and y is call.output():
+            factor = Fraction(-1 if subtract and x is b else 1)
+            offsets = [-real if subtract and c is b else real for real in reals]
+            if per_channel(call, x, [factor] * len(reals), offsets):
+                return
     (a, lost_a), (b, lost_b) = coded(call, a), coded(call, b)
     sy, clamp = scale(call, y), code_bounds(call, y)
     real_a, real_b = scale(call, a) / sy, scale(call, b) / sy

@@ -28,11 +28,12 @@ from isobit.core.types import (
 )
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
-from isobit.ops.base import Cost, EncodingRule, Inferred, Layer, NodeTypes, Op, Sample
+from isobit.ops.base import Cost, EncodingRule, Inferred, NodeTypes, Op, Sample
 from isobit.ops.broadcast import broadcast_shape, lower_pair
 from isobit.ops.channels import Coupled
 from isobit.ops.clamps import clamp_problems
 from isobit.ops.int16_samples import widened
+from isobit.ops.layer import Layer
 from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import CODES, overflow_problems
 

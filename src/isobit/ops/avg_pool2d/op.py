@@ -14,11 +14,12 @@ from isobit.core.types import Affine, Encoding, FloatArray, IntArray, Pow2, Shap
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
 from isobit.ops.axes import ROWS_FOR_COLUMNS
-from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Op, Sample, is_float
+from isobit.ops.base import Cost, Inferred, NodeTypes, Op, Sample, is_float
 from isobit.ops.channels import Coupled
 from isobit.ops.clamps import clamp_problems
 from isobit.ops.global_avg_pool.op import GlobalAvgPoolAttrs, GlobalAvgPoolInputs
 from isobit.ops.int16_samples import widened
+from isobit.ops.layer import Layer
 from isobit.ops.pooling import (
     adaptive_kernel,
     mean_carriers,

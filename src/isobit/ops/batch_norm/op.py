@@ -16,7 +16,8 @@ import numpy as np
 from isobit.core.errors import BadShape, raise_all
 from isobit.core.types import FloatArray, TensorType
 from isobit.ir.graph import Attrs, Inputs
-from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Op, Sample
+from isobit.ops.base import Cost, Inferred, NodeTypes, Op, Sample
+from isobit.ops.layer import Layer
 
 T = TypeVar("T")
 

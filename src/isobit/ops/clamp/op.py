@@ -13,9 +13,10 @@ from isobit.core.errors import BadAttribute, raise_all
 from isobit.core.types import Affine, AnyArray, FloatArray, IntArray, Pow2, TensorType, scale_of
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
-from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Op, Sample, is_float
+from isobit.ops.base import Cost, Inferred, NodeTypes, Op, Sample, is_float
 from isobit.ops.channels import Coupled
 from isobit.ops.int16_samples import widened
+from isobit.ops.layer import Layer
 from isobit.ops.schemes import Scheme
 
 if TYPE_CHECKING:

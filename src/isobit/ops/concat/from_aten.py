@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from isobit.ops.aten import as_onnx
 from isobit.ops.concat.from_onnx import concat
-from isobit.ops.concat.op import ConcatAttrs, ConcatInputs
 from isobit.ops.foreign import Operand, aten
-from isobit.ops.logical import Along, LogicalCall
+from isobit.ops.logical import LogicalCall
 from isobit.ops.onnx import finished
+from isobit.ops.onnx_compose import joined
 
 MOST_COPIES = 64
 """More are a sign that an operator behind should broadcast instead."""
@@ -44,6 +44,5 @@ def _copied(call: LogicalCall, x: Operand, axis: int, count: int) -> Operand:
     """Record copies of x one after the other along an axis."""
     shape = tuple(size * (count if a == axis else 1) for a, size in enumerate(x.shape))
     y = call.temp("copies", shape, x.type)
-    kind = Along("concat", ConcatInputs, lambda placed: ConcatAttrs(placed.axis(axis)), (axis,))
-    call.step(kind, [x] * count, y)
+    joined(call, [x] * count, axis, y)
     return y

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from isobit.ops.concat.op import ConcatAttrs, ConcatInputs
 from isobit.ops.foreign import onnx
-from isobit.ops.logical import Along, LogicalCall
+from isobit.ops.logical import LogicalCall
 from isobit.ops.onnx import finished, recoded
+from isobit.ops.onnx_compose import joined
 
 
 @onnx("Concat", "QLinearConcat")
@@ -27,5 +27,4 @@ def concat(call: LogicalCall) -> None:
     if len(present) == 1:
         finished(call, present[0])
         return
-    kind = Along("concat", ConcatInputs, lambda at: ConcatAttrs(at.axis(axis)), (axis,))
-    call.step(kind, present)
+    joined(call, present, axis, y)

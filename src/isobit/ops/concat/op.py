@@ -13,9 +13,10 @@ from isobit.core.types import Affine, Encoding, FloatArray, IntArray, Pow2, Shap
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
 from isobit.ops.axes import outer_inner, require_axis
-from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Op, Sample, is_float
+from isobit.ops.base import Cost, Inferred, NodeTypes, Op, Sample, is_float
 from isobit.ops.channels import Joined
 from isobit.ops.int16_samples import widened
+from isobit.ops.layer import Layer
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -22,6 +22,7 @@ from isobit.ops.onnx import (
     target,
     weight_type,
 )
+from isobit.ops.onnx_wide import Wide, fits, wide
 from isobit.ops.weighted import WeightedInputs
 from isobit.ops.window import Window
 
@@ -51,21 +52,22 @@ def conv(call: LogicalCall) -> None:
     clamp = (-128, 127) if call.is_float else code_bounds(call, call.output())
     y = target(call, (1, outputs, *image_shape(call.output().shape)[2:]))
     attrs: Attrs
-    if groups == x.shape[1] > 1:
-        packed, axis = weights[:, 0].transpose(1, 2, 0), 2
+    if groups == x.shape[1] > 1 and fits(weights):
+        packed, axis, op = wide(weights[:, 0].transpose(1, 2, 0)), 2, "depthwise_conv2d"
         attrs = DepthwiseConv2dAttrs(window.stride, pad, window.dilation, clamp)
     else:
-        packed, axis = weights.transpose(0, 2, 3, 1), 0
+        packed, axis, op = wide(weights.transpose(0, 2, 3, 1), groups), 0, "conv2d"
         attrs = Conv2dAttrs(window.stride, pad, window.dilation, groups, clamp)
-    op = "conv2d" if axis == 0 else "depthwise_conv2d"
-    name = call.build.const(w.value, weight_type(call, w, axis), packed, w.label)
-    call.step(Fixed(op, weighted_inputs(call, name, numbers), attrs), [x], y)
+    name = call.build.const(w.value, weight_type(call, w, axis), packed.weights, w.label)
+    call.step(Fixed(op, weighted_inputs(call, name, numbers, packed), attrs), [x], y)
     done(call, y)
 
 
-def weighted_inputs(call: LogicalCall, w: str, numbers: Sums) -> Callable[[Names], Inputs[str]]:
+def weighted_inputs(
+    call: LogicalCall, w: str, numbers: Sums, packed: Wide
+) -> Callable[[Names], Inputs[str]]:
     """Return how the inputs of a weighted operator are made from its activation."""
     found = numbers.names(call)
     return lambda names: WeightedInputs(
-        names[0], w, found["b"], mult=found["mult"], shift=found["shift"]
+        packed.read(call.build, names[0]), w, found["b"], mult=found["mult"], shift=found["shift"]
     )

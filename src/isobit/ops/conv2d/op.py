@@ -8,20 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from isobit.core.dtypes import DType
 from isobit.core.errors import BadAttribute, BadShape, raise_all
 from isobit.core.fixed import Rounding
 from isobit.core.types import AnyArray, FloatArray, IntArray, TensorType
 from isobit.ir.graph import Attrs
 from isobit.ops import sampling
-from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Sample
+from isobit.ops.base import Cost, Inferred, NodeTypes, Sample
 from isobit.ops.channels import Mixing
 from isobit.ops.depthwise_conv2d.op import DepthwiseConv2dAttrs
+from isobit.ops.layer import Layer
 from isobit.ops.weighted import (
     WeightedInputs,
     WeightedOp,
     exact_matmul,
     finish,
     weight_problems,
+    weighted_cost,
 )
 from isobit.ops.weighted_samples import others
 from isobit.ops.window import Pair, Quad, Window, pair, torch_padding
@@ -34,7 +37,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Conv2dAttrs(Attrs):
-    """`pad` is (top, left, bottom, right); `clamp` is in output codes."""
+    """`pad` is (top, left, bottom, right); `clamp` is in output codes; `dtype`: the carrier of y
+    where it is not that of x.
+    """
 
     stride: Pair = (1, 1)
     pad: Quad = (0, 0, 0, 0)
@@ -42,6 +47,7 @@ class Conv2dAttrs(Attrs):
     groups: int = 1
     clamp: tuple[int, int] = (-128, 127)
     round: Rounding = Rounding.HALF_UP
+    dtype: DType | None = None
 
     def window(self, w: tuple[int, ...]) -> Window:
         """The window of weights [O, KH, KW, C/groups]."""
@@ -57,6 +63,7 @@ class Conv2d(WeightedOp[Conv2dAttrs], name="conv2d"):
     """
 
     absorbs_pad = True
+    takes_wide = True
     channels = Mixing()
 
     @staticmethod
@@ -92,9 +99,9 @@ class Conv2d(WeightedOp[Conv2dAttrs], name="conv2d"):
                     fix="Choose groups that divide both channel counts.",
                 )
             )
-        errors.extend(weight_problems("conv2d", types, w[0], attrs.clamp))
+        errors.extend(weight_problems("conv2d", types, w[0], attrs.clamp, attrs.dtype))
         raise_all(errors)
-        return Inferred((x[0], *window.out_hw(x), w[0]), types.x.dtype)
+        return Inferred((x[0], *window.out_hw(x), w[0]), attrs.dtype or types.x.dtype)
 
     @staticmethod
     def integer(
@@ -123,12 +130,8 @@ class Conv2d(WeightedOp[Conv2dAttrs], name="conv2d"):
 
     @staticmethod
     def cost(attrs: Conv2dAttrs, q: NodeTypes[Any]) -> Cost:
-        x, w, y = q.inputs.x, q.inputs.w, q.output
-        return Cost(
-            macs=y.elements * w.elements // w.shape[0],
-            reads=x.elements + w.elements,
-            writes=y.elements,
-        )
+        w, y = q.inputs.w, q.output
+        return weighted_cost(q, y.elements * w.elements // w.shape[0])
 
     @staticmethod
     def samples() -> Iterator[Sample[Any]]:

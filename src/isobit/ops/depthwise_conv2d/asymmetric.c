@@ -16,8 +16,11 @@ ISOBIT_KERNEL void depthwise_conv2d_s8_asymmetric(depthwise_conv2d_s8_asymmetric
     const int32_t multiplier = g.out_c / g.in_c;
     const int32_t zero = w_zero[0];
     const int32_t x_zero = g.x_has_zero ? q->x_zero : 0;
+    ISOBIT_ROLLED
     for (int32_t oy = 0; oy < g.out_h; oy++) {
+        ISOBIT_ROLLED
         for (int32_t ox = 0; ox < g.out_w; ox++) {
+            ISOBIT_ROLLED
             for (int32_t o = 0; o < g.out_c; o++) {
                 const int8_t *plane = x + o / multiplier;
                 int32_t acc = g.has_bias ? b[o] : 0;

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from isobit.core.dtypes import DType
 from isobit.core.errors import BadShape, raise_all
 from isobit.core.fixed import Rounding
 from isobit.core.types import AnyArray, FloatArray, IntArray, TensorType
@@ -15,7 +16,7 @@ from isobit.ir.graph import Attrs
 from isobit.ops import sampling
 from isobit.ops.base import Cost, Inferred, NodeTypes, Sample
 from isobit.ops.channels import Depthwise
-from isobit.ops.weighted import WeightedInputs, WeightedOp, finish, weight_problems
+from isobit.ops.weighted import WeightedInputs, WeightedOp, finish, weight_problems, weighted_cost
 from isobit.ops.weighted_samples import others
 from isobit.ops.window import Pair, Quad, Window
 
@@ -25,13 +26,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DepthwiseConv2dAttrs(Attrs):
-    """`pad` is (top, left, bottom, right); `clamp` is in output codes."""
+    """`pad` is (top, left, bottom, right); `clamp` is in output codes; `dtype`: the carrier of y
+    where it is not that of x.
+    """
 
     stride: Pair = (1, 1)
     pad: Quad = (0, 0, 0, 0)
     dilation: Pair = (1, 1)
     clamp: tuple[int, int] = (-128, 127)
     round: Rounding = Rounding.HALF_UP
+    dtype: DType | None = None
 
     def window(self, w: tuple[int, ...]) -> Window:
         """The window of weights [KH, KW, O]."""
@@ -47,6 +51,7 @@ class DepthwiseConv2d(WeightedOp[DepthwiseConv2dAttrs], name="depthwise_conv2d")
 
     channel_axis = 2
     absorbs_pad = True
+    takes_wide = True
     channels = Depthwise()
 
     @staticmethod
@@ -72,9 +77,9 @@ class DepthwiseConv2d(WeightedOp[DepthwiseConv2dAttrs], name="depthwise_conv2d")
                     fix="Set out_channels to a multiple of in_channels.",
                 )
             )
-        errors.extend(weight_problems("depthwise_conv2d", types, w[2], attrs.clamp))
+        errors.extend(weight_problems("depthwise_conv2d", types, w[2], attrs.clamp, attrs.dtype))
         raise_all(errors)
-        return Inferred((x[0], *window.out_hw(x), w[2]), types.x.dtype)
+        return Inferred((x[0], *window.out_hw(x), w[2]), attrs.dtype or types.x.dtype)
 
     @staticmethod
     def integer(
@@ -97,12 +102,8 @@ class DepthwiseConv2d(WeightedOp[DepthwiseConv2dAttrs], name="depthwise_conv2d")
 
     @staticmethod
     def cost(attrs: DepthwiseConv2dAttrs, q: NodeTypes[Any]) -> Cost:
-        x, w, y = q.inputs.x, q.inputs.w, q.output
-        return Cost(
-            macs=y.elements * w.shape[0] * w.shape[1],
-            reads=x.elements + w.elements,
-            writes=y.elements,
-        )
+        w, y = q.inputs.w, q.output
+        return weighted_cost(q, y.elements * w.shape[0] * w.shape[1])
 
     @staticmethod
     def samples() -> Iterator[Sample[Any]]:

@@ -13,8 +13,11 @@ ISOBIT_KERNEL void depthwise_conv2d_s16(depthwise_conv2d_s16_geometry g, const i
                                         const int32_t *mult, const int8_t *shift, int16_t *y) {
     const int32_t multiplier = g.out_c / g.in_c;
     const int32_t x_zero = g.x_has_zero ? q->x_zero : 0;
+    ISOBIT_ROLLED
     for (int32_t oy = 0; oy < g.out_h; oy++) {
+        ISOBIT_ROLLED
         for (int32_t ox = 0; ox < g.out_w; ox++) {
+            ISOBIT_ROLLED
             for (int32_t o = 0; o < g.out_c; o++) {
                 const int16_t *plane = x + o / multiplier;
                 int64_t acc = g.has_bias ? isobit_bias(b, g.wide_bias, o) : 0;

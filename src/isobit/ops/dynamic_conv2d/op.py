@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from isobit.ir.graph import Attrs
-from isobit.ops.base import Layer, Sample
+from isobit.ops.base import Sample
 from isobit.ops.conv2d.op import Conv2d, Conv2dAttrs
 from isobit.ops.dynamic import DynamicInputs, DynamicOp
 from isobit.ops.dynamic_samples import layer_samples
+from isobit.ops.layer import Layer
 from isobit.ops.window import Pair, Quad, Window, pair, torch_padding
 
 

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from isobit.ir.graph import Attrs
-from isobit.ops.base import Layer, Sample
+from isobit.ops.base import Sample
 from isobit.ops.dynamic import DynamicInputs, DynamicOp
 from isobit.ops.dynamic_samples import layer_samples
+from isobit.ops.layer import Layer
 from isobit.ops.linear.op import Linear, LinearAttrs
 
 

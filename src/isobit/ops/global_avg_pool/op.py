@@ -13,9 +13,10 @@ from isobit.core.fixed import Average
 from isobit.core.types import Affine, Encoding, FloatArray, IntArray, Pow2, TensorType
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
-from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Op, Sample
+from isobit.ops.base import Cost, Inferred, NodeTypes, Op, Sample
 from isobit.ops.channels import Coupled
 from isobit.ops.clamps import clamp_problems
+from isobit.ops.layer import Layer
 from isobit.ops.pooling import mean_carriers, mean_codes, overflow_problems, sum_carrier
 from isobit.ops.reshape.op import ReshapeAttrs, ReshapeInputs
 

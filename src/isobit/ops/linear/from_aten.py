@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from isobit.ops.aten import as_onnx
 from isobit.ops.foreign import Operand, aten
+from isobit.ops.linear.from_onnx import matmul as onnx_matmul
 from isobit.ops.linear.from_onnx import product
 from isobit.ops.logical import LogicalCall
 from isobit.ops.onnx import centred
@@ -24,6 +26,21 @@ def matmul(call: LogicalCall) -> None:
     """x: [..., I]; w: [I, O], a constant."""
     w = _matrix(call, 1)
     product(call, call.activation(), w, centred(call, w).T, None, 1.0, 1)
+
+
+@aten("bmm.default")
+def bmm(call: LogicalCall) -> None:
+    """a: [1, M, K]; b: [1, K, N]; one of them a constant."""
+    a, b = call.operand(0), call.operand(1)
+    if a.is_const == b.is_const or a.shape[0] != 1:
+        raise call.unsupported(
+            "operands",
+            "[1, M, K] and [1, K, N], one of them a constant",
+            f"{list(a.shape)} and {list(b.shape)}, both computed at run time",
+            "There is no product of two activations yet; multiply by parameters.",
+        )
+    plain = [call.viewed(x, x.shape[1:]) if x.is_const else x for x in (a, b)]
+    onnx_matmul(as_onnx(call, "MatMul", plain))
 
 
 @aten("addmm.default")

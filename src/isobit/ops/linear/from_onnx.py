@@ -15,6 +15,7 @@ from isobit.ops.foreign import Operand, onnx
 from isobit.ops.linear.op import LinearAttrs
 from isobit.ops.logical import Elementwise, Features, Last, LogicalCall, Permuted
 from isobit.ops.onnx import centred, code_bounds, done, sums, target, weight_type
+from isobit.ops.onnx_wide import wide
 from isobit.ops.weighted import WeightedInputs
 
 
@@ -104,19 +105,20 @@ def product(
     if x.type.elements == taps:
 
         def inputs(name: str, columns: IntArray, order: IntArray) -> Inputs[str]:
-            data = rows[order][:, columns]
+            packed = wide(rows[order][:, columns])
             # Scales follow their rows, so that the annotation stays true.
-            stored = call.build.const(w.value, _ordered(kind, order), data, w.label)
+            stored = call.build.const(w.value, _ordered(kind, order), packed.weights, w.label)
             found = numbers.names(call, order)
+            source = packed.read(call.build, name)
             return WeightedInputs(
-                name, stored, found["b"], mult=found["mult"], shift=found["shift"]
+                source, stored, found["b"], mult=found["mult"], shift=found["shift"]
             )
 
         call.step(Features("linear", inputs, attrs), [x], aim)
     else:
-        pixels = rows.reshape(outputs, 1, 1, taps)
-        name = call.build.const(w.value, kind, pixels, w.label)
-        made = weighted_inputs(call, name, numbers)
+        packed = wide(rows.reshape(outputs, 1, 1, taps))
+        name = call.build.const(w.value, kind, packed.weights, w.label)
+        made = weighted_inputs(call, name, numbers, packed)
         step = Last("conv2d", made, Conv2dAttrs(clamp=clamp), len(x.shape) - 1, rows=True)
         call.step(step, [x], aim)
     if c is not None and not fits:

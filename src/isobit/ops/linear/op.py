@@ -8,19 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from isobit.core.dtypes import DType
 from isobit.core.errors import BadShape, IsobitError, raise_all
 from isobit.core.fixed import Rounding
 from isobit.core.types import FloatArray, IntArray, TensorType
 from isobit.ir.graph import Attrs
 from isobit.ops import sampling
-from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Sample
+from isobit.ops.base import Cost, Inferred, NodeTypes, Sample
 from isobit.ops.channels import Mixing
+from isobit.ops.layer import Layer
 from isobit.ops.weighted import (
     WeightedInputs,
     WeightedOp,
     exact_matmul,
     finish,
     weight_problems,
+    weighted_cost,
 )
 from isobit.ops.weighted_samples import others
 
@@ -30,10 +33,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LinearAttrs(Attrs):
-    """`clamp` is in output codes."""
+    """`clamp` is in output codes; `dtype`: the carrier of y where it is not that of x."""
 
     clamp: tuple[int, int] = (-128, 127)
     round: Rounding = Rounding.HALF_UP
+    dtype: DType | None = None
 
 
 class Linear(WeightedOp[LinearAttrs], name="linear"):
@@ -41,6 +45,7 @@ class Linear(WeightedOp[LinearAttrs], name="linear"):
     `FULLY_CONNECTED`.
     """
 
+    takes_wide = True
     channels = Mixing()
 
     @staticmethod
@@ -67,9 +72,9 @@ class Linear(WeightedOp[LinearAttrs], name="linear"):
                     fix=f"Set in_features={x[1]}.",
                 )
             )
-        errors.extend(weight_problems("linear", types, w[0], attrs.clamp))
+        errors.extend(weight_problems("linear", types, w[0], attrs.clamp, attrs.dtype))
         raise_all(errors)
-        return Inferred((x[0], w[0]), types.x.dtype)
+        return Inferred((x[0], w[0]), attrs.dtype or types.x.dtype)
 
     @staticmethod
     def integer(
@@ -92,8 +97,7 @@ class Linear(WeightedOp[LinearAttrs], name="linear"):
 
     @staticmethod
     def cost(attrs: LinearAttrs, q: NodeTypes[Any]) -> Cost:
-        x, w, y = q.inputs.x, q.inputs.w, q.output
-        return Cost(macs=w.elements, reads=x.elements + w.elements, writes=y.elements)
+        return weighted_cost(q, q.inputs.w.elements)
 
     @staticmethod
     def samples() -> Iterator[Sample[Any]]:

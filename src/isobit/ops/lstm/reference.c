@@ -5,6 +5,7 @@
 typedef struct {
     int32_t rows, steps, in, cells;
     int32_t x_row, x_step, y_row, y_step; /* elements from one row or step to the next */
+    int32_t from_zero;                    /* 1: h and c hold nothing yet */
 } lstm_s8_geometry;
 
 typedef struct {
@@ -53,6 +54,10 @@ ISOBIT_KERNEL void lstm_s8(lstm_s8_geometry g, const int8_t *x, const lstm_s8_qu
                            const int8_t *shift, const int16_t *table, int8_t *y, int8_t *h,
                            int16_t *c) {
     for (int32_t row = 0; row < g.rows; row++) {
+        for (int32_t u = 0; u < g.cells * g.from_zero; u++) {
+            h[u] = (int8_t)q->h_zero;
+            c[u] = 0;
+        }
         for (int32_t step = 0; step < g.steps; step++) {
             const int8_t *const now = x + row * g.x_row + step * g.x_step;
             int8_t *const out = y + row * g.y_row + step * g.y_step;

@@ -24,14 +24,14 @@ class Reference(Kernel, op="lstm", function="lstm_s8"):
 
     @staticmethod
     def when(attrs: LstmAttrs, q: NodeTypes[Any]) -> str:
-        dtypes = (q.inputs.x.dtype, q.inputs.c.dtype, q.outputs[0].dtype)
+        dtypes = (q.inputs.x.dtype, q.outputs[2].dtype, q.outputs[0].dtype)
         if dtypes == (DType.S8, DType.S16, DType.S8):
             return ""
         return f"want s8 in and out, a cell state of s16, got {[d.value for d in dtypes]}"
 
     @staticmethod
     def geometry(attrs: LstmAttrs, q: NodeTypes[Any]) -> Mapping[str, int]:
-        _, rows, cells = q.inputs.h.shape
+        _, rows, cells = q.outputs[1].shape
         inputs = q.inputs.x.shape[-1]
         steps = q.inputs.x.shape[1 if attrs.time_major else 2]
         row, step = (1, rows) if attrs.time_major else (steps, 1)
@@ -39,12 +39,13 @@ class Reference(Kernel, op="lstm", function="lstm_s8"):
             **{"rows": rows, "steps": steps, "in": inputs, "cells": cells},
             **{"x_row": row * inputs, "x_step": step * inputs},
             **{"y_row": row * cells, "y_step": step * cells},
+            "from_zero": int(q.inputs.h is None),
         }
 
     @staticmethod
     def pack(attrs: LstmAttrs, q: NodeTypes[Any], consts: LstmInputs[AnyArray]) -> Sequence[Packed]:
         assert consts.shift is not None
-        zeros = (q.inputs.x.zero, q.inputs.h.zero)
+        zeros = (q.inputs.x.zero, q.outputs[1].zero)
         numbers = [*zeros, *attrs.cell_clamp, *gates.argument(attrs.cell_frac)]
         mult, shift = defined_factors(consts.mult, consts.shift)
         assert mult is not None

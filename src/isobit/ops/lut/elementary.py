@@ -1,8 +1,9 @@
 """Elementary functions that imported float graphs use: exactly, in NumPy and in torch.
 
 Where a function has no finite value, an integer table needs one all the same, and so do ranges and
-gradients: there `sqrt` takes its argument as 0, `log` and `rsqrt` as 2^-20 (`LEAST`). `float64` is
-IEEE's: NaN and infinities, as every runtime computes them.
+gradients: there `sqrt` takes its argument as 0, `log` and `rsqrt` as 2^-20 (`LEAST`), and
+`reciprocal` as that of the argument's sign. `float64` is IEEE's: NaN and infinities, as every
+runtime computes them.
 """
 
 from __future__ import annotations
@@ -22,8 +23,12 @@ if TYPE_CHECKING:
 
 _CONTEXT = Context(prec=60)
 LEAST = Fraction(1, 1 << 20)
-"""The smallest argument of `log` and `rsqrt` in a table."""
-PI = Fraction(Decimal("3.14159265358979323846264338327950288419716939937510582097494459"))
+"""The smallest argument of `log` and `rsqrt` in a table, and magnitude of `reciprocal`'s."""
+_PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494459")
+PI = Fraction(_PI)
+TWO_OVER_ROOT_PI = _CONTEXT.divide(Decimal(2), _CONTEXT.sqrt(_PI))
+ERF_ONE = 10
+"""1 - erf(10) < 2^-148."""
 
 
 def _decimal(x: Fraction) -> Decimal:
@@ -59,13 +64,35 @@ def _rsqrt(x: Fraction) -> Fraction:
     return 1 / _sqrt(max(x, LEAST))
 
 
+def erf(z: Fraction) -> Fraction:
+    """`2/sqrt(pi) * exp(-z^2) * sum 2^n z^(2n+1) / (2n+1)!!`: one sign, so no digit cancels."""
+    if abs(z) > ERF_ONE:
+        return Fraction(1 if z > 0 else -1)
+    x = _decimal(z)
+    square = _CONTEXT.multiply(x, x)
+    term = total = x
+    n = 0
+    while abs(term) > abs(total) * Decimal(10) ** -60:
+        n += 1
+        term = _CONTEXT.divide(_CONTEXT.multiply(term, 2 * square), Decimal(2 * n + 1))
+        total = _CONTEXT.add(total, term)
+    factor = _CONTEXT.multiply(_CONTEXT.exp(-square), TWO_OVER_ROOT_PI)
+    return Fraction(_CONTEXT.multiply(factor, total))
+
+
+def _reciprocal(x: Fraction) -> Fraction:
+    return 1 / (max(x, LEAST) if x >= 0 else min(x, -LEAST))
+
+
 ELEMENTARY: dict[str, Callable[[Fraction], Fraction]] = {
     "abs": abs,
     "ceil": lambda x: Fraction(math.ceil(x)),
     "cos": _cos,
+    "erf": erf,
     "floor": lambda x: Fraction(math.floor(x)),
     "log": _log,
     "neg": lambda x: -x,
+    "reciprocal": _reciprocal,
     "round": lambda x: Fraction(round(x)),
     "rsqrt": _rsqrt,
     "sin": _sin,
@@ -78,9 +105,11 @@ _NUMPY: dict[str, Callable[[FloatArray], FloatArray]] = {
     "abs": np.abs,
     "ceil": np.ceil,
     "cos": np.cos,
+    "erf": np.vectorize(math.erf, otypes=[np.float64]),
     "floor": np.floor,
     "log": np.log,
     "neg": np.negative,
+    "reciprocal": np.reciprocal,
     "round": np.round,
     "rsqrt": lambda x: 1.0 / np.sqrt(x),
     "sin": np.sin,
@@ -99,6 +128,9 @@ def smooth(name: str, x: Tensor) -> Tensor:
     """Return the function in torch, differentiable, within its domain as tables are."""
     import torch
 
+    if name == "reciprocal":
+        size = x.abs().clamp(min=float(LEAST))
+        return torch.reciprocal(torch.where(x < 0, -size, size))
     least = {"sqrt": 0.0, "log": float(LEAST), "rsqrt": float(LEAST)}.get(name)
     result: Tensor = getattr(torch, name)(x if least is None else x.clamp(min=least))
     return result

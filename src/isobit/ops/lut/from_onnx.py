@@ -15,11 +15,13 @@ from isobit.ops.lut.functions import EXACT, SELU_ALPHA, SELU_SCALE
 from isobit.ops.lut.op import LutAttrs, LutInputs
 from isobit.ops.mul.op import MulAttrs, MulInputs
 from isobit.ops.onnx import tabulated
+from isobit.ops.onnx_compose import times, unary
 
 PLAIN = {
     "Abs": "abs",
     "Ceil": "ceil",
     "Cos": "cos",
+    "Erf": "erf",
     "Exp": "exp",
     "Floor": "floor",
     "HardSwish": "hardswish",
@@ -33,6 +35,10 @@ PLAIN = {
     "Sqrt": "sqrt",
     "Tanh": "tanh",
 }
+NAMED = {4: "square", 1: "sqrt", -1: "rsqrt", -2: "reciprocal"}
+"""Functions that are powers, by twice the exponent."""
+HUGE = Fraction(1 << 200)
+"""A real beyond the codes of every scale."""
 UNBOUNDED = 1e9
 """A threshold that no argument reaches: ONNX's Softplus has none."""
 
@@ -91,18 +97,71 @@ def hard_sigmoid(call: LogicalCall) -> None:
 
 @onnx("Pow")
 def power(call: LogicalCall) -> None:
-    """X to a stored power of 1, 2 or 1/2."""
-    exponent = call.constant(1, "exponent")
-    found = {2.0: "square", 0.5: "sqrt", 1.0: ""}.get(float(exponent.reshape(-1)[0]))
-    if exponent.size != 1 or found is None:
-        got = str(exponent.reshape(-1)[:3].tolist())
-        raise call.unsupported("exponent", "1, 2 or 0.5", got, "Write it as products.")
-    if not found and call.is_float:
-        call.step(View(), [call.activation()])
-    elif not found:
-        tabulated(call, lambda v: v)
+    """X to one stored power: a whole number up to 8, or a half more than one; in quantised graphs
+    a table.
+    """
+    x, y = call.activation(), call.output()
+    exponent = call.constant(1, "exponent").reshape(-1)
+    twice = round(2 * float(exponent[0])) if exponent.size else 0
+    wanted = exponent.size == 1 and twice == 2 * float(exponent[0]) and 0 < abs(twice) <= 16
+    if not wanted or (twice < -1 and twice % 2):
+        got = str(exponent[:3].tolist())
+        raise call.unsupported(
+            "exponent", "one whole or half number within -8..8, not 0", got, "Write it as products."
+        )
+    if twice in NAMED and (call.is_float or twice > 0):
+        record(call, LutAttrs(NAMED[twice]))
+    elif not call.is_float and twice % 2 == 0:
+        tabulated(call, lambda v: _whole(v, twice // 2))
+    elif not call.is_float:
+        root = EXACT["sqrt"]
+        numbers = LutAttrs("sqrt").parameters()
+        tabulated(call, lambda v: max(v, Fraction(0)) ** (twice // 2) * root(v, numbers))
+    elif twice == 2:
+        call.step(View(), [x])
+    elif twice > 0:
+        _product(call, [x] * (twice // 2) + ([unary(call, "sqrt", x)] if twice % 2 else []), y)
     else:
-        record(call, LutAttrs(found))
+        unary(call, "reciprocal", _product(call, [x] * (-twice // 2)), y)
+
+
+def _product(call: LogicalCall, factors: list[Operand], y: Operand | None = None) -> Operand:
+    """Record the product of two or more factors."""
+    found = factors[0]
+    for position, factor in enumerate(factors[1:], start=2):
+        found = times(call, found, factor, y if position == len(factors) else None)
+    return found
+
+
+def _whole(v: Fraction, power: int) -> Fraction:
+    """Return v to a whole power; a division by 0 is beyond every code, as infinity is."""
+    if v or power > 0:
+        return Fraction(v**power)
+    return HUGE
+
+
+@onnx("Reciprocal")
+def reciprocal(call: LogicalCall) -> None:
+    """x: any shape. Codes of 0 give the largest code, as infinity does."""
+    if call.is_float:
+        unary(call, "reciprocal", call.activation(), call.output())
+    else:
+        tabulated(call, lambda v: _whole(v, -1))
+
+
+@onnx("ThresholdedRelu")
+def thresholded(call: LogicalCall) -> None:
+    """Y = x where x > alpha, else 0: alpha 0 in float graphs, any in quantised ones, a table."""
+    alpha = Fraction(float(call.option("alpha", 1.0)))
+    if not call.is_float:
+        tabulated(call, lambda v: v if v > alpha else Fraction(0))
+        return
+    if alpha:
+        raise call.unsupported(
+            "alpha", "0 in a float graph", str(float(alpha)), "Use Relu(x - alpha) and train again."
+        )
+    step = Elementwise("clamp", lambda n: ClampInputs(n[0]), ClampAttrs(0.0, math.inf))
+    call.step(step, [call.activation()])
 
 
 @onnx("QuantizeLinear", "DequantizeLinear")

@@ -130,6 +130,19 @@ def leaky_relu(call: Call) -> None:
     tabulated(call, tflm.leaky_relu(q, alpha))
 
 
+@tflite("GELU")
+def gelu(call: Call) -> None:
+    """x: any shape; `approximate` means the one with tanh. TFLM has none; of int8 it is LiteRT's
+    table. Source: LiteRT `kernels/activations.cc` (GeluPrepare).
+    """
+    require_types(call, "s8")
+    name = "gelu_tanh" if call.option("approximate", False) else "gelu"
+    if call.is_float:
+        call.result("lut", LutInputs(computed(call)), LutAttrs(name))
+    else:
+        tabulated(call, litert.gelu(quantised(call), name))
+
+
 def quantised(call: Call) -> Quantised:
     """Return the encodings around the node; refuses scales that overflow the runtime's int32."""
     x, y = call.operand(0), call.output()

@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from decimal import Context, Decimal
 from fractions import Fraction
 
-from isobit.ops.lut.elementary import ELEMENTARY
+from isobit.ops.lut.elementary import ELEMENTARY, erf
 
 DIGITS = 60
 _CONTEXT = Context(prec=DIGITS)
 SATURATED = 200
 """exp(-200) < 2^-288: beyond this argument exponentials are 0, sigmoid and tanh their limits."""
-ERF_ONE = 10
-"""1 - erf(10) < 2^-148."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,24 +61,7 @@ def _tanh_of(x: Fraction) -> Fraction:
     return 2 * _sigmoid_of(2 * x) - 1
 
 
-def _erf_of(z: Fraction) -> Fraction:
-    """`2/sqrt(pi) * exp(-z^2) * sum 2^n z^(2n+1) / (2n+1)!!`: one sign, so no digit cancels."""
-    if abs(z) > ERF_ONE:
-        return Fraction(1 if z > 0 else -1)
-    x = _decimal(z)
-    square = _CONTEXT.multiply(x, x)
-    term = total = x
-    n = 0
-    while abs(term) > abs(total) * Decimal(10) ** -DIGITS:
-        n += 1
-        term = _CONTEXT.divide(_CONTEXT.multiply(term, 2 * square), Decimal(2 * n + 1))
-        total = _CONTEXT.add(total, term)
-    factor = _CONTEXT.multiply(_CONTEXT.exp(-square), TWO_OVER_ROOT_PI)
-    return Fraction(_CONTEXT.multiply(factor, total))
-
-
 PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494459")
-TWO_OVER_ROOT_PI = _CONTEXT.divide(Decimal(2), _CONTEXT.sqrt(PI))
 
 
 def _sigmoid(x: Fraction, p: Parameters) -> Fraction:
@@ -105,7 +86,7 @@ def _silu(x: Fraction, p: Parameters) -> Fraction:
 
 def _gelu(x: Fraction, p: Parameters) -> Fraction:
     root_half = Fraction(_CONTEXT.sqrt(Decimal("0.5")))
-    return x * (1 + _erf_of(x * root_half)) / 2
+    return x * (1 + erf(x * root_half)) / 2
 
 
 def _gelu_tanh(x: Fraction, p: Parameters) -> Fraction:

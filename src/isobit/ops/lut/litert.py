@@ -1,8 +1,8 @@
 """Tables of LiteRT's reference kernels where they differ from TFLM's: float32, rounded once.
 
-Functions as in `ops/lut/tflm.py`: int64 [256], the results for the codes -128..127. exp and tanh
-are the float32 nearest to them. Source: LiteRT `kernels/internal/reference/lut.h` (LUTPopulate),
-`kernels/activations.cc`, `kernels/internal/reference/concatenation.h`.
+Functions as in `ops/lut/tflm.py`: int64 [256], the results for the codes -128..127. exp, tanh
+and GELU are the float32 nearest to them. Source: LiteRT `kernels/internal/reference/lut.h`
+(LUTPopulate), `kernels/activations.cc`, `kernels/internal/reference/concatenation.h`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,11 @@ def logistic(q: Quantised) -> IntArray:
 def tanh(q: Quantised) -> IntArray:
     """The hyperbolic tangent."""
     return _populated(q, lambda x: _nearest("tanh", x))
+
+
+def gelu(q: Quantised, name: str) -> IntArray:
+    """GELU; name: `gelu`, or `gelu_tanh` for the approximation."""
+    return _populated(q, lambda x: _nearest(name, x))
 
 
 def moved(q: Quantised) -> IntArray:

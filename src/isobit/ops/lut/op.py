@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -26,17 +26,9 @@ from isobit.core.types import (
 )
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
-from isobit.ops.base import (
-    Cost,
-    EncodingRule,
-    Inferred,
-    Layer,
-    NodeTypes,
-    Op,
-    Sample,
-    is_float,
-)
+from isobit.ops.base import Cost, EncodingRule, Inferred, NodeTypes, Op, Sample, is_float
 from isobit.ops.channels import Table
+from isobit.ops.layer import Layer
 from isobit.ops.lut.functions import EXACT, Parameters, table
 from isobit.ops.lut.reals import float64, smooth
 from isobit.ops.schemes import Scheme
@@ -258,8 +250,18 @@ def _lower(build: Any, x: Any, attrs: LutAttrs) -> Any:
 _F = "torch.nn.functional"
 
 
+class _Named(Layer):
+    """A layer without options: one function of a real number, by its name in `LutAttrs`."""
+
+    function: ClassVar[str] = ""
+
+    @classmethod
+    def lower(cls, build: Any, module: Any, x: Any) -> Any:
+        return _lower(build, x, LutAttrs(cls.function))
+
+
 class SigmoidLayer(
-    Layer,
+    _Named,
     name="Sigmoid",
     functions=(
         "torch.sigmoid",
@@ -271,45 +273,35 @@ class SigmoidLayer(
 ):
     """`isobit.nn.Sigmoid`."""
 
-    @staticmethod
-    def lower(build: Any, module: Any, x: Any) -> Any:
-        return _lower(build, x, LutAttrs("sigmoid"))
+    function = "sigmoid"
 
 
 class TanhLayer(
-    Layer,
+    _Named,
     name="Tanh",
     functions=("torch.tanh", "torch.tanh_", f"{_F}.tanh", "Tensor.tanh", "Tensor.tanh_"),
 ):
     """`isobit.nn.Tanh`."""
 
-    @staticmethod
-    def lower(build: Any, module: Any, x: Any) -> Any:
-        return _lower(build, x, LutAttrs("tanh"))
+    function = "tanh"
 
 
-class HardsigmoidLayer(Layer, name="Hardsigmoid", functions=(f"{_F}.hardsigmoid",)):
+class HardsigmoidLayer(_Named, name="Hardsigmoid", functions=(f"{_F}.hardsigmoid",)):
     """`isobit.nn.Hardsigmoid`."""
 
-    @staticmethod
-    def lower(build: Any, module: Any, x: Any) -> Any:
-        return _lower(build, x, LutAttrs("hardsigmoid"))
+    function = "hardsigmoid"
 
 
-class HardswishLayer(Layer, name="Hardswish", functions=(f"{_F}.hardswish",)):
+class HardswishLayer(_Named, name="Hardswish", functions=(f"{_F}.hardswish",)):
     """`isobit.nn.Hardswish`."""
 
-    @staticmethod
-    def lower(build: Any, module: Any, x: Any) -> Any:
-        return _lower(build, x, LutAttrs("hardswish"))
+    function = "hardswish"
 
 
-class SiLULayer(Layer, name="SiLU", functions=(f"{_F}.silu",)):
+class SiLULayer(_Named, name="SiLU", functions=(f"{_F}.silu",)):
     """`isobit.nn.SiLU` (swish)."""
 
-    @staticmethod
-    def lower(build: Any, module: Any, x: Any) -> Any:
-        return _lower(build, x, LutAttrs("silu"))
+    function = "silu"
 
 
 class GELULayer(Layer, name="GELU", functions=(f"{_F}.gelu",)):
@@ -337,28 +329,22 @@ class CELULayer(Layer, name="CELU", functions=("torch.celu", f"{_F}.celu")):
         return _lower(build, x, LutAttrs("celu", alpha=float(module.alpha)))
 
 
-class SELULayer(Layer, name="SELU", functions=("torch.selu", f"{_F}.selu")):
+class SELULayer(_Named, name="SELU", functions=("torch.selu", f"{_F}.selu")):
     """`isobit.nn.SELU`."""
 
-    @staticmethod
-    def lower(build: Any, module: Any, x: Any) -> Any:
-        return _lower(build, x, LutAttrs("selu"))
+    function = "selu"
 
 
-class MishLayer(Layer, name="Mish", functions=(f"{_F}.mish",)):
+class MishLayer(_Named, name="Mish", functions=(f"{_F}.mish",)):
     """`isobit.nn.Mish`."""
 
-    @staticmethod
-    def lower(build: Any, module: Any, x: Any) -> Any:
-        return _lower(build, x, LutAttrs("mish"))
+    function = "mish"
 
 
-class SoftsignLayer(Layer, name="Softsign", functions=(f"{_F}.softsign",)):
+class SoftsignLayer(_Named, name="Softsign", functions=(f"{_F}.softsign",)):
     """`isobit.nn.Softsign`."""
 
-    @staticmethod
-    def lower(build: Any, module: Any, x: Any) -> Any:
-        return _lower(build, x, LutAttrs("softsign"))
+    function = "softsign"
 
 
 class LeakyReLULayer(Layer, name="LeakyReLU", functions=(f"{_F}.leaky_relu", f"{_F}.leaky_relu_")):

@@ -13,9 +13,10 @@ from isobit.core.types import Affine, FloatArray, IntArray, Shape, TensorType
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
 from isobit.ops.axes import ROWS_FOR_COLUMNS
-from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Op, Sample
+from isobit.ops.base import Cost, Inferred, NodeTypes, Op, Sample
 from isobit.ops.channels import Coupled
 from isobit.ops.int16_samples import widened
+from isobit.ops.layer import Layer
 from isobit.ops.pooling import adaptive_kernel
 from isobit.ops.window import Pair, Quad, Window, ceil_extension, pair, symmetric
 

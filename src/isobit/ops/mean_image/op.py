@@ -16,7 +16,8 @@ from isobit.core.dtypes import DType
 from isobit.core.errors import BadShape, BadWeights, IsobitError, raise_all
 from isobit.core.types import Affine, AnyArray, Pow2, Raw, TensorType
 from isobit.ops import sampling
-from isobit.ops.base import Inferred, Layer, NodeTypes, Sample
+from isobit.ops.base import Inferred, NodeTypes, Sample
+from isobit.ops.layer import Layer
 from isobit.ops.standardize.op import (
     Standardize,
     StandardizeAttrs,

@@ -24,11 +24,12 @@ from isobit.core.types import (
 )
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
-from isobit.ops.base import Cost, EncodingRule, Inferred, Layer, NodeTypes, Op, Sample
+from isobit.ops.base import Cost, EncodingRule, Inferred, NodeTypes, Op, Sample
 from isobit.ops.broadcast import broadcast_shape, lower_pair
 from isobit.ops.channels import Coupled
 from isobit.ops.clamps import clamp_problems
 from isobit.ops.int16_samples import widened
+from isobit.ops.layer import Layer
 from isobit.ops.requantize.op import factor_problems, rescale, rescale_carriers, right_shift
 from isobit.ops.requantize.op import multiplier as nearest_multiplier
 from isobit.ops.schemes import Scheme

@@ -23,9 +23,10 @@ from isobit.core.types import (
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
 from isobit.ops.axes import stored_axis
-from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Op, Sample, is_float
+from isobit.ops.base import Cost, Inferred, NodeTypes, Op, Sample, is_float
 from isobit.ops.clamp.op import clamp_codes
 from isobit.ops.int16_samples import widened
+from isobit.ops.layer import Layer
 from isobit.ops.schemes import Scheme
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class Pad(Op[PadAttrs, PadInputs[Any]], name="pad"):
     """x: [N,...]; y: [N,...], every axis longer by its two pads; the same encoding. Source: TFLite
     `PADV2`.
     """
+
+    takes_wide = True
 
     @staticmethod
     def infer(attrs: PadAttrs, types: PadInputs[TensorType]) -> Inferred:

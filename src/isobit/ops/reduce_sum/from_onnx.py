@@ -1,4 +1,4 @@
-"""ONNX's ReduceSum and ReduceMean."""
+"""ONNX's ReduceSum, ReduceMean, and norms by them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from isobit.ops.foreign import Operand, onnx
 from isobit.ops.global_avg_pool.op import GlobalAvgPoolAttrs, GlobalAvgPoolInputs
 from isobit.ops.logical import Along, Fixed, LogicalCall
 from isobit.ops.onnx import code_bounds, done, finished, rescaled, scale, target
+from isobit.ops.onnx_compose import reduced as total
+from isobit.ops.onnx_compose import require_reals, unary
 from isobit.ops.reduce_sum.op import ReduceSumAttrs, ReduceSumInputs
 
 
@@ -23,6 +25,16 @@ def reduce(call: LogicalCall) -> None:
         done(call, y)
         return
     reduced(call, x, axes, mean=mean)
+
+
+@onnx("ReduceL1", "ReduceL2", "ReduceSumSquare")
+def norm(call: LogicalCall) -> None:
+    """x: any shape; axes stored. Float graphs."""
+    require_reals(call, "Normalise after the network, or calibrate the float graph.")
+    x, axes = call.activation(), reduced_axes(call)
+    terms = unary(call, "abs" if call.code == "ReduceL1" else "square", x)
+    found = total(call, terms, axes, mean=False)
+    finished(call, unary(call, "sqrt", found) if call.code == "ReduceL2" else found)
 
 
 def reduced(call: LogicalCall, x: Operand, axes: tuple[int, ...], *, mean: bool) -> None:

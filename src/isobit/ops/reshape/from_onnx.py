@@ -1,10 +1,14 @@
-"""ONNX's operators that move nothing: the same elements in the same order, or none at all."""
+"""ONNX's operators that compute nothing: the same elements in the same order, or repeated."""
 
 from __future__ import annotations
 
-from isobit.ops.foreign import onnx
-from isobit.ops.logical import LogicalCall, Permuted
+import numpy as np
+
+from isobit.ops.foreign import Operand, onnx
+from isobit.ops.logical import Elementwise, LogicalCall, Permuted
+from isobit.ops.maximum.op import MaximumAttrs, MaximumInputs
 from isobit.ops.onnx import finished
+from isobit.ops.onnx_compose import number, plus, repeated
 
 
 @onnx("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
@@ -27,15 +31,39 @@ def dropout(call: LogicalCall) -> None:
     finished(call, call.activation())
 
 
-@onnx("Expand")
+@onnx("Expand", "Tile")
 def expand(call: LogicalCall) -> None:
-    """Only where nothing is repeated."""
+    """x: any shape. Axes of size 1 are broadcast, longer ones (Tile) copied behind each other."""
     x, y = call.activation(), call.output()
-    if x.type.elements != y.type.elements:
-        raise call.unsupported(
-            "shape", f"{x.type.elements} elements", str(list(y.shape)), "Operators broadcast."
-        )
+    x = call.viewed(x, (1,) * (len(y.shape) - len(x.shape)) + x.shape)
+    if 0 in y.shape:
+        raise call.unsupported("result", "elements", f"none: {list(y.shape)}", "Leave it out.")
+    for axis, size in enumerate(x.shape):
+        if 1 < size < y.shape[axis]:
+            x = repeated(call, x, axis, y.shape[axis] // size)
+    if x.shape != y.shape:
+        x = _broadcast(call, x)
     finished(call, x)
+
+
+def _broadcast(call: LogicalCall, x: Operand) -> Operand:
+    """Return x with axes of size 1 repeated, by an operator that broadcasts and changes nothing:
+    a sum with 0, or the larger one of a code and the least code.
+    """
+    shape = tuple(size if x.shape[a] != size else 1 for a, size in enumerate(call.output().shape))
+    if call.is_float:
+        return plus(call, x, number(call, "zeros", np.zeros(shape)))
+    y = call.temp("broadcast", call.output().shape, x.type)
+    least = Operand(
+        "",
+        shape,
+        x.type.with_shape(shape),
+        call.build.fresh(f"{call.output().value}_least"),
+        np.full(shape, -128, np.int8),
+    )
+    kind = Elementwise("maximum", lambda n: MaximumInputs(n[0], n[1]), MaximumAttrs())
+    call.step(kind, [x, least], y)
+    return y
 
 
 @onnx("Constant", "ConstantOfShape", "Range", "Shape", "Size")

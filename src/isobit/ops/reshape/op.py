@@ -13,8 +13,9 @@ from isobit.core.errors import BadAttribute
 from isobit.core.types import Affine, FloatArray, IntArray, Shape, TensorType
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
-from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Op, Sample
+from isobit.ops.base import Cost, Inferred, NodeTypes, Op, Sample
 from isobit.ops.channels import Viewed
+from isobit.ops.layer import Layer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,6 +45,7 @@ class Reshape(Op[ReshapeAttrs, ReshapeInputs[Any]], name="reshape"):
     elementwise = True
     channels = Viewed()
     view = True
+    takes_wide = True
 
     @staticmethod
     def infer(attrs: ReshapeAttrs, types: ReshapeInputs[TensorType]) -> Inferred:

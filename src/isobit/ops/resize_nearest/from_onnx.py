@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 import numpy as np
 
 from isobit.core.types import AnyArray, IntArray
 from isobit.ops.foreign import Operand, onnx
 from isobit.ops.logical import Fixed, LogicalCall
-from isobit.ops.onnx import done, image, image_shape, target
+from isobit.ops.onnx import done, image, image_shape, moved_codes, scale, target
+from isobit.ops.resize_bilinear.op import ONE, lines
 from isobit.ops.resize_nearest.op import ResizeAttrs, ResizeInputs, nearest
 from isobit.ops.window import Pair
 
@@ -31,10 +35,6 @@ def resize(call: LogicalCall) -> None:
     mode = call.option("mode", "nearest")
     if mode not in ("nearest", "linear") or call.option("antialias", 0):
         raise call.unsupported("mode", "nearest or linear", mode, "Use one of these.")
-    if mode == "linear" and not call.is_float:
-        raise call.unsupported(
-            "mode", "nearest in a quantised graph", mode, "Interpolate in an operator of reals."
-        )
     sources = [_positions(call, x, size, axis) for axis in (0, 1)]
     for aligned, half in PIXELS:
         attrs = ResizeAttrs(size, aligned, half)
@@ -52,7 +52,31 @@ def resize(call: LogicalCall) -> None:
     y = target(call, (1, x.shape[1], *size), like=x)
     op = "resize_nearest" if mode == "nearest" else "resize_bilinear"
     call.step(Fixed(op, lambda n: ResizeInputs(n[0]), attrs), [x], y)
+    if mode == "linear" and not call.is_float:
+        _bounded(call, x, attrs, sources)
     done(call, y)
+
+
+def _bounded(call: LogicalCall, x: Operand, attrs: ResizeAttrs, want: list[AnyArray]) -> None:
+    """Report how far TensorFlow Lite's interpolation is from the definition, at most.
+
+    Its positions are whole 2^-10 pixels. An interpolated image changes by at most 255 codes per
+    pixel along either axis, so positions that are off by `a` rows and `b` columns give a value that
+    is off by at most 255 * (a + b), and by 1/2 more once it is rounded.
+    """
+    error = Fraction(0)
+    for line, position, size in zip(
+        lines(attrs, (1, *x.shape[2:], x.shape[1])), want, x.shape[2:], strict=True
+    ):
+        exact = np.clip(position, 0, size - 1)
+        gap = np.abs(line.low + (line.high - line.low) * (line.weight / ONE) - exact)
+        error += 255 * Fraction(float(gap.max()))
+    out = call.output()
+    if x.type.encoding == out.type.encoding:
+        lsb = math.floor(error) + 1  # without an error still on a tie, away from zero here
+    else:
+        lsb = moved_codes((error + Fraction(1, 2)) * scale(call, x) / scale(call, out))
+    call.lossy(lsb, "TensorFlow Lite's interpolation, rounded to the input's codes")
 
 
 def _positions(call: LogicalCall, x: Operand, size: Pair, axis: int) -> AnyArray:

@@ -1,4 +1,4 @@
-"""ONNX's Softmax."""
+"""ONNX's Softmax and LogSoftmax."""
 
 from __future__ import annotations
 
@@ -11,11 +11,23 @@ from isobit.ops.base import NodeTypes
 from isobit.ops.foreign import onnx
 from isobit.ops.logical import Last, LogicalCall
 from isobit.ops.onnx import finished
+from isobit.ops.onnx_compose import require_reals, unary
 from isobit.ops.schemes import Scheme
 from isobit.ops.softmax.op import OUTPUT, Softmax, SoftmaxAttrs, SoftmaxInputs
 
 EXACT_DEPTH = 2000
 """Exponentials whose roundings together stay below half a step of 1/256."""
+
+
+@onnx("LogSoftmax")
+def log_softmax(call: LogicalCall) -> None:
+    """x: any shape, along any axis: the logarithm of softmax. Float graphs."""
+    require_reals(call, "End the network with what LogSoftmax reads: the order is the same.")
+    x, y = call.activation(), call.output()
+    axis = call.axis(int(call.option("axis", -1)), len(x.shape))
+    shares = call.temp("softmax", x.shape, x.type)
+    call.step(Last("softmax", lambda n: SoftmaxInputs(n[0]), SoftmaxAttrs(), axis), [x], shares)
+    unary(call, "log", shares, y)
 
 
 @onnx("Softmax", "QLinearSoftmax")

@@ -23,7 +23,8 @@ from isobit.core.types import (
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
 from isobit.ops.axes import stored_axis
-from isobit.ops.base import Cost, EncodingRule, Inferred, Layer, NodeTypes, Op, Sample, is_float
+from isobit.ops.base import Cost, EncodingRule, Inferred, NodeTypes, Op, Sample, is_float
+from isobit.ops.layer import Layer
 from isobit.ops.schemes import Scheme
 from isobit.ops.softmax import gemmlowp, int16
 

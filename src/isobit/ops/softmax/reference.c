@@ -59,12 +59,14 @@ ISOBIT_KERNEL int32_t softmax_s8_reciprocal(uint32_t a) {
 ISOBIT_KERNEL void softmax_s8(softmax_s8_geometry g, const int8_t *x, const softmax_s8_quant *q,
                               int8_t *y) {
     const int32_t scale = (int32_t)((uint32_t)1 << q->shift);
+    ISOBIT_ROLLED
     for (int32_t row = 0; row < g.rows; row++) {
         int32_t largest = x[0];
         for (int32_t i = 1; i < g.depth; i++) {
             largest = x[i] > largest ? x[i] : largest;
         }
         int32_t total = 0; /* Q12.19 */
+        ISOBIT_ROLLED
         for (int32_t i = 0; i < g.depth; i++) {
             const int32_t d = x[i] - largest;
             if (d >= q->diff_min) {
@@ -79,6 +81,7 @@ ISOBIT_KERNEL void softmax_s8(softmax_s8_geometry g, const int8_t *x, const soft
             power--;
         }
         const int32_t r = softmax_s8_reciprocal(mantissa - 0x80000000u);
+        ISOBIT_ROLLED
         for (int32_t i = 0; i < g.depth; i++) {
             const int32_t d = x[i] - largest;
             int32_t code = 0;

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from isobit.ops.foreign import onnx
-from isobit.ops.logical import Along, LogicalCall, View
+from isobit.ops.logical import LogicalCall, View
 from isobit.ops.onnx import finished
-from isobit.ops.split.op import SplitAttrs, SplitInputs
+from isobit.ops.onnx_compose import parted
 
 
 @onnx("Split")
@@ -22,10 +22,7 @@ def split(call: LogicalCall) -> None:
     parts = [call.temp("part", y.shape, x.type) for y in call.outputs]
     same = [call.is_float or y.type.encoding == x.type.encoding for y in call.outputs]
     results = [y if ok else part for y, part, ok in zip(call.outputs, parts, same, strict=True)]
-    kind = Along(
-        "split", lambda n: SplitInputs(n[0]), lambda at: SplitAttrs(at.axis(axis), sizes), (axis,)
-    )
-    call.step(kind, [x], *results)
+    parted(call, x, axis, results)
     for index, ok in enumerate(same):
         if not ok:
             finished(call, parts[index], index)

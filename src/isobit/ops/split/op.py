@@ -23,8 +23,9 @@ from isobit.core.types import (
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
 from isobit.ops.axes import outer_inner, require_axis
-from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Op, Sample
+from isobit.ops.base import Cost, Inferred, NodeTypes, Op, Sample
 from isobit.ops.int16_samples import widened
+from isobit.ops.layer import Layer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,6 +52,8 @@ class Split(Op[SplitAttrs, SplitInputs[Any]], name="split"):
     """x: [N,...]; output k: [N,...] with `sizes[k]` along `axis`; the same encoding. Source: TFLite
     `SPLIT_V`.
     """
+
+    takes_wide = True
 
     @staticmethod
     def infer(attrs: SplitAttrs, types: SplitInputs[TensorType]) -> tuple[Inferred, ...]:

@@ -29,7 +29,8 @@ from isobit.core.types import (
 )
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
-from isobit.ops.base import Cost, EncodingRule, Inferred, Layer, NodeTypes, Op, Sample
+from isobit.ops.base import Cost, EncodingRule, Inferred, NodeTypes, Op, Sample
+from isobit.ops.layer import Layer
 from isobit.ops.schemes import Scheme, pixel_step
 
 if TYPE_CHECKING:

@@ -1,11 +1,17 @@
-"""PyTorch's indexing: slices, single indices, index lists with a constant step, flips."""
+"""PyTorch's indexing: slices, single indices, lists of indices, flips."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from isobit.ops.aten import as_onnx, axes_of
+from isobit.ops.concat.from_onnx import concat
 from isobit.ops.foreign import aten
 from isobit.ops.logical import LogicalCall
 from isobit.ops.strided_slice.from_onnx import gather, taken
+
+MOST_RUNS = 64
+"""More slices would make a graph that nobody wants."""
 
 
 @aten("slice.Tensor")
@@ -36,7 +42,9 @@ def flip(call: LogicalCall) -> None:
 
 @aten("index.Tensor", "index_select.default")
 def index(call: LogicalCall) -> None:
-    """`x[:, [0, 2, 4]]`: one constant list of indices that are equally far apart."""
+    """`x[:, [0, 2, 4]]`: one constant list of indices. Each run of indices that are equally far
+    apart is a slice; several are joined, as in a roll of an axis.
+    """
     given = [k for k, operand in enumerate(call.inputs[1:]) if operand is not None]
     if len(given) != 1:
         raise call.unsupported("index", "one list", f"{len(given)}", "Index one axis at a time.")
@@ -45,7 +53,32 @@ def index(call: LogicalCall) -> None:
     places = call.operand(given[0] + 1)
     if places.data is None or places.data.dtype.kind not in "iu":
         raise call.unsupported("index", "a constant list of integers", "something else", "Fix it.")
-    gather(as_onnx(call, "Gather", [call.operand(0), places], axis=axis))
+    x = call.activation()
+    axis = call.axis(axis, len(x.shape))
+    runs = _runs([int(place) % x.shape[axis] for place in places.data.reshape(-1)])
+    if places.data.ndim != 1 or len(runs) == 1 or len(runs) > MOST_RUNS:
+        gather(as_onnx(call, "Gather", [call.operand(0), places], axis=axis))
+        return
+    parts = []
+    for run in runs:
+        part = call.temp("part", (*x.shape[:axis], len(run), *x.shape[axis + 1 :]), x.type)
+        cut(replace(call, outputs=(part,)), {axis: run})
+        parts.append(part)
+    concat(as_onnx(call, "Concat", parts, axis=axis))
+
+
+def _runs(places: list[int]) -> list[range]:
+    """Return indices as few ranges: greedy, from the first one on. O(indices)."""
+    found: list[range] = []
+    for place in places:
+        if found:
+            last = found[-1]
+            step = last.step if len(last) > 1 else place - last[0]
+            if step and place == last[-1] + step:
+                found[-1] = range(last[0], place + (1 if step > 0 else -1), step)
+                continue
+        found.append(range(place, place + 1))
+    return found
 
 
 def cut(call: LogicalCall, kept: dict[int, range]) -> None:

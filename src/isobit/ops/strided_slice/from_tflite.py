@@ -1,4 +1,4 @@
-"""TFLite's SLICE and STRIDED_SLICE."""
+"""TFLite's SLICE and STRIDED_SLICE, and what is made of slices: REVERSE_V2 and GATHER."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from isobit.core.errors import IsobitError
 from isobit.core.types import Shape
+from isobit.ops.concat.from_tflite import joined
 from isobit.ops.foreign import Call, tflite
-from isobit.ops.movement import framed, lead_of, numbers, require_one_encoding
+from isobit.ops.movement import axis_of, framed, lead_of, numbers, require_one_encoding
 from isobit.ops.strided_slice.op import StridedSliceAttrs, StridedSliceInputs
 from isobit.ops.tflite import finish
 
@@ -69,6 +70,80 @@ def strided_slice(call: Call) -> None:
         if cut.kept:
             shape.append(cut.size)
     _cut(call, tuple(cuts), tuple(shape))
+
+
+@tflite("REVERSE_V2")
+def reverse(call: Call) -> None:
+    """axes: stored. Source: TFLM `kernels/reverse.cc`."""
+    x = call.operand(0)
+    require_one_encoding(call, x)
+    rank = len(x.shape)
+    turned = {axis_of(call, axis, rank) for axis in call.integers(1, "axes")}
+    cuts = (
+        Cut(size - 1, -1, size) if axis in turned else Cut(0, 1, size)
+        for axis, size in enumerate(x.shape)
+    )
+    _cut(call, tuple(cuts), x.shape)
+
+
+@tflite("GATHER")
+def gather(call: Call) -> None:
+    """x: any shape; indices: stored, along one axis. Runs of indices of one step are slices, joined
+    where there are several. Source: TFLM `kernels/gather.cc`.
+    """
+    x, y = call.operand(0), call.output()
+    require_one_encoding(call, x)
+    if call.operand(1).data is None:
+        raise call.unsupported(
+            "indices",
+            "constants",
+            "values computed at run time",
+            "An embedding has no counterpart here: look the rows up before the network, and let it "
+            "take them as its input.",
+        )
+    rank, batched = len(x.shape), int(call.option("batch_dims", 0))
+    if batched:
+        raise call.unsupported("batch_dims", "0", str(batched), "Gather along one axis.")
+    axis = axis_of(call, int(call.option("axis", 0)), rank)
+    whole, indices = (x.shape or (1,))[axis], call.integers(1, "indices")
+    shape = (*x.shape[:axis], *call.operand(1).shape, *x.shape[axis + 1 :])
+    if not indices or not all(0 <= i < whole for i in indices) or shape != y.shape:
+        want = f"within 0..{whole - 1}, for the output {list(y.shape)}"
+        raise call.unsupported("indices", want, str(indices), "The file is damaged.")
+    name = call.boxed(x)
+    parts = [_run(call, name, axis + 1, run) for run in _runs(indices)]
+    call.unboxed(joined(call, parts, axis + 1))
+
+
+def _runs(indices: tuple[int, ...]) -> list[range]:
+    """Return the indices as as few progressions as the greedy choice makes."""
+    runs: list[range] = []
+    start = 0
+    while start < len(indices):
+        stop = start + 1
+        step = indices[stop] - indices[start] if stop < len(indices) else 0
+        while step and stop < len(indices) and indices[stop] - indices[stop - 1] == step:
+            stop += 1
+        step = step or 1
+        runs.append(range(indices[start], indices[start] + (stop - start) * step, step))
+        start = stop
+    return runs
+
+
+def _run(call: Call, name: str, axis: int, run: range) -> str:
+    """Return the entries of a value at `run` along an axis."""
+    kind = call.build.type_of(name)
+    if run == range(kind.shape[axis]):
+        return name
+    whole = kind.shape[1:]
+    at = axis - 1
+    attrs = StridedSliceAttrs(
+        tuple(run[0] if k == at else 0 for k in range(len(whole))),
+        tuple(run.step if k == at else 1 for k in range(len(whole))),
+        tuple(len(run) if k == at else size for k, size in enumerate(whole)),
+    )
+    cut = kind.with_shape((1, *attrs.size))
+    return call.emit("strided_slice", StridedSliceInputs(name), attrs, cut)
 
 
 def _positions(call: Call, shape: Shape) -> Iterator[int | None]:

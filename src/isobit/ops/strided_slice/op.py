@@ -57,6 +57,8 @@ class StridedSlice(Op[StridedSliceAttrs, StridedSliceInputs[Any]], name="strided
     resolved.
     """
 
+    takes_wide = True
+
     @staticmethod
     def infer(attrs: StridedSliceAttrs, types: StridedSliceInputs[TensorType]) -> Inferred:
         raise_all(list(_problems(attrs, types.x.shape)))

@@ -13,8 +13,9 @@ from isobit.core.types import Affine, Encoding, FloatArray, IntArray, Pow2, Tens
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
 from isobit.ops.axes import moves_nothing, stored_permutation
-from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Op, Sample
+from isobit.ops.base import Cost, Inferred, NodeTypes, Op, Sample
 from isobit.ops.int16_samples import widened
+from isobit.ops.layer import Layer
 from isobit.ops.reshape.op import ReshapeAttrs, ReshapeInputs
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class Transpose(Op[TransposeAttrs, TransposeInputs[Any]], name="transpose"):
     """x, y: the same codes and encoding, `y.shape[k] = x.shape[perm[k]]`. Source: TFLite
     `TRANSPOSE`.
     """
+
+    takes_wide = True
 
     @staticmethod
     def infer(attrs: TransposeAttrs, types: TransposeInputs[TensorType]) -> Inferred:

@@ -22,6 +22,7 @@ from isobit.ops.weighted import (
     exact_matmul,
     finish,
     weight_problems,
+    weighted_cost,
 )
 from isobit.ops.weighted_samples import others
 from isobit.ops.window import Pair
@@ -103,12 +104,8 @@ class TransposeConv2d(WeightedOp[TransposeConv2dAttrs], name="transpose_conv2d")
 
     @staticmethod
     def cost(attrs: TransposeConv2dAttrs, q: NodeTypes[Any]) -> Cost:
-        x, w, y = q.inputs.x, q.inputs.w, q.output
-        return Cost(
-            macs=x.elements * w.elements // w.shape[3],
-            reads=x.elements + w.elements,
-            writes=y.elements,
-        )
+        x, w = q.inputs.x, q.inputs.w
+        return weighted_cost(q, x.elements * w.elements // w.shape[3])
 
     @staticmethod
     def samples() -> Iterator[Sample[Any]]:

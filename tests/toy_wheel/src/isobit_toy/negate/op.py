@@ -11,7 +11,8 @@ import numpy as np
 from isobit.core.types import Affine, FloatArray, IntArray, Pow2, TensorType
 from isobit.ir.graph import Attrs, Inputs
 from isobit.ops import sampling
-from isobit.ops.base import Cost, Inferred, Layer, NodeTypes, Op, Sample
+from isobit.ops.base import Cost, Inferred, NodeTypes, Op, Sample
+from isobit.ops.layer import Layer
 
 if TYPE_CHECKING:
     from torch import Tensor

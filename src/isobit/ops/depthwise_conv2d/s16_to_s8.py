@@ -1,0 +1,47 @@
+"""The readable depthwise_conv2d of an int16 input and int8 weights to int8: every core."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from isobit.core.dtypes import DType
+from isobit.core.types import AnyArray
+from isobit.ops.base import Kernel, NodeTypes, Packed
+from isobit.ops.depthwise_conv2d.op import DepthwiseConv2d, DepthwiseConv2dAttrs
+from isobit.ops.depthwise_conv2d.reference import Reference
+from isobit.ops.weighted import WeightedInputs, carrier_problem, pack_weighted, wide_bias
+
+
+class Narrowing(Kernel, op="depthwise_conv2d", function="depthwise_conv2d_s16_to_s8"):
+    """As of int16 alone, with one requantisation to int8."""
+
+    code_bytes = 330
+    alignment_bytes = 2
+
+    @staticmethod
+    def when(attrs: DepthwiseConv2dAttrs, q: NodeTypes[Any]) -> str:
+        return carrier_problem(q, DType.S16, DType.S8)
+
+    @staticmethod
+    def geometry(attrs: DepthwiseConv2dAttrs, q: NodeTypes[Any]) -> Mapping[str, int]:
+        # Calibration gives 16 bits no zero point, whatever the ranges; a graph file may.
+        own = {"x_has_zero": int(q.inputs.x.zero != 0), "wide_bias": wide_bias(q.inputs)}
+        return {**Reference.geometry(attrs, q), **own}
+
+    @staticmethod
+    def pack(
+        attrs: DepthwiseConv2dAttrs, q: NodeTypes[Any], consts: WeightedInputs[AnyArray]
+    ) -> Sequence[Packed]:
+        return pack_weighted(q, consts, attrs.clamp)
+
+    @staticmethod
+    def overlap_bytes(attrs: DepthwiseConv2dAttrs, q: NodeTypes[Any]) -> int | None:
+        # Input elements are two bytes, as if it had twice the channels.
+        *sizes, channels = q.inputs.x.shape
+        window = attrs.window(q.inputs.w.shape)
+        return window.overlap_bytes((*sizes, 2 * channels), q.output.shape)
+
+    @staticmethod
+    def cycles(attrs: DepthwiseConv2dAttrs, q: NodeTypes[Any]) -> float:
+        return 15.0 * DepthwiseConv2d.cost(attrs, q).macs + 70.0 * q.output.elements
