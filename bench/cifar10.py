@@ -4,9 +4,9 @@
 
 Trains examples/cifar10/recipe.toml with `scheme` affine, pow2 and float32; float32 is what people
 do today: trained in float, then converted, so that its accuracy on the device is measured beside
-what the framework said. Then compares torch, golden model and host C (gcc and zig) on the test images,
-every value of every tensor, and the emulated Cortex-M4 on some. Writes results/cifar10.json and the
-trained networks results/cifar10/*.isobit. A run that was killed resumes from build/cifar10/.
+what the framework said. Then compares torch, golden model and host C (gcc and zig) on the test
+images, every value of every tensor, and the emulated Cortex-M4 on some. Writes results/cifar10.json
+and the trained networks results/cifar10/*.isobit. A killed run resumes from build/cifar10/.
 """
 
 from __future__ import annotations

@@ -89,6 +89,9 @@ def calibrate(twin: Twin, x: Tensor | AnyArray) -> None:
     norms = [normalised.module(twin, step) for step in twin.steps if step.norm is not None]
     fresh = [module for module in norms if int(module.num_batches_tracked) == 0]
     with torch.autocast(twin.device.type, enabled=False), _all_or_nothing(twin):
+        for step in twin.steps:  # weights may have been loaded since
+            _freeze_weights(twin, step)
+        twin.forget_numbers()
         observe(twin, x)
         twin.update_ranges()
         if unset:

@@ -300,9 +300,8 @@ class Twin(nn.Module):
         between = None if pool is None else numbers.selection(pool)
         name = step.name if pool is None else pool.name
         if step.norm is not None and self.training and torch.is_grad_enabled():
-            values[name] = normalised.run(
-                self, step, numbers, values, moving=training, between=between
-            )
+            run = normalised.run
+            values[name] = run(self, step, numbers, values, moving=training, between=between)
             return
         inputs = self.operands(step, numbers, values)
         attrs, q = numbers.attrs[step.name], numbers.around(step)
