@@ -241,8 +241,8 @@ class Network:
 
     def make_function(self, x: Coded) -> None:
         code, options = self.pick(
-            ("Abs", {}), ("Neg", {}), ("LeakyRelu", {"alpha": 0.25}), ("Relu", {}), ("Identity", {}),
-            ("Ceil", {}), ("Floor", {}), ("Round", {}), ("LeakyRelu", {"alpha": 0.3}),
+            ("Abs", {}), ("Neg", {}), ("LeakyRelu", {"alpha": 0.25}), ("Relu", {}), ("Ceil", {}),
+            ("Identity", {}), ("Floor", {}), ("Round", {}), ("LeakyRelu", {"alpha": 0.3}),
         )  # fmt: skip
         self.emit(code, [self.real(x)], x.shape, float(x.scale) * 120, x, **options)
 

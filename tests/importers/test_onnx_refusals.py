@@ -120,6 +120,8 @@ def test_every_unsupported_operator_is_named_at_once(tmp_path: Path) -> None:
         (single("Selu", "own", [IMAGE], alpha=2.0), "alpha: 2.0"),
         (single("Div", "zero", [IMAGE, np.zeros(1, np.float32)]), "divisor: a zero"),
         (single("Gather", "uneven", [IMAGE, ints(0, 1, 4)], axis=2), "indices"),
+        (single("Gather", "beyond the end", [IMAGE, ints(6)], axis=2), "indices"),
+        (single("Gather", "beyond the start", [IMAGE, ints(-7)], axis=2), "indices"),
         (single("LpNormalization", "l1", [(1, 5)], p=1), "p: p=1"),
         (single("Expand", "batch", [(1, 3), ints(0, 3)]), "result"),
         (single("ThresholdedRelu", "1", [IMAGE]), "alpha: 1.0"),
@@ -371,3 +373,13 @@ def test_weights_of_four_bits_are_refused(tmp_path: Path) -> None:
     found = problems(model.SerializeToString(), tmp_path)
     assert all(problem.code == "E208" for problem in found)
     assert any("int4" in problem.got for problem in found)
+
+
+@pytest.mark.parametrize("code", ["Add", "Div", "Mul"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_operators_of_other_domains_are_no_known_ones(
+    code: str, count: int, tmp_path: Path
+) -> None:
+    node = helper.make_node(code, ["x"] * count, ["y"], domain="example.other")
+    blob = serialised([node], [info("x", (1, 4))], [info("y", (1, 4))], {})
+    assert refused(blob, tmp_path) == f"operator: example.other.{code}"

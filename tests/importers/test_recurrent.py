@@ -26,10 +26,12 @@ X = (5, 1, 3)
 NUMBERS = np.full((1, 1, 4), 0.5, np.float32)
 
 
-def imported(folder: Path, **options: object) -> Graph:
+def imported(folder: Path, code: str = "LSTM", **options: object) -> Graph:
     path = folder / "case.onnx"
     shape = (1, 5, 3) if options.get("layout") else X
-    path.write_bytes(recurrent("LSTM", "case", shape, 4, **options).blob)  # type: ignore[arg-type]
+    if code != "LSTM":
+        options = {"outputs": ("y", "h"), **options}
+    path.write_bytes(recurrent(code, "case", shape, 4, **options).blob)  # type: ignore[arg-type]
     return read(path).graph
 
 
@@ -52,11 +54,55 @@ def test_what_a_sequence_cannot_do_is_refused(
         imported(tmp_path, **options)
 
 
+@pytest.mark.parametrize(
+    ("code", "options", "match"),
+    [
+        ("GRU", {"activations": ["Sigmoid", "Relu"]}, "activations"),
+        ("GRU", {"clip": 3.0}, "clip"),
+        ("GRU", {"lengths": (3,)}, "sequence_lens"),
+        ("GRU", {"stored": {"h0": np.ones((1, 1, 3), np.float32)}}, "shape of initial_h"),
+        ("RNN", {"activations": ["Softsign"]}, "activations: want Tanh or Sigmoid or Relu"),
+    ],
+)
+def test_what_an_unrolled_layer_cannot_do_is_refused(
+    code: str, options: dict[str, object], match: str, tmp_path: Path
+) -> None:
+    with pytest.raises(Unsupported, match=match):
+        imported(tmp_path, code, **options)
+
+
+def test_too_many_steps_to_unroll_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "case.onnx"
+    path.write_bytes(recurrent("GRU", "case", (257, 1, 2), 2, outputs=("y", "h")).blob)
+    with pytest.raises(Unsupported, match="steps: want at most 256"):
+        read(path)
+
+
+@pytest.mark.parametrize("scheme", ["affine", "pow2"])
+@pytest.mark.parametrize("code", ["GRU", "RNN"])
+def test_calibrated_unrolled_layer_is_exact_on_the_chip(
+    code: str, scheme: str, tmp_path: Path
+) -> None:
+    """Integers: 0 differences. Against the reals: h is within -1..1 in steps of 1/128 and passes 5
+    steps of at most 10 roundings each; half a step each, were they all added up, is 0.2.
+    """
+    graph = imported(tmp_path, code, outputs=("", "h"))
+    assert len({const.data.tobytes() for const in graph.consts}) == len(graph.consts)
+    shape = graph.inputs[0].type.shape[1:]
+    x = np.random.default_rng(4).normal(size=(48, *shape))
+    model = isobit.calibrate(graph, x, scheme=scheme)
+    assert compare(model, graph, x).error < 0.2
+    bundle = model.deploy(tmp_path / "net")
+    runs = bundle.verify(model.quantize_input(x[:3]), on=["host", "cortex-m4"])
+    assert [one.differing for one in runs] == [0, 0]
+
+
+@pytest.mark.parametrize("code", ["LSTM", "GRU", "RNN"])
 @pytest.mark.parametrize("direction", ["forward", "bidirectional"])
-def test_layout_1_is_layout_0_with_rows_first(direction: str, tmp_path: Path) -> None:
-    """Onnxruntime has no LSTM of layout 1."""
-    steps_first = imported(tmp_path, direction=direction)
-    rows_first = imported(tmp_path, direction=direction, layout=1)
+def test_layout_1_is_layout_0_with_rows_first(direction: str, code: str, tmp_path: Path) -> None:
+    """Onnxruntime has none of layout 1."""
+    steps_first = imported(tmp_path, code, direction=direction)
+    rows_first = imported(tmp_path, code, direction=direction, layout=1)
     x = np.random.default_rng(5).normal(size=(4, *X))
     one = run_golden(steps_first, x)
     two = run_golden(rows_first, x.reshape(4, 5, 3))

@@ -16,6 +16,7 @@ from isobit.importers.base import Imported
 from isobit.importers.folding import folded_integers
 from isobit.importers.shapes import inferred
 from isobit.importers.tflite import read, survey
+from isobit.ops.foreign import Runtime
 from isobit.run.golden import run_golden
 from tflite_builder import Operator, Tensor, build
 
@@ -199,6 +200,15 @@ def test_a_convolution_of_every_second_pixel_is_dilated(tmp_path: Path) -> None:
     assert graph.type_map()[graph.outputs[0]].shape == (1, 3, 3)
 
 
+@pytest.mark.parametrize("runtime", list(Runtime))
+def test_a_result_that_the_runtime_would_not_give_has_a_note(
+    runtime: Runtime, tmp_path: Path
+) -> None:
+    notes = read(dilated(tmp_path, crops=[[1, 0]]), runtime=runtime).notes
+    wanted = {Runtime.TFLM: [("y", "runtime")], Runtime.LITERT: []}[runtime]
+    assert [(note.value, note.kind) for note in notes] == wanted
+
+
 @pytest.mark.parametrize("change", [{"stride": 2}, {"padding": 0}])
 def test_other_groups_of_images_are_refused(change: dict[str, int], tmp_path: Path) -> None:
     assert set(fixes(dilated(tmp_path, **change))) == {"operator"}
@@ -255,6 +265,16 @@ def test_stored_integers_fold(code: str, inputs: Any, options: Options, want: li
 def test_stored_integers_that_do_not_fit_stay(code: str, inputs: Any) -> None:
     arrays = [np.asarray(x, dtype=np.int64) for x in inputs]
     assert folded_integers(code, arrays, {}, (1,)) is None
+
+
+def test_indices_of_every_batch_are_not_folded() -> None:
+    arrays = [np.asarray([[1, 2], [3, 4]]), np.asarray([1, 0])]
+    assert folded_integers("GATHER", arrays, {"axis": 1, "batch_dims": 1}, (2, 2)) is None
+
+
+def test_a_condition_of_rows_is_not_broadcast() -> None:
+    arrays = [np.asarray([1, 0]), np.asarray([[1, 2], [3, 4]]), np.zeros((2, 2), np.int64)]
+    assert folded_integers("SELECT", arrays, {}, (2, 2)) is None
 
 
 @pytest.mark.parametrize(

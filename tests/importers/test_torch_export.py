@@ -185,6 +185,55 @@ def test_parametrised_weights_and_buffers_become_constants() -> None:
     assert "conv2d" in {node.op for node in graph.nodes}
 
 
+class Namesakes(nn.Module):
+    """Parameters that are called as an input and as operators are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("x", "mul", "mul_1", "relu", "add"):
+            self.register_parameter(name, nn.Parameter(torch.randn(3, 1, 1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x * self.mul * self.mul_1 + self.x) * self.relu + x * self.add
+
+
+def test_parameters_may_be_called_as_inputs_and_operators_are() -> None:
+    x = torch.randn(EXAMPLES, 3, 6, 7)
+    module = Namesakes()
+    graph = from_torch(module, x)
+    assert largest_difference(graph, module, [x]) < TOLERANCE
+    assert {const.label for const in graph.consts} >= {"x", "relu", "add"}
+
+
+def test_more_pieces_than_a_kernel_takes_are_split_and_joined_in_turns(tmp_path: Path) -> None:
+    """Kernels read and write at most 16 parts."""
+    module = Calls(lambda x: torch.stack([part.relu() for part in x.unbind(1)[::-1]], 1))
+    x = torch.randn(EXAMPLES, 37, 3)
+    graph = from_torch(module, x)
+    assert largest_difference(graph, module, [x]) < TOLERANCE
+    model = isobit.calibrate(graph, x.numpy())
+    bundle = model.deploy(tmp_path / "deployed")
+    (found,) = bundle.verify(model.quantize_input(x.numpy()), on=["host"])
+    assert found.differing == 0
+
+
+@pytest.mark.parametrize("seed", [0, 4, 6, 7])
+def test_function_of_joined_means_is_calibrated(seed: int) -> None:
+    """Means share the encoding of their join, which the first pass over the examples finds."""
+
+    def joined(x: Tensor) -> Tensor:
+        return F.softplus(torch.cat([x[:, :1].mean(2, True), x[:, 1:].mean(2, True)], 1))
+
+    torch.manual_seed(seed)
+    x = torch.randn(12, 3, 5, 7)
+    graph = from_torch(Calls(joined), x)
+    data = stored(x.numpy(), graph.inputs[0].type.shape)
+    model = isobit.calibrate(graph, data)
+    with torch.no_grad():
+        got, want = model(torch.from_numpy(data)).numpy(), joined(x).numpy()
+    assert np.abs(got - stored(want, (1, *got.shape[1:]))).max() < 0.05
+
+
 def test_exported_module_is_taken() -> None:
     x = torch.randn(1, 3, 6, 7)
     module = torch.export.export(nn.Conv2d(3, 4, 3).eval(), (x,)).module()

@@ -22,6 +22,17 @@ def assigned(x: Tensor) -> Tensor:
     return y
 
 
+def every_second(x: Tensor) -> Tensor:
+    y = x.clone()
+    y[:, ::2] += 1.0
+    y[..., 1::3] *= 2.0
+    return y
+
+
+def clamped(x: Tensor) -> Tensor:
+    return torch.clamp(x, torch.tensor(-0.5), torch.linspace(0, 1, 9))
+
+
 CASES = {
     "log_softmax": (lambda: Calls(lambda x: F.log_softmax(x, 1)), [ROW]),
     "logsumexp": (lambda: Calls(lambda x: x.logsumexp(1)), [IMAGE]),
@@ -65,6 +76,12 @@ CASES = {
     "lerp": (lambda: Calls(lambda a, b: torch.lerp(a, b, 0.3)), [ROW, ROW]),
     "hstack": (lambda: Calls(lambda a, b: torch.hstack([a, b])), [ROW, ROW]),
     "assignment": (lambda: Calls(assigned), [IMAGE]),
+    "assignment with a step": (lambda: Calls(every_second), [IMAGE]),
+    "bounds that are tensors": (lambda: Calls(clamped), [IMAGE]),
+    "lower bound that is a tensor": (
+        lambda: Calls(lambda x: x.clamp(min=torch.linspace(0, 1, 12))),
+        [ROW],
+    ),
     "exp2": (lambda: Calls(torch.exp2), [ROW]),
     "expm1": (lambda: Calls(torch.expm1), [ROW]),
     "log1p": (lambda: Calls(lambda x: torch.log1p(x.abs())), [ROW]),

@@ -326,6 +326,25 @@ def _unrolled(cell: nn.Module) -> Callable[[Tensor], object]:
     return forward
 
 
+def _plain_cell(cell: nn.Module) -> Callable[[Tensor], object]:
+    """The steps of a cell with one state, from stored numbers that are not zero."""
+
+    def forward(x: Tensor) -> Tensor:
+        h = torch.linspace(-1, 1, 5)[None]
+        found = []
+        for step in range(x.shape[1]):
+            h = cell(x[:, step], h)
+            found.append(h)
+        return torch.stack(found, 1)
+
+    return forward
+
+
+def _started(layer: nn.Module) -> Callable[[Tensor, Tensor], object]:
+    """Sequence and last states, from states that the caller gives [L*D,5]."""
+    return lambda x, h: layer(x, h.reshape(-1, 1, 5))
+
+
 REDUCTIONS = {
     "mean of an image": of("mean.dim", lambda x: x.mean((2, 3))),
     "mean of a row": of("mean.dim", lambda x: x.mean(3, keepdim=True)),
@@ -349,5 +368,28 @@ RECURRENT = {
     "lstm, no bias": of("lstm.input", _first(nn.LSTM(6, 5, bias=False, batch_first=True)), (7, 6)),
     "lstm, states": of("lstm.input", _states(nn.LSTM(6, 5, 2, batch_first=True)), (7, 6)),
     "lstm_cell": of("lstm_cell.default", _unrolled(nn.LSTMCell(6, 5)), (4, 6)),
+    "gru": of("gru.input", _first(nn.GRU(6, 5, batch_first=True)), (7, 6)),
+    "gru, no bias": of("gru.input", _first(nn.GRU(6, 5, bias=False)), (7, 6)),
+    "gru, both ways": of(
+        "gru.input", _first(nn.GRU(6, 5, 2, batch_first=True, bidirectional=True)), (7, 6)
+    ),
+    "gru, more steps than a join takes": of(
+        "gru.input", _first(nn.GRU(2, 3, batch_first=True)), (35, 2)
+    ),
+    "gru, from given states": of(
+        "gru.input", _started(nn.GRU(6, 5, 2, batch_first=True)), (7, 6), (2, 5)
+    ),
+    "gru_cell": of("gru_cell.default", _plain_cell(nn.GRUCell(6, 5)), (4, 6)),
+    "rnn": of("rnn_tanh.input", _first(nn.RNN(6, 5, batch_first=True)), (7, 6)),
+    "rnn, both ways": of(
+        "rnn_tanh.input", _first(nn.RNN(6, 5, 2, batch_first=True, bidirectional=True)), (7, 6)
+    ),
+    "rnn, relu": of(
+        "rnn_relu.input", _first(nn.RNN(6, 5, nonlinearity="relu", batch_first=True)), (7, 6)
+    ),
+    "rnn_cell": of("rnn_tanh_cell.default", _plain_cell(nn.RNNCell(6, 5)), (4, 6)),
+    "rnn_cell, relu": of(
+        "rnn_relu_cell.default", _plain_cell(nn.RNNCell(6, 5, nonlinearity="relu")), (4, 6)
+    ),
 }
 CASES = {**RECURRENT, **WEIGHTED, **PAIRS, **UNARY, **WINDOWS, **MOVES, **REDUCTIONS}

@@ -18,6 +18,7 @@ from isobit.ops.conv2d.op import Conv2dAttrs
 from isobit.ops.linear.op import LinearAttrs
 from isobit.ops.lut.op import LutAttrs, LutInputs
 from isobit.ops.max_pool2d.op import MaxPool2dAttrs, MaxPool2dInputs
+from isobit.ops.maximum.op import MaximumAttrs, MaximumInputs
 from isobit.ops.mul.op import MulAttrs, MulInputs
 from isobit.ops.pad.op import PadAttrs, PadInputs
 from isobit.ops.requantize.exact import equal_to
@@ -351,6 +352,19 @@ class TestViewsAndResidue:
         again = net.add("concat", ConcatInputs((first, first)), ConcatAttrs(1))
         result = settled(net.graph(again, second, third))
         assert result.outputs == (again, second, third)
+
+    def test_an_output_never_becomes_an_input_by_way_of_a_third(self) -> None:
+        net = Net((3, 4))
+        y = net.add("maximum", MaximumInputs("x", "x"), MaximumAttrs())
+        y = net.add("maximum", MaximumInputs(y, y), MaximumAttrs())
+        settled(net.graph(y, table(net, y)))
+
+    def test_an_output_never_becomes_another_by_way_of_a_third(self) -> None:
+        net = Net((3, 4))
+        first = table(net, "x")
+        y = net.add("maximum", MaximumInputs(first, first), MaximumAttrs())
+        y = net.add("maximum", MaximumInputs(y, y), MaximumAttrs())
+        settled(net.graph(first, y))
 
 
 class TestElideSoftmax:

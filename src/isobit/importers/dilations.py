@@ -26,10 +26,12 @@ POINTWISE = ("ADD", "SUB", "MUL", "RELU", "RELU6", "RELU_N1_TO_1", "PRELU", "LEA
 VALID = 1
 
 
-def undilated(model: FlatModel) -> FlatModel:
+def undilated(model: FlatModel) -> tuple[FlatModel, tuple[int, ...]]:
     """Return the model with every such group as PAD, a dilated convolution and SLICE; groups of
-    another form stay as they are.
+    another form stay as they are. And the results of those whose images the file counts as one:
+    tflite-micro, which takes shapes from the file, computes something else there.
     """
+    miscounted: list[int] = []
     readers = Counter(i for operator in model.operators for i in operator.inputs)
     readers.update(model.outputs)
     tensors, operators = list(model.tensors), list(model.operators)
@@ -39,7 +41,12 @@ def undilated(model: FlatModel) -> FlatModel:
             found = _Rewrite(tensors, operators, group).run() if group else None
             if found is not None:
                 tensors, operators = found
-    return replace(model, tensors=tuple(tensors), operators=tuple(operators))
+                block = model.tensors[operator.inputs[1]].data
+                images = 1 if block is None else int(np.prod(block))
+                if model.tensors[operator.outputs[0]].shape[:1] != (images,):
+                    miscounted.extend(model.operators[group[-1]].outputs)
+    instead = replace(model, tensors=tuple(tensors), operators=tuple(operators))
+    return instead, tuple(miscounted)
 
 
 def _chain(model: FlatModel, start: int, readers: Mapping[int, int]) -> list[int]:

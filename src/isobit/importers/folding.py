@@ -49,6 +49,21 @@ def _wide(data: AnyArray) -> AnyArray:
 
 
 Options = Mapping[str, Any]
+
+
+def _gathered(x: Sequence[AnyArray], options: Options) -> AnyArray:
+    if options.get("batch_dims"):
+        raise ValueError("indices of every batch")
+    return np.asarray(np.take(x[0], x[1], axis=int(options.get("axis", 0))))
+
+
+def _selected(x: Sequence[AnyArray]) -> AnyArray:
+    """The older SELECT does not broadcast: a condition of one axis chooses along the first."""
+    if x[0].size != 1 and not x[0].shape == x[1].shape == x[2].shape:
+        raise ValueError("a condition for every row")
+    return np.where(x[0], x[1], x[2])
+
+
 INTEGERS: dict[str, Callable[[Sequence[AnyArray], Options], AnyArray]] = {
     "ADD": lambda x, _: x[0] + x[1],
     "BROADCAST_ARGS": lambda x, _: np.asarray(np.broadcast_shapes(tuple(x[0]), tuple(x[1]))),
@@ -58,7 +73,7 @@ INTEGERS: dict[str, Callable[[Sequence[AnyArray], Options], AnyArray]] = {
     "FILL": lambda x, _: np.full(x[0], x[1]),
     "FLOOR_DIV": lambda x, _: x[0] // x[1],
     "FLOOR_MOD": lambda x, _: x[0] % x[1],
-    "GATHER": lambda x, options: np.take(x[0], x[1], axis=int(options.get("axis", 0))),
+    "GATHER": lambda x, options: _gathered(x, options),
     "GREATER": lambda x, _: x[0] > x[1],
     "GREATER_EQUAL": lambda x, _: x[0] >= x[1],
     "LESS": lambda x, _: x[0] < x[1],
@@ -72,7 +87,7 @@ INTEGERS: dict[str, Callable[[Sequence[AnyArray], Options], AnyArray]] = {
     "REDUCE_PROD": lambda x, options: np.prod(
         x[0], axis=tuple(np.ravel(x[1]).tolist()), keepdims=bool(options.get("keep_dims", False))
     ),
-    "SELECT": lambda x, _: np.where(x[0], x[1], x[2]),
+    "SELECT": lambda x, _: _selected(x),
     "SELECT_V2": lambda x, _: np.where(x[0], x[1], x[2]),
     "SUB": lambda x, _: x[0] - x[1],
 }

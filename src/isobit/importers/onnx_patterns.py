@@ -23,6 +23,8 @@ for MatMul, the last one.
 
 
 BROADCASTING = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min"})
+MOST_FACTORS = 4
+"""Of GELU there are three."""
 LARGEST_FLOOR = 1e-6
 """The floor of a length that our own operator has; a lower one differs for shorter vectors only."""
 
@@ -155,16 +157,14 @@ class _Fuser:
         if name not in self.model.constants or self.model.constants[name].ndim == 1:
             return name
         own = f"{name}_flat"
+        while own in self.model.constants or own in self.model.values or own in self.producer:
+            own += "_"
         self.model.constants[own] = self.model.constants[name].reshape(-1)
         return own
 
     def gelu(self, last: FileNode) -> None:
         """X * 1/2 * (1 + erf(x / sqrt(2))), the factors in any order."""
-        factors = list(self.factors(last))
-        if len(factors) > 2 * MOST_FACTORS:
-            return
-        nodes = [node for node, _ in factors if node is not None]
-        leaves = [name for _, name in factors if name]
+        nodes, leaves = self.factors(last)
         half = [name for name in leaves if self.is_number(name, 0.5)]
         adds = [(name, self.before(name, "Add")) for name in leaves]
         found = [(name, add) for name, add in adds if add is not None]
@@ -212,24 +212,21 @@ class _Fuser:
             last, code="LpNormalization", inputs=(x,), options={"axis": int(axes[0]), "p": 2}
         )
 
-    def factors(self, last: FileNode) -> Iterator[tuple[FileNode | None, str]]:
-        """Yield the nodes of a product of products, and what they multiply; of a long one no more
-        than the first `MOST_FACTORS` nodes.
+    def factors(self, last: FileNode) -> tuple[list[FileNode], list[str]]:
+        """Return the nodes of a product of products, and what they multiply; nothing of a product
+        of more than `MOST_FACTORS`.
         """
-        waiting = [last]
-        for _ in range(MOST_FACTORS):
-            if not waiting:
-                return
-            node = waiting.pop()
-            yield node, ""
+        nodes, leaves = [last], []
+        for node in nodes:
+            if len(nodes) >= MOST_FACTORS:
+                return [], []
             for operand in node.inputs:
                 inner = self.before(operand, "Mul")
                 if inner is None:
-                    yield None, operand
+                    leaves.append(operand)
                 else:
-                    waiting.append(inner)
-        # Whatever is left makes it more than any group here has.
-        yield from ((node, "") for node in waiting * (2 * MOST_FACTORS))
+                    nodes.append(inner)
+        return nodes, leaves
 
     def is_scaled(self, node: FileNode, x: str) -> bool:
         """Whether a node is x / sqrt(2)."""

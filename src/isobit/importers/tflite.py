@@ -82,7 +82,7 @@ class _Importer:
     """One file on its way to a graph."""
 
     def __init__(self, model: FlatModel, name: str, runtime: Runtime) -> None:
-        model = undilated(model)
+        model, self.miscounted = undilated(model)
         self.model, self.runtime = model, runtime
         activations = {i for o in model.operators for i in (*o.inputs, *o.outputs) if i >= 0}
         quantised = any(
@@ -141,6 +141,9 @@ class _Importer:
             if self.operand(index).is_const or index not in self.written:
                 raise _broken(f'output "{label}"', "a computed value", "a constant or nothing")
             self.build.output(self.output(index))
+        if self.runtime is Runtime.TFLM and not self.is_uint8:
+            values = [self.operand(index).value for index in self.miscounted]
+            self.notes.extend(Note(value=v, kind="runtime", text=MISCOUNTED) for v in values)
         return self.build.graph()
 
     def input(self, index: int, operand: Operand) -> None:
@@ -400,6 +403,11 @@ class _Importer:
         return Affine(q.scale, min(zeros) if len(zeros) == 1 else 0, axis)
 
 
+MISCOUNTED = (
+    "the dilated convolution of the model, as LiteRT computes it; tflite-micro takes the batch of "
+    "its images from the file, which counts them as one (a dynamic batch), so that its own result "
+    "is another; convert with a batch of 1 to compare"
+)
 HYBRID = (
     "the file keeps these weights as int8 codes, and here they are the reals that the codes stand "
     "for; LiteRT also rounds the activations to int8 as it runs, so its result is a little further "

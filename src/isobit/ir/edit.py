@@ -62,14 +62,17 @@ class Editor:
 
     def refusal(self, old: str, new: str) -> str:
         """Return "" if `alias(old, new)` keeps the graph's outputs, else why it would not: as
-        `may_alias`, and two outputs cannot become one value by way of a third.
+        `may_alias`, of what both stand for after the aliases so far.
         """
-        reason = may_alias(self._graph, old, new)
-        if reason or old not in self._graph.outputs:
-            return reason
-        same = (out for out in self._graph.outputs if self.resolved(out) == self.resolved(new))
-        other = next((out for out in same if out != old), "")
-        return f"%{other} and %{old} are both outputs of the network" if other else ""
+        new = self.resolved(new)
+        outputs = {out: self.resolved(out) for out in self._graph.outputs}
+        moved = [out for out, value in outputs.items() if value == old]
+        if not moved:
+            return ""
+        taken = [out for out, value in outputs.items() if value == new and out not in moved]
+        if taken:
+            return f"%{taken[0]} and %{moved[0]} are both outputs of the network"
+        return may_alias(self._graph, moved[0], new)
 
     def result(self) -> Graph:
         """Return the edited graph without what nothing needs."""

@@ -148,7 +148,8 @@ class Note:
     kind: str
     """`transpose`: one had to stay; `lsb`: the result is not always the format's own; `border`: an
     input or output differs from the file's; `range`: a value that is real there has codes here;
-    `weights`: the file's codes are reals here.
+    `weights`: the file's codes are reals here; `runtime`: the chosen runtime computes another one
+    from this file.
     """
     text: str
     lsb: int = 0

@@ -168,7 +168,9 @@ def chosen(wanted: Collection[str] = ()) -> list[type[Pass]]:
 
 
 ROUNDS = 10
-"""Far more than any chain of rewrites needs; a pass that never settles is a fault."""
+"""Far more than any rewrites need that follow from each other, beside those that halve a chain; a
+pass that never settles is a fault.
+"""
 
 
 def run_passes(graph: Graph, passes: Sequence[type[Pass]]) -> tuple[Graph, tuple[PassRun, ...]]:
@@ -181,7 +183,8 @@ def run_passes(graph: Graph, passes: Sequence[type[Pass]]) -> tuple[Graph, tuple
     done: dict[str, list[Step]] = {one.name: [] for one in passes}
     gone: dict[str, dict[str, str]] = {one.name: {} for one in passes}
     kept: dict[str, tuple[Step, ...]] = {}
-    for _ in range(ROUNDS):
+    rounds = ROUNDS + len(graph.nodes).bit_length()
+    for _ in range(rounds):
         changed = False
         for one in passes:
             rewrite = one.run(graph)
@@ -198,7 +201,7 @@ def run_passes(graph: Graph, passes: Sequence[type[Pass]]) -> tuple[Graph, tuple
         raise BadGraph(
             where=graph.name,
             what="passes",
-            want=f"nothing left to rewrite after {ROUNDS} rounds",
+            want=f"nothing left to rewrite after {rounds} rounds",
             got="still rewriting",
             fix="Leave one of them out (-NAME) and report it.",
         )

@@ -187,6 +187,8 @@ def function(code: str) -> Iterator[Case]:
             y = _u8("y", CODES, *ends.get(code, (scale * ratio, moved)))
             x = _u8("x", CODES, scale, zero)
             yield _single(code, f"{zero}/{ratio}", [x], [y], options, values)
+    y = _u8("y", CODES, *ends.get(code, (1.0, 255)))
+    yield _single(code, "to 255 below 0", [_u8("x", CODES, 1.0, 255)], [y], options, values)
 
 
 @cases("SOFTMAX")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
@@ -126,10 +126,42 @@ def _layer(
     if rows != gates * size or r.shape[0] != rows:
         got = f"{list(w.shape)} and {list(r.shape)}"
         raise call.unsupported("weights", f"[{gates}U,I] and [{gates}U,U]", got)
-    biases: Sequence[FloatArray] = [np.zeros(rows), np.zeros(rows)]
+    b, c = np.zeros(rows), np.zeros(rows)
     if biased:
-        biases = [call.constant(start + 2 + k, "bias").astype(np.float64) for k in range(2)]
-    return made(w, r, *biases, h)
+        b, c = (call.constant(start + 2 + k, "bias").astype(np.float64) for k in range(2))
+    return made(w, r, b, c, h)
+
+
+@aten("gru_cell.default")
+def gru_cell(call: LogicalCall) -> None:
+    """One step of a GRU: x [B,I], h [B,U], weights and biases as of `gru`."""
+
+    def made(w: FloatArray, r: FloatArray, b: FloatArray, c: FloatArray, h: Operand | None) -> Run:
+        w, r, b, c = (_update_first(array) for array in (w, r, b, c))
+        return gru_run(call, w, r, b, c, h, reset_last=True)
+
+    _one_step(call, 3, made)
+
+
+@aten("rnn_tanh_cell.default", "rnn_relu_cell.default")
+def rnn_cell(call: LogicalCall) -> None:
+    """One step of a plain recurrent layer: x [B,I], h [B,U]."""
+    function = call.code.split("_")[1]
+
+    def made(w: FloatArray, r: FloatArray, b: FloatArray, c: FloatArray, h: Operand | None) -> Run:
+        return rnn_run(call, w, r, b + c, h, function)
+
+    _one_step(call, 1, made)
+
+
+def _one_step(call: LogicalCall, gates: int, made: Maker) -> None:
+    require_reals(call)
+    x, h = call.activation(), call.operand(1)
+    biased = call.optional(4) is not None and call.optional(5) is not None
+    before = None if h.is_const and not np.any(h.data) else h
+    run = _layer(call, 2, gates, biased, made, before)
+    _, found = run(call.viewed(x, (1, *x.shape)), True, False)
+    call.step(View(), [found])
 
 
 @aten("lstm_cell.default")

@@ -1,4 +1,4 @@
-"""ONNX's GRU and RNN, and how PyTorch's are recorded: a static number of steps, each as sums, tables and products of its own.
+"""ONNX's GRU and RNN, and PyTorch's: a static number of steps, each as sums, tables and products.
 
 All steps read the same stored weights. The products with x do not wait for each other, so one
 operator computes them for every step.
@@ -51,11 +51,11 @@ def gru(call: LogicalCall) -> None:
     w, r, b = directions(call, 3, (0, 1, 2))
     reset_last = bool(call.option("linear_before_reset", 0))
 
-    biases = [own.reshape(2, -1) for own in b]
+    b = b.reshape(len(b), 2, -1)
     across(
         call,
         [
-            gru_run(call, w[d], r[d], *biases[d], h, reset_last=reset_last)
+            gru_run(call, w[d], r[d], b[d, 0], b[d, 1], h, reset_last=reset_last)
             for d, h in enumerate(_started(call, r))
         ],
     )

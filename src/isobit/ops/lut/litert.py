@@ -55,7 +55,8 @@ def _populated(q: Quantised, function: Callable[[AnyArray], AnyArray]) -> IntArr
 
 def _nearest(name: str, x: AnyArray) -> AnyArray:
     found = [nearest_float32(EXACT[name](Fraction(float(v)), Parameters())) for v in x]
-    return np.asarray(found, dtype=np.float32)
+    with np.errstate(over="ignore"):  # exp beyond float32 is infinity there too
+        return np.asarray(found, dtype=np.float32)
 
 
 def _rounded(values: AnyArray) -> IntArray:

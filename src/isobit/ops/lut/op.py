@@ -177,7 +177,9 @@ class Lut(Op[LutAttrs, LutInputs[Any]], name="lut"):
 
         assert inputs.table is not None
         x = inputs.x
-        index = x.detach().long() + (q.inputs.x.zero + 128)
+        # Before values that share an encoding know each other's ranges, the first pass of a
+        # calibration may bring codes beyond it here; what it sees behind them is forgotten.
+        index = (x.detach().long() + (q.inputs.x.zero + 128)).clamp(0, len(inputs.table) - 1)
         exact = inputs.table.to(x.dtype)[index] - q.output.zero
         if not attrs.function or not x.requires_grad:
             return exact

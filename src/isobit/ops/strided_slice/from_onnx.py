@@ -34,12 +34,15 @@ def gather(call: LogicalCall) -> None:
     x = call.activation()
     axis = call.axis(int(call.option("axis", 0)), len(x.shape))
     indices = call.constant(1, "indices")
-    flat = [int(i) % x.shape[axis] for i in indices.reshape(-1)]
+    size = x.shape[axis]
+    beyond = [int(i) for i in indices.reshape(-1) if not -size <= i < size]
+    if beyond:
+        wanted = f"from {-size} to {size - 1}"
+        raise call.unsupported("indices", wanted, str(beyond[:4]), "The file is damaged.")
+    flat = [int(i) % size for i in indices.reshape(-1)]
     steps = set(np.diff(flat).tolist())
-    if indices.ndim > 1 or len(steps) > 1 or not flat or 0 in steps:
-        raise call.unsupported(
-            "indices", "evenly spaced, of one axis", str(flat[:4]), "Use Slice and Concat."
-        )
+    if len(steps) > 1 or not flat or 0 in steps:
+        raise call.unsupported("indices", "evenly spaced", str(flat[:4]), "Use Slice and Concat.")
     step = steps.pop() if steps else 1
     ranges = [range(size) for size in x.shape]
     ranges[axis] = range(flat[0], flat[-1] + (1 if step > 0 else -1), step)
