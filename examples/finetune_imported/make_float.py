@@ -53,6 +53,6 @@ print(f"{right:.2%} of {len(test)} test images, in float")
 Path("build").mkdir(exist_ok=True)
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it says that it is the older of torch's two exporters
-    # The newer one needs onnxscript, which isobit does not.
+    # The newer one needs onnxscript, which isobit does not install.
     torch.onnx.export(net, (x[:1],), "build/float.onnx", dynamo=False)
 print("build/float.onnx")
