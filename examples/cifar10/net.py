@@ -17,4 +17,6 @@ net = nn.Sequential(
     nn.Flatten(),
     nn.Linear(64 * 4 * 4, 10),
 )
-model = isobit.Model(net, input=(3, 32, 32), target="nucleo-l4r5zi", scheme="affine", name="cifar10")
+model = isobit.Model(
+    net, input=(3, 32, 32), target="nucleo-l4r5zi", scheme="affine", name="cifar10"
+)

@@ -27,6 +27,7 @@ class Net(nn.Module):
         self.classifier = nn.Linear(32 * 7 * 7, 10)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return logits [N, 10] of raw pixels [N, 1, 28, 28]."""
         x = self.standardize(x)
         x = self.pool(self.relu(self.stem_norm(self.stem(x))))
         x = self.pool(self.relu(self.wide_norm(self.wide(x))))

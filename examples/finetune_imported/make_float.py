@@ -25,6 +25,7 @@ class Net(torch.nn.Module):
         self.classifier = torch.nn.Linear(16 * 2 * 2, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return logits [N, 10] of raw pixels [N, 1, 8, 8]."""
         x = x / 16  # inside the network, so that the file takes what the camera gives
         x = F.max_pool2d(F.relu(self.norm1(self.conv1(x))), 2)
         x = F.max_pool2d(F.relu(self.norm2(self.conv2(x))), 2)
@@ -54,5 +55,6 @@ Path("build").mkdir(exist_ok=True)
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it says that it is the older of torch's two exporters
     # The newer one needs onnxscript, which isobit does not install.
-    torch.onnx.export(net, (x[:1],), "build/float.onnx", dynamo=False)
+    names = {"input_names": ["image"], "output_names": ["logits"]}
+    torch.onnx.export(net, (x[:1],), "build/float.onnx", dynamo=False, **names)
 print("build/float.onnx")

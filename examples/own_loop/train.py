@@ -17,7 +17,7 @@ images, labels = torch.from_numpy(test.nchw()), torch.from_numpy(test.labels)
 optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
 for epoch in range(epochs):
     model.train()
-    model.freeze(epoch == epochs - 1)  # the last epoch trains the exported integers
+    model.freeze(0 < epoch == epochs - 1)  # the last trains the exported integers
     for index in torch.randperm(len(x)).split(64):
         loss = F.cross_entropy(model(x[index]), y[index])
         optimizer.zero_grad()

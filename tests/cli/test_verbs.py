@@ -372,6 +372,8 @@ def test_new_own_loop_trains(run: Run, tmp_path: Path) -> None:
     assert done.out.startswith("epoch 1: ")
     shown = run("show", tmp_path / "p" / "m.isobit")
     assert shown.code == 0 and "conv2d" in shown.out
+    # One epoch is both the first, which sets the ranges, and the last, which would hold them.
+    assert run("deploy", tmp_path / "p" / "m.isobit", "--out", tmp_path / "c").code == 0
 
 
 def isobit_process(folder: Path, *arguments: str) -> Outcome:

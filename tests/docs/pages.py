@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
+EXAMPLES = sorted((ROOT / "examples").glob("*/README.md"))
+"""The page of each example; `test_examples.py` runs their commands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +30,12 @@ def blocks(page: Path, language: str = "") -> list[Block]:
         line = text.count("\n", 0, match.start(2)) + 1
         found.append(Block(language=match[1], text=match[2], line=line))
     return [block for block in found if language in ("", block.language)]
+
+
+def commands(block: Block) -> list[list[str]]:
+    """Return the words of each command of a block, without comments."""
+    lines = block.text.replace("\\\n", " ").splitlines()
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
 def normal(text: str, folder: Path) -> str:

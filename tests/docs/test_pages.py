@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import re
-import shlex
 import shutil
 import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from pages import DOCS, ROOT, Block, blocks
+from pages import DOCS, EXAMPLES, ROOT, Block, blocks, commands
 
 import isobit.cli
 
 PAGES = sorted([*DOCS.glob("*.md"), *DOCS.glob("decisions/*.md"), ROOT / "CONTRIBUTING.md"])
-ALL = sorted([*DOCS.rglob("*.md"), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"])
+ALL = sorted(
+    [
+        *DOCS.rglob("*.md"),
+        *EXAMPLES,
+        ROOT / "examples/README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "CHANGELOG.md",
+    ]
+)
 PROGRAMS = ("arm-none-eabi-gcc", "arm-none-eabi-size", "make")
 NOT_RUN = ("pip ", "git ", "make test", "make lint", "uv ")
 """Commands that install something, change a checkout, or are this test suite itself."""
@@ -31,11 +38,6 @@ def _file_of(page: Path, block: Block) -> str:
     last = next((line for line in reversed(before) if line.strip()), "")
     match = re.match(r"^`([\w./-]+\.\w+)`:$", last)
     return match[1] if match else ""
-
-
-def _commands(block: Block) -> list[list[str]]:
-    lines = block.text.replace("\\\n", " ").splitlines()
-    return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_id)
@@ -56,7 +58,7 @@ def test_page_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
             code = "\n" * (block.line - 1) + block.text
             exec(compile(code, str(page), "exec"), names)
         elif block.language == "sh":
-            for words in _commands(block):
+            for words in commands(block):
                 _run(_quick(words))
         else:
             assert block.language in ("text", ""), f"{page}:{block.line}: unnamed {block.language}"

@@ -29,7 +29,7 @@ optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
 
 for epoch in range(epochs):
     model.train()
-    model.freeze(epoch == epochs - 1)  # the last epoch trains the exported integers, ranges fixed
+    model.freeze(0 < epoch == epochs - 1)  # the last epoch trains the exported integers
     order = torch.randperm(len(x))
     for start in range(0, len(x), 64):
         batch = order[start : start + 64]
