@@ -122,7 +122,7 @@ def command(
     elif dry_run:
         return
     if first and model_out is None:
-        err().print(f"the model will be {_UNSAVED}")
+        err().print("nothing is saved without --out M.isobit")
     if first and folder is not None:
         _require_writable(folder)
     history, deployment = _train(read, plan, folder, resume, shown=first)
