@@ -16,6 +16,7 @@ from isobit.core import torch_sums as ts
 from isobit.core.dtypes import DType
 from isobit.core.types import Affine, AnyArray, TensorType
 from isobit.ops.schemes import Scheme
+from isobit.train import norm
 
 from .nets import SCHEMES, digits, make_twin, take_steps
 
@@ -221,3 +222,12 @@ def test_pooling_before_requantising_changes_no_output(scheme: Scheme) -> None:
     assert set(plain) - set(pooled) == set(twin.pooled)
     for name, value in pooled.items():
         assert torch.equal(value, plain[name]), name
+
+
+def test_a_bias_that_float32_does_not_hold_beside_the_sums() -> None:
+    """(1 + b) * 2^-18 + 1/2 is 2^-18 below 100; float32 rounds 1 + b, odd and above 2^24, up."""
+    bias = torch.tensor([100 * 2**18 - 2**17 - 2], dtype=torch.float64)
+    y = norm.frozen_shift(
+        torch.ones(1, 1), bias.float(), torch.tensor([18]), (-128, 127), (False, False)
+    )
+    assert y.tolist() == [[99.0]]

@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from isobit.core.fixed_torch import F32_EXACT, gradient_bounds
+from isobit.core.fixed_torch import F32_EXACT, floor_clamp, gradient_bounds
 from isobit.core.torch_sums import Between
 
 LEAST_MULTIPLIER = 2.0**-20
@@ -334,6 +334,23 @@ def shift_requantize(
         soft,
     )
     return result
+
+
+def frozen_shift(
+    acc: Tensor,
+    bias: Tensor,
+    shift: Tensor,
+    bounds: tuple[int, int],
+    soft: tuple[bool, bool],
+    between: Between | None = None,
+) -> Tensor:
+    """Return centred codes as `shift_requantize` does, for statistics that stand still: with the
+    gradient of what it computes.
+    """
+    if float(bias.detach().abs().max()) > F32_EXACT // 2:  # |acc| is at most that in float32
+        acc = acc.double()
+    sums = (acc + bias) * torch.exp2(-shift.to(acc.dtype)) + 0.5
+    return floor_clamp(sums if between is None else between(sums), *bounds, soft).float()
 
 
 def _with_gradient(

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from isobit.core import fixed_torch as ft
 from isobit.core import torch_sums as ts
 from isobit.core.types import scale_of
 from isobit.ops.base import NodeTypes
@@ -111,9 +110,7 @@ def run(
             return norm.shift_requantize(
                 acc, affine, inputs.b, inputs.shift, y_step, bounds, q.soft, between=between
             )
-        scaled = (acc + inputs.b) * torch.exp2(-inputs.shift.to(acc.dtype)) + 0.5
-        scaled = scaled if between is None else between(scaled)
-        return ft.floor_clamp(scaled, *bounds, q.soft).float()
+        return norm.frozen_shift(acc, inputs.b, inputs.shift, bounds, q.soft, between)
     statistics = norm.batch_statistics(acc, affine, sizes) if moving else running(twin, step)
     if moving:
         twin.batch_statistics[step.name] = statistics
