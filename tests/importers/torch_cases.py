@@ -255,6 +255,9 @@ WINDOWS = {
 }
 MOVES = {
     "flatten": of("view.default", lambda x: torch.flatten(x, 1)),
+    "unsafe view": of(
+        "_unsafe_view.default", lambda x: torch.ops.aten._unsafe_view(x, [len(x), x[0].numel()])
+    ),
     "unsqueeze": of("unsqueeze.default", lambda x: x.unsqueeze(2), LINE),
     "squeeze": of("squeeze.dim", lambda x: x.mean(2, keepdim=True).squeeze(2)),
     "unflatten": of("view.default", lambda x: x.unflatten(1, (2, 3))),

@@ -69,8 +69,9 @@ UNKNOWN = Real(range=ANY, near=math.inf, far=math.inf)
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Codes may differ by `lsb` from those of torch's real value; by `near` while every value of
-    the region lies in the range of its codes. `codes`: their name.
+    """Codes may differ by `lsb` from those of torch's real value, if the region reads torch's own
+    codes; by `near` while every real value of the region lies in the range of its codes. `codes`:
+    their name. What an operator itself is off (`own`) comes on top for the codes that it writes.
     """
 
     codes: str
@@ -138,7 +139,7 @@ class _Bounds:
             self.known[codes] = Real(range=reach, codes=reach, step=step)
             return
         rounding = step * (0.5 + self.own.get(codes, 0))
-        cut = _clip(reach, before.cut)
+        cut = _clip(before.cut, reach)
         self.known[codes] = Real(
             range=before.range,
             near=(before.near + rounding) * WIDER,
@@ -187,8 +188,7 @@ class _Bounds:
         if base in MOVES:
             return self.joined(node, xs) if node.code.startswith(JOINS) else xs[0]
         if base in ("pad", "constant_pad_nd"):
-            value = float(node.options.get("value") or 0.0)
-            return _with(xs[0], _hull(xs[0].range, (value, value)))
+            return _padded(xs[0], float(node.options.get("value") or 0.0))
         if node.code.startswith(AVERAGES):
             return _linear(_with(xs[0], _hull(xs[0].range, (0.0, 0.0))), 1.0)
         if base in ("add", "sub", "mul"):
@@ -317,7 +317,7 @@ def _moved(steps: float) -> int:
     """Return by how many codes a result may change that is off by `steps` before rounding."""
     if not steps:
         return 0
-    return CODES if not steps < CODES else math.floor(steps * WIDER) + 1
+    return CODES if not steps < CODES else math.floor(steps * WIDER + 2.0**-30) + 1
 
 
 def _hull(a: Range, b: Range) -> Range:
@@ -325,18 +325,25 @@ def _hull(a: Range, b: Range) -> Range:
 
 
 def _clip(a: Range, b: Range) -> Range:
-    return (max(a[0], b[0]), min(a[1], b[1]))
+    """Return the ends of clipping to `a` and then to `b`, which need not overlap."""
+    return (min(max(a[0], b[0]), b[1]), min(max(a[1], b[0]), b[1]))
 
 
 def _with(x: Real, reach: Range) -> Real:
     return replace(x, range=reach)
 
 
+def _padded(x: Real, value: float) -> Real:
+    """Return x with a border of one value, which the importer leaves exact: it is not cut."""
+    lost = max(0.0, value - x.cut[1], x.cut[0] - value)
+    return replace(x, range=_hull(x.range, (value, value)), far=max(x.far, lost))
+
+
 def _recoded(x: Real, like: Real) -> Real:
     """Return x rounded to other codes."""
     assert like.codes is not None, "asked for where there are codes"
     half = like.step / 2
-    cut = _clip(like.codes, x.cut)
+    cut = _clip(x.cut, like.codes)
     return Real(range=x.range, near=x.near + half, far=x.far + half, cut=cut)
 
 

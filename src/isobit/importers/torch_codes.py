@@ -32,7 +32,7 @@ ACTIVATIONS = frozenset(
 )
 MOVING = frozenset(
     {"view.default", "unsqueeze.default", "squeeze.default", "squeeze.dim", "squeeze.dims"}
-    | {"clone.default", "alias.default", "detach.default"}
+    | {"_unsafe_view.default", "clone.default", "alias.default", "detach.default"}
     | {"permute.default", "transpose.int", "t.default", "cat.default"}
     | {"stack.default", "slice.Tensor", "select.int", "flip.default", "index.Tensor"}
     | {"max_pool1d.default", "max_pool2d.default", "adaptive_max_pool2d.default"}

@@ -51,7 +51,7 @@ def _gelu(x: float) -> float:
 def _gelu_tanh(x: float) -> float:
     if x == -math.inf:
         return 0.0
-    return 0.5 * x * (1.0 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return 0.5 * x * (1.0 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
 
 
 def _softplus(x: float) -> float:
@@ -70,7 +70,9 @@ def _leaky(options: Options) -> Function:
     slope = float(options.get("negative_slope", 0.01))
     if slope < 0:
         return Function(value=abs, steepest=math.inf, least=-math.inf)
-    return Function(value=lambda x: x if x > 0 else slope * x, steepest=max(slope, 1.0))
+    return Function(
+        value=lambda x: x if x > 0 else slope * x if slope else 0.0, steepest=max(slope, 1.0)
+    )
 
 
 def _gelu_of(options: Options) -> Function:

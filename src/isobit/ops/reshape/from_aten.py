@@ -7,7 +7,14 @@ from isobit.ops.logical import LogicalCall
 from isobit.ops.reshape.from_onnx import reshape
 
 
-@aten("view.default", "unsqueeze.default", "squeeze.default", "squeeze.dim", "squeeze.dims")
+@aten(
+    "view.default",
+    "_unsafe_view.default",
+    "unsqueeze.default",
+    "squeeze.default",
+    "squeeze.dim",
+    "squeeze.dims",
+)
 def view(call: LogicalCall) -> None:
     """The same elements in the same order; `flatten` and `reshape` are exported as it."""
     reshape(call)
