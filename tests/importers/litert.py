@@ -8,7 +8,12 @@ import numpy as np
 
 
 class Litert:
-    """An interpreter without delegates; with `keeps_all`, of every tensor."""
+    """An interpreter without delegates; with `keeps_all`, it yields every tensor.
+
+    No tensor shares memory with another. With the default memory planner, a SUB of a scalar writes
+    over its input where that is two reshapes (EXPAND_DIMS, RESHAPE) of a tensor that is still read:
+    a later operator then reads the wrong one (as in google-ai-edge/LiteRT#8889 and #8928).
+    """
 
     def __init__(self, blob: bytes, *, keeps_all: bool = False) -> None:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -16,7 +21,7 @@ class Litert:
         self._interpreter = Interpreter(
             model_content=blob,
             experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
-            experimental_preserve_all_tensors=keeps_all,
+            experimental_preserve_all_tensors=True,
         )
         self._interpreter.allocate_tensors()
         self._keeps_all = keeps_all

@@ -89,8 +89,8 @@ class Network(Images):
 
     def make_prelu(self, x: str) -> None:
         shape = self.shape(x)
-        own = self.pick(
-            (1,), (shape[1], *(1,) * (len(shape) - 2)) if len(shape) > 1 else shape, shape
+        own = self.pick(  # the definition lets no slope be of a higher rank than x
+            shape and (1,), (shape[1], *(1,) * (len(shape) - 2)) if len(shape) > 1 else shape, shape
         )
         self.emit("PRelu", [x, self.constant(self.rng.normal(size=own))])
 
@@ -173,6 +173,8 @@ class Network(Images):
         pads = self.rng.integers(0, 3, 2 * rank)
         mode = self.pick("constant", "constant", "reflect")
         if self.opset < 11:
+            if not rank:
+                return  # an empty list as an attribute has no type
             options = {"value": 0.7} if self.rng.random() < 0.5 else {}
             self.emit("Pad", [x], pads=pads.tolist(), mode=mode, **options)
             return

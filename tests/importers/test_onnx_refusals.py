@@ -114,6 +114,22 @@ def test_every_unsupported_operator_is_named_at_once(tmp_path: Path) -> None:
             ),
             "num_groups: 2",
         ),
+        *(
+            (
+                single(
+                    code,
+                    "cut",
+                    [(1, 3, 12, 4)],
+                    opset=18,
+                    kernel_shape=[1, 2],
+                    strides=[3, 1],
+                    auto_pad=mode,
+                ),
+                f"auto_pad: {mode}",
+            )
+            for code in ("MaxPool", "AveragePool")
+            for mode in ("SAME_UPPER", "SAME_LOWER")
+        ),
         (single("Pad", "cut", [IMAGE, ints(0, 0, -1, 0, 0, 0, 0, 0)]), "pads"),
         (single("Pad", "edge", [IMAGE, ints(*[0] * 7, 1)], mode="edge"), "mode: edge"),
         (single("Pow", "pi", [IMAGE, np.asarray(3.14, np.float32)]), "exponent: [3.14"),

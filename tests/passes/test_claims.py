@@ -26,7 +26,7 @@ WANTED = {"quick": 20, "full": 200}
 def cases(one: type[Pass], stage: Stage, count: int) -> list[tuple[int, Graph, np.ndarray]]:
     """Return graphs with the pass's pattern planted, and inputs."""
     found: list[tuple[int, Graph, np.ndarray]] = []
-    for seed in range(40 * count):
+    for seed in range(80 * count):
         if stage is Stage.INT:
             graph, x = draw(seed).graph, draw(seed).x
             if is_dynamic(graph):

@@ -173,7 +173,7 @@ class _Reader:
             except Exception as error:  # the C++ converter raises what it likes
                 refusal = f"opset {self.opset}: {str(error).strip().splitlines()[-1]}"
             else:
-                return self.resized(converted)
+                return self.resized(_padded(converted))
         raise Unsupported(
             where=self.where,
             what="opset",
@@ -296,6 +296,18 @@ def _is_coded(model: Any) -> bool:
         if flowing or node.op_type in QLINEAR or node.op_type in INTEGER:
             return True
     return False
+
+
+def _padded(model: Any) -> Any:
+    """Drop the option `value` of Pad, an input since opset 11: the converter leaves it behind where
+    the mode has no use for it.
+    """
+    for node in model.graph.node:
+        if node.op_type == "Pad":
+            kept = [a for a in node.attribute if a.name != "value"]
+            del node.attribute[:]
+            node.attribute.extend(kept)
+    return model
 
 
 def _opset(model: Any) -> int:

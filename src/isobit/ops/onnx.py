@@ -210,6 +210,23 @@ def pair(call: LogicalCall, name: str, rank: int, default: int = 1) -> Pair:
     return (default, values[0]) if rank == 3 else (values[0], values[1])
 
 
+def _needed(size: int, step: int, extent: int) -> int:
+    """Return the padding by ONNX's formula, negative where windows leave out what is at an end."""
+    return (-(-size // step) - 1) * step + extent - size
+
+
+def require_no_cut(call: LogicalCall, x: Operand, window: Window) -> None:
+    """Refuse an `auto_pad` of a pool whose padding is negative on both ends. Convolutions pad by
+    nothing there; but onnxruntime begins some forms of AveragePool behind the cut, and fails in the
+    others and in MaxPool.
+    """
+    mode = call.option("auto_pad", "NOTSET")
+    for axis in (0, 1):
+        needed = _needed(x.shape[2 + axis], window.stride[axis], window.extent[axis])
+        if mode.startswith("SAME") and needed < -1:
+            raise call.unsupported("auto_pad", "a padding that is not negative", mode)
+
+
 def padding(call: LogicalCall, x: Operand, window: Window) -> Quad:
     """Return `pads`, or what `auto_pad` means for an image x."""
     mode = call.option("auto_pad", "NOTSET")
@@ -226,7 +243,7 @@ def padding(call: LogicalCall, x: Operand, window: Window) -> Quad:
     before, after = [], []
     for axis in (0, 1):
         size, step = x.shape[2 + axis], window.stride[axis]
-        total = max(0, (-(-size // step) - 1) * step + window.extent[axis] - size)
+        total = max(0, _needed(size, step, window.extent[axis]))
         less = total // 2
         before.append(less if mode == "SAME_UPPER" else total - less)
         after.append(total - before[-1])

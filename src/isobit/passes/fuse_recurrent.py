@@ -57,11 +57,18 @@ class FuseRecurrent(Pass):
 
     @staticmethod
     def plant(graph: Graph, rng: np.random.Generator) -> Graph | None:
-        """Put an unrolled LSTM behind a value, in one of the usual spellings."""
+        """Put an unrolled LSTM behind a value, in one of the usual spellings.
+
+        Not behind one with copies of an element: weights of copies are one weight of the element,
+        and steps that are copied unlike have unlike weights.
+        """
         values = [v for n in graph.nodes for v in n.outputs if v.type.elements > 1]
         if not values:
             return None
         value = values[int(rng.integers(len(values)))]
+        ids = Forms(graph).ids(value.name)
+        if len(np.unique(ids)) < len(ids):
+            return None
         consts: list[Const] = []
         planted = insert_on(graph, value.name, lambda out: spelled(graph, value, out, rng, consts))
         return replace(planted, consts=(*planted.consts, *consts))

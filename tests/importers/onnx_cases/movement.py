@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from onnx import helper
 
 from .base import Case, Code, Stored, cases, codes, ints, qdq, reals, single
 
@@ -146,6 +147,9 @@ def gather(code: str) -> Iterator[Case]:
 @cases("Pad")
 def pad(code: str) -> Iterator[Case]:
     yield single(code, "old", [IMAGE], opset=7, pads=[0, 0, 1, 2, 0, 1, 0, 1])
+    for mode in ("constant", "reflect"):  # the second has no use for a value, and may have one
+        own = {"pads": [0, 0, 1, 2, 0, 1, 0, 1], "mode": mode, "value": 0.7}
+        yield single(code, f"old, value, {mode}", [IMAGE], opset=10, **own)
     pads = ints(0, 0, 1, 2, 0, 1, 0, 1)
     for opset in (11, 13, 18):
         yield single(code, "zeros", [IMAGE, pads], opset=opset)
@@ -223,6 +227,22 @@ def reductions(code: str) -> Iterator[Case]:
         yield qdq(code, "image", axes["given"], Y, axes=axes["axes"], keepdims=1)
     else:
         yield qdq(code, "image", [(IMAGE, X), ints(2, 3)], Code(scale=1.1, zero=4), keepdims=0)
+    if code in ("ReduceMean", "ReduceSum"):
+        # Nothing is reduced, so that all that is left is the activation.
+        relu = [helper.make_node("Relu", ["y0"], ["r0"])]
+        clip = [helper.make_node("Clip", ["y0", "low", "high"], ["r0"])]
+        limits = {"low": np.float32(-2.0), "high": np.float32(2.5)}
+        axis = ints(2) if code == "ReduceSum" else None
+        given = [((1, 40, 1), X), *([] if axis is None else [axis])]
+        options = {"axes": [2]} if axis is None else {}
+        for result, encoding in (("same", X), ("recoded", Y)):
+            for keep in (0, 1):
+                where, kept = f"{result}, keepdims {keep}", {**options, "keepdims": keep}
+                yield qdq(code, f"one element, relu, {where}", given, encoding, after=relu, **kept)
+                yield qdq(
+                    code, f"one element, clip, {where}", given, encoding,
+                    after=clip, constants=limits, **kept,
+                )  # fmt: skip
 
 
 @cases("Softmax")

@@ -20,6 +20,8 @@ def conv(code: str) -> Iterator[Case]:
     yield single(code, "dilations", [x, w, b], dilations=[2, 2])
     for mode in ("VALID", "SAME_UPPER", "SAME_LOWER"):
         yield single(code, f"auto_pad {mode}", [x, w, b], auto_pad=mode, strides=[2, 2])
+        cut = [(1, 3, 12, 4), reals("w1", 4, 3, 1, 1)]  # a negative padding would be -1 and -1
+        yield single(code, f"auto_pad {mode}, 1x1", cut, auto_pad=mode, strides=[3, 1])
     yield single(code, "groups", [(1, 6, 5, 5), reals("g", 4, 3, 3, 3), b], group=2)
     yield single(code, "depthwise", [(1, 4, 5, 5), reals("d", 4, 1, 3, 3), b], group=4)
     yield single(code, "multiplier 2", [(1, 4, 5, 5), reals("d", 8, 1, 3, 2)], group=4)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from isobit.ops.foreign import onnx
 from isobit.ops.logical import Fixed, LogicalCall
 from isobit.ops.max_pool2d.op import MaxPool2dAttrs, MaxPool2dInputs
-from isobit.ops.onnx import done, image, image_shape, padding, pair, target
+from isobit.ops.onnx import done, image, image_shape, padding, pair, require_no_cut, target
 from isobit.ops.window import Quad, Window
 
 
@@ -34,7 +34,9 @@ def pool_window(call: LogicalCall) -> Window:
         )
     call.option("kernel_shape")
     window = Window(kernel=pair(call, "kernel_shape", rank), stride=pair(call, "strides", rank))
-    return replace(window, pad=padding(call, image(call, call.activation()), window))
+    x = image(call, call.activation())
+    require_no_cut(call, x, window)
+    return replace(window, pad=padding(call, x, window))
 
 
 def exact_pad(window: Window, x: tuple[int, ...], y: tuple[int, ...]) -> Quad:

@@ -8,7 +8,16 @@ from fractions import Fraction
 from isobit.ops.foreign import Operand, onnx
 from isobit.ops.global_avg_pool.op import GlobalAvgPoolAttrs, GlobalAvgPoolInputs
 from isobit.ops.logical import Along, Fixed, LogicalCall
-from isobit.ops.onnx import code_bounds, done, finished, rescaled, scale, target
+from isobit.ops.onnx import (
+    CODES,
+    code_bounds,
+    done,
+    finished,
+    rescaled,
+    scale,
+    tabulated,
+    target,
+)
 from isobit.ops.onnx_compose import reduced as total
 from isobit.ops.onnx_compose import require_reals, unary
 from isobit.ops.reduce_sum.op import ReduceSumAttrs, ReduceSumInputs
@@ -40,7 +49,7 @@ def norm(call: LogicalCall) -> None:
 def reduced(call: LogicalCall, x: Operand, axes: tuple[int, ...], *, mean: bool) -> None:
     """Record a sum or a mean; the result loses the reduced axes if the output has lost them."""
     if not axes:
-        finished(call, x)
+        _bounded(call, x)
         return
     terms = math.prod(x.shape[axis] for axis in axes)
     names, clamp = {}, (-128, 127)
@@ -57,6 +66,17 @@ def reduced(call: LogicalCall, x: Operand, axes: tuple[int, ...], *, mean: bool)
         axes,
     )
     call.step(kind, [x], y)
+    done(call, y)
+
+
+def _bounded(call: LogicalCall, x: Operand) -> None:
+    """Record a reduction of single elements: x itself, within the activation that is fused."""
+    unbounded = call.is_float or call.bounds == (-math.inf, math.inf)
+    if unbounded or code_bounds(call, call.output()) == CODES:
+        finished(call, x)
+        return
+    y = target(call, x.shape)
+    tabulated(call, lambda v: v, x, y)
     done(call, y)
 
 
