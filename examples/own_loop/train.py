@@ -7,8 +7,8 @@ import torch.nn.functional as F
 
 from isobit import data
 
-torch.manual_seed(0)  # before the import that draws the first weights
-from net import model  # noqa: E402
+torch.manual_seed(0)
+from net import model  # noqa: E402  # importing it draws the first weights, after the seed
 
 epochs = int(sys.argv[1]) if len(sys.argv) > 1 else 15
 train, test = data.load("digits")

@@ -217,7 +217,7 @@ def test_a_loss_that_diverges_keeps_the_last_checkpoint(
 
 def test_a_missing_device_is_refused(run: Run, tmp_path: Path, recipe: Path) -> None:
     if torch.cuda.is_available():
-        pytest.skip("this machine has one")
+        pytest.skip("there is a CUDA device: nothing to refuse")
     recipe.write_text(recipe.read_text().replace('"cpu"', '"cuda"'))
     assert "CUDA" in run("train", recipe, "--json").error("E105")["want"]
     recipe.write_text(recipe.read_text().replace('"cuda"', '"auto"'))

@@ -226,7 +226,8 @@ def shared_norms(fabric: Fabric, module: nn.Module) -> Iterator[None]:
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm)]
     if fabric.world_size > 1:
         for norm in norms:
-            norm.forward = partial(_shared_forward, norm)  # type: ignore[method-assign]
+            # On the instance, and taken away below: the class stays as it is.
+            norm.forward = partial(_shared_forward, norm)  # type: ignore[method-assign]  # meant
     try:
         yield
     finally:

@@ -18,6 +18,7 @@ from isobit.ir.graph import Graph, Node, map_inputs
 from isobit.ops.add.op import AddInputs
 from isobit.ops.check import activations
 from isobit.ops.registry import load_ops
+from isobit.ops.reshape.op import ReshapeInputs
 from isobit.ops.weighted import WeightedInputs
 
 MOVES = frozenset({"reshape", "strided_slice", "split", "transpose", "concat"})
@@ -59,7 +60,8 @@ class Forms:
     def seen(self, name: str) -> str:
         """Return what a view looks at."""
         while (node := self.producers.get(name)) is not None and node.op == "reshape":
-            name = getattr(node.inputs, "x")  # noqa: B009  # inputs of a reshape
+            assert isinstance(node.inputs, ReshapeInputs)
+            name = node.inputs.x
         return name
 
     def producer(self, name: str) -> Node | None:
