@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -121,8 +124,80 @@ def test_dry_run_measures_and_writes_nothing(run: Run, tmp_path: Path, recipe: P
     assert found["parameter_bytes"] > 0 and found["optimizer_bytes"] > 0
     shown = run("train", recipe, "--dry-run")
     assert shown.out.startswith("2 epochs of 4 steps on 256 images")
-    assert "memory: parameters " in shown.out
+    assert f"memory: {found['peak_bytes'] / 1e3:,.0f} KB at the peak: images " in shown.out
     assert files_below(tmp_path) == before
+
+
+def test_dry_run_counts_the_same_bytes_in_every_process(tmp_path: Path, recipe: Path) -> None:
+    command = [sys.executable, "-m", "isobit", "train", recipe, "--dry-run", "--json"]
+    runs = [subprocess.run(command, capture_output=True, check=True).stdout for _ in range(2)]
+    first, second = map(json.loads, runs)
+    sizes = [key for key in first if key.endswith("_bytes")]
+    assert [first[key] for key in sizes] == [second[key] for key in sizes]
+    assert first["peak_bytes"] == sum(first[key] for key in sizes if key != "peak_bytes")
+    # 256 training and 359 test images of 64 pixels, as float32, and their labels
+    assert first["data_bytes"] == (256 + 359) * (64 * 4 + 8)
+
+
+def test_the_report_shows_the_training(run: Run, tmp_path: Path, recipe: Path) -> None:
+    out, folder = tmp_path / "m.isobit", tmp_path / "c"
+    found = run("train", recipe, "--out", out, "--json").json
+    assert run("deploy", out, "--out", folder).code == 0
+    report = run("report", folder, "--json").json
+    assert report["accuracy"] == round(found["accuracy"]["device"], 6)
+    assert report["accuracy_on"] == "359 test images of digits"
+    losses = [epoch["loss"] for epoch in report["training"]]
+    assert losses == [round(epoch["loss"], 6) for epoch in found["epochs"]]
+    assert 'id="training"' in (folder / "report.html").read_text()
+    assert "Accuracy: " in run("report", folder).out
+    again = tmp_path / "again"
+    assert run("deploy", folder, "--out", again, "--target", "cortex-m0plus").code == 0
+    assert run("report", again, "--json").json["training"] == report["training"]
+
+
+def test_a_resumed_run_is_deployed_to_the_same_bytes(run: Run, tmp_path: Path) -> None:
+    recipe = written(tmp_path, run="float_epochs = 1")
+    out, folder = tmp_path / "m.isobit", tmp_path / "m.run"
+    assert run("train", recipe, "--epochs", 3, "--out", out).code == 0
+    assert run("deploy", out, "--out", tmp_path / "whole").code == 0
+    (folder / "previous.ckpt").replace(folder / "last.ckpt")
+    assert run("train", recipe, "--epochs", 3, "--out", out, "--resume", folder).code == 0
+    assert run("deploy", out, "--out", tmp_path / "resumed").code == 0
+    assert files_below(tmp_path / "resumed") == files_below(tmp_path / "whole")
+    training = run("report", tmp_path / "resumed", "--json").json["training"]
+    assert [epoch["phase"] for epoch in training] == ["float", "exact", "exact"]
+    assert {epoch["seconds"] for epoch in training} == {None}
+
+
+def test_the_accuracy_after_float_epochs_alone_is_that_of_the_integers(
+    run: Run, tmp_path: Path
+) -> None:
+    recipe = written(tmp_path, run="float_epochs = 2")
+    out, folder = tmp_path / "m.isobit", tmp_path / "c"
+    found = run("train", recipe, "--out", out, "--json").json
+    _, test = data.load("digits")
+    graph = isobit.load(out)
+    codes = test.images.astype(graph.inputs[0].type.dtype.numpy)
+    outputs = run_golden(graph, codes)[graph.outputs[0]]
+    assert found["accuracy"]["device"] == float((outputs.argmax(1) == test.labels).mean())
+    assert found["accuracy"]["framework"] == found["epochs"][-1]["val_accuracy"]
+    assert run("deploy", out, "--out", folder).code == 0
+    report = run("report", folder, "--json").json
+    assert report["accuracy"] == round(found["accuracy"]["device"], 6)
+
+
+def test_a_specification_that_trains_is_run_once(run: Run, tmp_path: Path) -> None:
+    spec = tmp_path / "spec.py"
+    own = """
+train, test = isobit.data.load("digits")
+isobit.fit(model, train.subset(slice(0, 128)), test, epochs=1)
+with open(__file__ + ".runs", "a") as runs:
+    runs.write("x")
+"""
+    spec.write_text(SPEC + own)
+    assert run("deploy", spec, "--out", tmp_path / "c").code == 0
+    assert (tmp_path / "spec.py.runs").read_text() == "x"
+    assert len(run("report", tmp_path / "c", "--json").json["training"]) == 1
 
 
 def test_a_float32_recipe_says_what_deployment_changes(run: Run, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def conv2d(attrs: Any, q: NodeTypes[Any]) -> int:
 
 def depthwise_conv2d(attrs: Any, q: NodeTypes[Any]) -> int:
     """Every output reads one channel."""
-    _, rows, cols, channels = q.output.shape
+    _, rows, cols, channels = q.outputs[0].shape
     kernel_h, kernel_w = q.inputs.w.shape[:2]
     return count((rows, cols, channels, kernel_h, kernel_w))
 
@@ -64,6 +64,7 @@ MACS: dict[str, Callable[[Any, NodeTypes[Any]], int]] = {
     "conv2d": conv2d,
     "depthwise_conv2d": depthwise_conv2d,
     "dynamic_conv2d": conv2d,
+    "dynamic_depthwise_conv2d": depthwise_conv2d,
     "dynamic_linear": linear,
     "linear": linear,
     "lstm": lstm,

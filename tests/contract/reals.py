@@ -155,6 +155,7 @@ BOUNDS: dict[str, float] = {
     # Sum and bias each by half a unit of the coarser, which the step is a power of two of; rounding
     # up to 128 is cut.
     "dynamic_conv2d": 1.0,
+    "dynamic_depthwise_conv2d": 1.0,
     "dynamic_linear": 1.0,
     # Tables are computed from reals and rounded once.
     "lut": ROUNDED,

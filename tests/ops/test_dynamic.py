@@ -17,6 +17,7 @@ from torch import nn as torch_nn
 
 from isobit import Model, nn
 from isobit.codegen.network import generate
+from isobit.codegen.project import project_files
 from isobit.core.dtypes import DType
 from isobit.core.errors import (
     BadAttribute,
@@ -57,6 +58,26 @@ def chain() -> torch_nn.Module:
         nn.DynamicLinear(24, 8),
         nn.ReLU(),
         nn.DynamicLinear(8, 5),
+    )
+
+
+def separable() -> torch_nn.Module:
+    """A DS-CNN: depthwise and pointwise layers, one by stride, one by multiplier, and a mean."""
+    torch.manual_seed(2)
+    return torch_nn.Sequential(
+        nn.Standardize(),
+        nn.DynamicConv2d(3, 6, 3, stride=2, padding=1, groups=3),
+        nn.ReLU(),
+        nn.DynamicConv2d(6, 5, 1),
+        nn.ReLU(),
+        nn.AvgPool2d(2, ceil_mode=True),
+        nn.DynamicConv2d(5, 5, 3, padding="same", dilation=(1, 2), groups=5, bias=False),
+        nn.ReLU(),
+        nn.DynamicConv2d(5, 7, 1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.DynamicLinear(7, 4),
     )
 
 
@@ -101,6 +122,35 @@ def test_bits_are_the_same_everywhere(tmp_path: Path) -> None:
     # Eight bits of the largest value of each layer, five layers.
     off = (model(x) - want).abs().amax(1) / want.abs().amax(1)
     assert off.max() < 0.1
+
+
+def test_depthwise_layers_have_the_same_bits_everywhere(tmp_path: Path) -> None:
+    x = pixels(8, 3, 9, 11)
+    net = separable()
+    model = ready(net, x)
+    graph = model.export()
+    assert [node.op for node in graph.nodes if "conv" in node.op] == [
+        "dynamic_depthwise_conv2d",
+        "dynamic_conv2d",
+    ] * 2
+    found = model.deploy(tmp_path / "net", samples=x).verify(on=list(CORES))
+    assert {c.name for c in found} >= {"torch", *CORES}
+    assert all(c.compared > 0 and c.differing == 0 for c in found)
+    golden = run_golden(graph, model.quantize_input(x))
+    depthwise = [node for node in graph.nodes if node.op == "dynamic_depthwise_conv2d"]
+    for node in depthwise:
+        assert len(np.unique(golden[node.outputs[1].name])) > 2
+    with torch.no_grad():
+        want = net(x)
+    off = (model(x) - want).abs().amax(1) / want.abs().amax(1)
+    assert off.max() < 0.1
+
+
+def test_one_channel_in_is_an_ordinary_convolution() -> None:
+    """As in torch, where one group is no depthwise convolution."""
+    net = torch_nn.Sequential(nn.DynamicConv2d(1, 4, 3))
+    graph = Model(net, input=(1, 6, 6), scheme="pow2", name="net").export(untrained=True)
+    assert [node.op for node in graph.nodes] == ["dynamic_conv2d"]
 
 
 def test_layers_after_a_fixed_step_and_before_a_head() -> None:
@@ -195,18 +245,24 @@ def test_steps_are_the_finest_that_hold_all_codes() -> None:
                 assert max(abs(code) for code in y[n].tolist()) >= 64
 
 
-def test_gradients_are_those_of_the_float_network() -> None:
+def shallow() -> torch_nn.Module:
+    """A depthwise and a pointwise layer: no deeper, for each rounding turns gradients a little."""
+    return torch_nn.Sequential(*separable()[:4], nn.Flatten(), nn.DynamicLinear(80, 4))
+
+
+@pytest.mark.parametrize("build", [chain, shallow])
+def test_gradients_are_those_of_the_float_network(build: Callable[[], torch_nn.Module]) -> None:
     """Straight through both roundings, the exponent a constant."""
     x = pixels(8, 3, 8, 8)
-    net = chain()
+    net = build()
     model = ready(net, x)
-    target = torch.arange(8) % 5
+    target = torch.arange(8) % 4
     grads = []
     for forward in (model, net):
         net.zero_grad()
         F.cross_entropy(forward(x), target).backward()
         grads.append([p.grad.clone() for p in net.parameters() if p.grad is not None])
-    assert len(grads[0]) == len(grads[1]) == 7
+    assert len(grads[0]) == len(grads[1]) == sum(1 for _ in net.parameters())
     for ours, theirs in zip(*grads, strict=True):
         assert F.cosine_similarity(ours.flatten(), theirs.flatten(), dim=0) > 0.9
         assert 0.8 < float(ours.norm() / theirs.norm()) < 1.25
@@ -252,8 +308,8 @@ class Behind(torch_nn.Module):
         lambda x: F.hardtanh(x, 0.0, 200.0),
         lambda x: x + x,
         lambda x: torch.cat([x, x], 1),
-        lambda x: F.avg_pool2d(x, 2),
-        lambda x: x.mean((2, 3)),
+        lambda x: F.relu6(F.avg_pool2d(x, 2)),
+        lambda x: torch.sigmoid(x.mean((2, 3))),
         lambda x: F.softmax(x.flatten(1), 1),
         lambda x: F.pad(x, (1, 1)),
         lambda x: x * x,
@@ -273,7 +329,13 @@ def test_layers_with_a_fixed_input_step_are_refused(layer: torch_nn.Module) -> N
 
 @pytest.mark.parametrize(
     "function",
-    [torch.relu, lambda x: F.max_pool2d(x, 2).flatten(1), lambda x: x.permute(0, 1, 3, 2)],
+    [
+        torch.relu,
+        lambda x: F.max_pool2d(x, 2).flatten(1),
+        lambda x: x.permute(0, 1, 3, 2),
+        lambda x: torch.relu(F.avg_pool2d(x, 3, 2, 1, count_include_pad=False)),
+        lambda x: x.mean((2, 3)),
+    ],
 )
 def test_what_does_not_need_it_is_not(function: Callable[[Tensor], Tensor]) -> None:
     model = ready(Behind(function), torch.randn(4, 2, 6, 6))
@@ -314,6 +376,19 @@ def _with(graph: Graph, name: str, inputs: DynamicInputs[str]) -> Graph:
     )
 
 
+def test_averages_with_bounds_in_codes_need_the_step() -> None:
+    """A clamp at code 100 means another number in every run."""
+    net = torch_nn.Sequential(nn.DynamicConv2d(2, 2, 1), nn.AvgPool2d(2), nn.ReLU())
+    graph = ready(net, torch.randn(4, 2, 6, 6)).export()
+    check(graph)
+    *layers, pool = graph.nodes
+    assert pool.op == "avg_pool2d" and pool.attrs.clamp == (0, 127)
+    for clamp in ((0, 100), (-5, 127)):
+        bounded = replace(pool, attrs=replace(pool.attrs, clamp=clamp))
+        with pytest.raises(NoKernel, match="one that every run finds"):
+            check(replace(graph, nodes=(*layers, bounded)))
+
+
 def test_types_and_sums_that_no_kernel_takes_are_refused() -> None:
     x, w = sampling.kind((1, 4), Pow2((5,))), sampling.kind((3, 4), Pow2((7,)))
     types: DynamicInputs[TensorType] = DynamicInputs(x, w, None)
@@ -341,11 +416,19 @@ def test_types_and_sums_that_no_kernel_takes_are_refused() -> None:
 
 
 def test_kernels_share_one_header() -> None:
-    graph = ready(chain(), pixels(4, 3, 8, 8)).export()
-    network = generate(make_plan(graph, load("host")), "test")
-    kernels = {f"{i.kernel.op}/{i.kernel.stem}" for i in network.instances}
+    kernels = set()
+    for net in (chain(), separable()):
+        graph = ready(net, pixels(4, 3, 8, 8)).export()
+        network = generate(make_plan(graph, load("host")), "test")
+        kernels |= {f"{i.kernel.op}/{i.kernel.stem}" for i in network.instances}
+        found = project_files(network)
+        assert [name for name in found if "dynamic" in name and "kernels" not in name] == [
+            "src/isobit_dynamic.h"
+        ]
     assert kernels >= {
         "dynamic_conv2d/reference",
         "dynamic_conv2d/chained",
+        "dynamic_depthwise_conv2d/reference",
+        "dynamic_depthwise_conv2d/chained",
         "dynamic_linear/chained",
     }

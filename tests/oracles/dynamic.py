@@ -1,5 +1,5 @@
-"""What `dynamic_conv2d` and `dynamic_linear` do with exact sums: `docs/numerics.md`, "Dynamic
-quantisation", as statements about exact rational numbers.
+"""What `dynamic_conv2d`, `dynamic_depthwise_conv2d` and `dynamic_linear` do with exact sums:
+`docs/numerics.md`, "Dynamic quantisation", as statements about exact rational numbers.
 """
 
 from __future__ import annotations

@@ -251,6 +251,10 @@ def test_dynamic_layers_find_their_step() -> None:
     image = {"x": ints([[[[2], [3]]]]), "w": ints([[[[4]]], [[[-200]]]])}
     codes, exponents = run("dynamic_conv2d", image, {"product": 0, "bias": 0})
     assert (codes, exponents) == ([[[[1, -50], [2, -75]]]], [[3]])
+    # Channel 0 by 4 and -200, channel 1 by 1 and 30: 8, -400, 3, 90 in steps of 4, ties upwards.
+    image = {"x": ints([[[[2, 3]]]]), "w": ints([[[4, -200, 1, 30]]])}
+    codes, exponents = run("dynamic_depthwise_conv2d", image, {"product": 0, "bias": 0})
+    assert (codes, exponents) == ([[[[2, -100, 1, 23]]]], [[2]])
 
 
 def test_quantize_reads_the_bits_of_floats() -> None:

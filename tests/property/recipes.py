@@ -46,7 +46,7 @@ from isobit.ops.standardize.op import StandardizeAttrs, StandardizeInputs
 from isobit.ops.transpose_conv2d.op import TransposeConv2dAttrs
 from isobit.ops.weighted import WeightedInputs
 
-from .dynamic import dynamic_conv2d, dynamic_linear
+from .dynamic import dynamic_conv2d, dynamic_depthwise_conv2d, dynamic_linear
 from .graphs import Draft
 from .moves import concat, mirror_pad, pad, reshape, split, strided_slice, transpose
 
@@ -401,6 +401,7 @@ RECIPES: dict[str, Callable[[Draft], None]] = {
         resize_bilinear,
         l2_normalization,
         dynamic_conv2d,
+        dynamic_depthwise_conv2d,
         dynamic_linear,
     )
 }

@@ -244,6 +244,54 @@ def test_one_epoch_and_one_class_are_drawn() -> None:
     assert {"training", "confusion"} <= set(_sections(report))
 
 
+def hybrid(floats: int, exact: int) -> list[dict[str, object]]:
+    """A history of float epochs, then exact ones, without times; the float ones look better."""
+    rows = [HISTORY[i % 10] for i in range(floats + exact)]
+    return [
+        {
+            **{k: v for k, v in row.items() if k != "seconds"},
+            "epoch": i + 1,
+            "phase": "float" if i < floats else "exact",
+            "val_accuracy": 0.9 if i < floats else 0.6 + 0.001 * (i % 7),
+        }
+        for i, row in enumerate(rows)
+    ]
+
+
+@pytest.mark.parametrize(("floats", "exact"), [(1, 1), (6, 14), (18, 2), (1, 299), (200, 100)])
+def test_where_integers_begin_is_marked(floats: int, exact: int) -> None:
+    report = full_report(history=hybrid(floats, exact))
+    page = render_html(report)
+    for id_ in ("loss", "accuracy"):
+        drawn = next(p for p in _pictures(page) if p.get("aria-labelledby", "").startswith(id_))
+        (mark,) = (e for e in drawn.iter() if e.get("class") == "switch")
+        at = float(mark.attrib["x1"].rstrip("%"))
+        assert at == pytest.approx(100 * (floats - 0.5) / (floats + exact - 1), abs=0.01)
+        words = "".join(drawn.itertext())
+        assert ("← float" in words) != ("integers →" in words)
+    assert "validation, float network" in page and "validation, integers" in page
+    assert report.best.phase == "exact", "what is not deployed is not the best"
+
+
+def test_one_phase_has_no_mark() -> None:
+    for history in (HISTORY, hybrid(3, 0), hybrid(0, 3)):
+        assert 'class="switch"' not in render_html(full_report(history=history))
+    page = _Page(render_html(full_report(history=hybrid(3, 0))))
+    assert "validated in float" in page.text
+    assert "Validation runs the chip" not in page.text
+
+
+@pytest.mark.parametrize("amount", [1, 20, 300])
+def test_histories_of_any_length_are_drawn_with_and_without_times(amount: int) -> None:
+    history = [{**HISTORY[i % 10], "epoch": i + 1} for i in range(amount)]
+    plural = "" if amount == 1 else "s"
+    page = render_html(full_report(history=history))
+    assert f"{amount} epoch{plural} in {amount * 1.25:,.0f} s." in page
+    assert page.count("1.3 s") + page.count("1.2 s") == 2 * amount, "under the pointer, in both"
+    timeless = render_html(full_report(history=hybrid(0, amount)))
+    assert f"{amount} epoch{plural}." in timeless and "1.2 s" not in timeless
+
+
 def test_a_hundred_classes_are_drawn() -> None:
     counts = [[3 if i == j else (i + j) % 2 for j in range(100)] for i in range(100)]
     report = full_report(confusion=counts, classes=[f"class number {i}" for i in range(100)])

@@ -53,6 +53,21 @@ def test_json_rounds_measurements_only(full: Report) -> None:
     assert sizes["instructions_max"] == 3105
 
 
+def test_json_says_the_phase_and_no_time_that_was_not_kept() -> None:
+    kept = {k: v for k, v in HISTORY[0].items() if k != "seconds"}
+    history = [HISTORY[0], {**kept, "epoch": 2, "phase": "float"}]
+    report = full_report(history=history)
+    training = report.to_json()["training"]
+    assert isinstance(training, list)
+    assert [(e["seconds"], e["phase"]) for e in training] == [(1.25, "exact"), (None, "float")]
+    assert report.seconds is None and report.float_epochs == 1
+
+
+def test_an_unknown_phase_is_refused() -> None:
+    with pytest.raises(BadArgument, match=r"entry 1: want phase \"exact\" or \"float\""):
+        full_report(history=[{**HISTORY[0], "phase": "half"}])
+
+
 def test_steps_follow_the_graph(full: Report) -> None:
     assert [(s.op, s.reads, s.writes) for s in full.steps] == [
         ("clamp", ("x",), ("act",)),

@@ -127,6 +127,15 @@ def test_long_histories_show_first_best_and_last() -> None:
     assert numbers[:8] == ["1", "21", "55", "56", "57", "58", "59", "60"]
 
 
+def test_float_epochs_are_named_and_times_left_out_where_unknown() -> None:
+    kept = [{k: v for k, v in epoch.items() if k != "seconds"} for epoch in HISTORY[:3]]
+    history = [{**kept[0], "phase": "float", "val_accuracy": 0.99}, *kept[1:]]
+    table = _report(full_report(history=history)).split("Training\n")[1].split("\n\n")[0]
+    assert "Seconds" not in table
+    words = [line.split()[-1] for line in table.splitlines()[2:5]]
+    assert words[0] == "float" and words[2] == "best"
+
+
 def test_layers_and_run_function_add_up(full: Report) -> None:
     lines = _text(layer_table(full.estimate)).splitlines()
     (row,) = [line for line in lines if "run function" in line]

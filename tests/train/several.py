@@ -17,6 +17,7 @@ import torch.distributed as dist
 import isobit
 from isobit import nn
 from isobit.core.errors import IsobitError
+from isobit.train import norm
 from isobit.train.evaluate import accuracy
 from isobit.train.fit import COSINE, train
 from isobit.train.history import Moment
@@ -29,20 +30,21 @@ from .runs import digest
 
 TRAIN, VAL = digits(320), digits(200, start=900)
 BATCH, EPOCHS = 32, 5
-"""10 steps per epoch: 50 in all."""
+STEPS = 50
+"""10 steps per epoch."""
 AUGMENT = Augment(crop_padding=1, flip=True, cutmix=0.5)
 SMALL = Augment(crop_padding=1)
 
 
-def network(norm: bool = True) -> torch.nn.Module:
+def network(normed: bool = True) -> torch.nn.Module:
     layers = [
         nn.Standardize(),
-        nn.Conv2d(1, 6, 3, padding=1, bias=not norm),
-        *([nn.BatchNorm2d(6)] if norm else []),
+        nn.Conv2d(1, 6, 3, padding=1, bias=not normed),
+        *([nn.BatchNorm2d(6)] if normed else []),
         nn.ReLU(),
         nn.MaxPool2d(2),
-        nn.Conv2d(6, 8, 3, padding=1, bias=not norm),
-        *([nn.BatchNorm2d(8)] if norm else []),
+        nn.Conv2d(6, 8, 3, padding=1, bias=not normed),
+        *([nn.BatchNorm2d(8)] if normed else []),
         nn.ReLU(),
         nn.Flatten(),
         nn.Linear(128, 10),
@@ -50,10 +52,12 @@ def network(norm: bool = True) -> torch.nn.Module:
     return nn.Sequential(*layers)
 
 
-def model(scheme: str, *, norm: bool = True, method: str = "minmax", seed: int = 0) -> isobit.Model:
+def model(
+    scheme: str, *, normed: bool = True, method: str = "minmax", seed: int = 0
+) -> isobit.Model:
     torch.manual_seed(seed)
     ranges = RangeOptions(method=method)
-    return isobit.Model(network(norm), input=(1, 8, 8), scheme=scheme, ranges=ranges)
+    return isobit.Model(network(normed), input=(1, 8, 8), scheme=scheme, ranges=ranges)
 
 
 def case(name: str, rank: int) -> tuple[torch.nn.Module, dict[str, Any], Augment]:
@@ -65,7 +69,7 @@ def case(name: str, rank: int) -> tuple[torch.nn.Module, dict[str, Any], Augment
     if kind == "float":
         return model("affine", seed=rank).net, options, SMALL
     if kind == "plain":
-        return model(scheme, norm=False, seed=rank), options, AUGMENT
+        return model(scheme, normed=False, seed=rank), options, AUGMENT
     if kind in ("mse", "percentile"):
         return model(scheme, method=kind, seed=rank), {"epochs": 2}, AUGMENT
     if kind == "odd":
@@ -111,6 +115,97 @@ def ran(name: str, rank: int, **places: Path) -> dict[str, Any]:
     }
 
 
+def deep(scheme: str) -> isobit.Model:
+    """A network with all that a batch norm can follow, at a learning rate that magnifies every
+    difference: one weight changed in its last bit moves a loss by 0.1 within 50 steps.
+    """
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Standardize(),
+        nn.Conv2d(1, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 12, 1, bias=False),
+        nn.BatchNorm2d(12),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(192, 20, bias=False),
+        nn.BatchNorm1d(20),
+        nn.ReLU(),
+        nn.Linear(20, 10),
+    )
+    return isobit.Model(net, input=(1, 8, 8), scheme=scheme)
+
+
+def step_of(
+    model: isobit.Model, module: torch.nn.Module, x: torch.Tensor, y: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Go forward and back through one batch; return all that came of it. module: the model as it is
+    called.
+    """
+    model.zero_grad()
+    logits = module(x)
+    loss = torch.nn.functional.cross_entropy(logits, y)
+    loss.backward()
+    grads = {f"grad {k}": p.grad.clone() for k, p in model.named_parameters() if p.grad is not None}
+    buffers = {k: value.clone() for k, value in model.named_buffers()}
+    return {"loss": loss.detach(), "logits": logits.detach(), **grads, **buffers}
+
+
+def images_of(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The batch of a step, of all processes."""
+    part = slice(step * BATCH % len(TRAIN[0]), step * BATCH % len(TRAIN[0]) + BATCH)
+    return TRAIN[0][part], TRAIN[1][part]
+
+
+def in_own_loop(scheme: str, rank: int) -> list[tuple[dict[str, Any], dict[str, torch.Tensor]]]:
+    """Train in a loop of torch alone; return of every step the state before it and what came of
+    it: logits of all processes, their mean loss.
+    """
+    model = deep(scheme)
+    wrapped = torch.nn.parallel.DistributedDataParallel(model, forward_sync_buffers=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)
+    found = []
+    own = slice(rank * BATCH // 2, (rank + 1) * BATCH // 2)
+    for step in range(STEPS):
+        before = {k: v.clone() for k, v in model.state_dict().items()}
+        x, y = images_of(step)
+        came = step_of(model, wrapped, x[own], y[own])
+        halves = [torch.empty_like(came["logits"]) for _ in range(2)]
+        dist.all_gather(halves, came["logits"])
+        dist.all_reduce(came["loss"])
+        came.update(logits=torch.cat(halves), loss=came["loss"] / 2)
+        found.append((before, came))
+        optimizer.step()
+    return found
+
+
+def sums(which: int) -> torch.Tensor:
+    """Sums of a layer for a whole batch: small and large, far from 0, constant, of one position."""
+    generator = torch.Generator().manual_seed(which)
+    shape, scale, offset = SUMS[which]
+    wide = torch.randn(shape, generator=generator) * scale + offset
+    return wide.round_()
+
+
+SUMS = (
+    ((16, 8, 8, 6), 300.0, 0.0),
+    ((16, 25, 5, 67), 2.0e5, 1.0e5),
+    ((4, 33, 31, 3), 40.0, 60000.0),
+    ((32, 129), 5000.0, -700.0),
+    ((8, 4, 4, 16), 0.0, 77.0),
+)
+
+
+def hex_of(values: torch.Tensor) -> list[list[str]]:
+    """Statistics to the bit, as they are kept: in float32."""
+    return [[float(v).hex() for v in m.float()] for m in norm.mean_and_variance(values)]
+
+
 def refusal(rank: int, more: int, **options: int) -> str:
     """Return what training is refused with. more: examples that the second process has more."""
     chosen = {"epochs": 1, "batch_size": BATCH, **options}
@@ -134,6 +229,10 @@ def main(place: Path) -> None:
         (whole / "previous.ckpt").rename(place / "cut" / "last.ckpt")
     dist.barrier()
     found["resumed"] = ran("hybrid-affine", rank, resume=place / "cut")
+    found["moments"] = [hex_of(sums(i).chunk(2)[rank]) for i in range(len(SUMS))]
+    steps = {scheme: in_own_loop(scheme, rank) for scheme in ("affine", "pow2")}
+    if rank == 0:
+        torch.save(steps, place / "steps.pt")
     found["refusal"] = refusal(rank, 32)
     found["batch"] = refusal(rank, 0, batch_size=33)
     found["devices"] = refusal(rank, 0, devices=3)

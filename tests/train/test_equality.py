@@ -138,7 +138,7 @@ def test_sums_beyond_float32_stay_exact(scheme: Scheme, features: int) -> None:
     kinds = twin.numbers.around(step)
     types = torch_sums.SumTypes(kinds.inputs.x, kinds.output)
     sums = torch_sums.exact_sums(
-        lambda a, w, b: torch.nn.functional.linear(a, w, b), constants, types
+        lambda a, w, b: torch.nn.functional.linear(a, w, b), constants.x, constants.w, types
     )
     want = constants.x.long().numpy() @ constants.w.long().numpy().T
     assert np.array_equal(sums.detach().double().numpy(), want)

@@ -24,7 +24,7 @@ both_schemes = pytest.mark.parametrize("scheme", SCHEMES, ids=lambda s: s.value)
 
 def test_rounding_of_a_parameter_passes_one_over_step() -> None:
     w = torch.tensor([0.2, -0.37, 5.0], requires_grad=True)
-    codes = ste_round(w, torch.tensor([0.5, 0.25, 0.01], dtype=torch.float64), -127, 127)
+    codes = ste_round(w, torch.tensor([2.0, 4.0, 100.0]), -127, 127)
     assert codes.tolist() == [0.0, -1.0, 127.0]
     codes.backward(torch.tensor([1.0, 2.0, 3.0]))
     assert w.grad is not None
@@ -254,6 +254,7 @@ def test_pow2_batch_norm_gradient_is_torchs(gamma: float) -> None:
     x = folded.clone().requires_grad_()
     y = norm.shift_requantize(
         x * 1.0,
+        norm.mean_and_variance(x),
         learned,
         torch.tensor([float(offset)], dtype=torch.float64),
         torch.tensor([4]),
@@ -289,7 +290,14 @@ def test_pow2_batch_norm_with_gamma_zero_stays_finite() -> None:
     )
     x = torch.zeros(4, 2, 2, 1, requires_grad=True)
     y = norm.shift_requantize(
-        x * 1.0, learned, torch.tensor([64.0]), torch.tensor([4]), Y_STEP, (-128, 127), HARD
+        x * 1.0,
+        norm.mean_and_variance(x),
+        learned,
+        torch.tensor([64.0]),
+        torch.tensor([4]),
+        Y_STEP,
+        (-128, 127),
+        HARD,
     )
     y.sum().backward()
     for grad in (x.grad, learned.gamma.grad, learned.beta.grad):

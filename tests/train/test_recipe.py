@@ -364,7 +364,18 @@ def test_types_are_frozen_and_take_plain_values() -> None:
         ),
         (lambda: Schedule(name="constant", final_fraction=0.5), ["final_fraction"]),
         (lambda: Data(name=3, limit=0), ["name", "limit"]),  # type: ignore[arg-type]
-        (lambda: Distill(teacher=Path("a"), temperature=0, weight=2), ["temperature", "weight"]),
+        (
+            lambda: Distill(teacher=Path("a.npz"), temperature=0, weight=2),
+            ["teacher", "temperature", "weight"],
+        ),
+        (
+            lambda: replace(
+                RECIPE,
+                net=Net(spec=Path("spec.py"), scheme="float32"),
+                run=Run(epochs=3, batch_size=8, float_epochs=1, int8_forward="on"),
+            ),
+            ["run.int8_forward", "run.float_epochs"],
+        ),
         (lambda: Augment(cutout=-1, flip=1, mixup=-1), ["flip", "cutout", "mixup"]),  # type: ignore[arg-type]
     ],
 )
@@ -401,6 +412,32 @@ def test_identity_is_what_decides_the_bits(folder: Path) -> None:
     assert identity(one) != base
     with pytest.raises(FileMissing):
         identity(RECIPE)
+
+
+def test_names_that_no_file_can_have_are_files_that_are_not_there(folder: Path) -> None:
+    long = "a" * 5000
+    with pytest.raises(FileMissing, match=r"E101 a+: recipe: want a TOML file, got nothing"):
+        read_recipe(long)
+    text = GOOD.replace('"spec.py"', f'"{long}.py"').replace('"digits"', f'"{long}"')
+    assert [(line, what) for line, what, *_ in problems(folder, text)] == [
+        ("3", "data.name"),
+        ("7", "net.spec"),
+    ]
+
+
+def test_rules_are_checked_beside_files_that_are_not_there(folder: Path) -> None:
+    text = GOOD.replace('"spec.py"', '"no.py"\nmodel = "no.onnx"').replace('"step"', '"constant"')
+    text = text.replace("milestones = [0.5, 0.75]", "warmup_epochs = 20")
+    assert [(line, what) for line, what, *_ in problems(folder, text)] == [
+        ("7", "net.spec"),
+        ("7", "net.spec"),
+        ("8", "net.model"),
+    ]
+    text = text.replace('model = "no.onnx"\n', "")
+    assert [(line, what) for line, what, *_ in problems(folder, text)] == [
+        ("7", "net.spec"),
+        ("18", "schedule.warmup_epochs"),
+    ]
 
 
 def test_unknown_names_are_errors_of_their_own(folder: Path) -> None:

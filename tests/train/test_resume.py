@@ -16,10 +16,10 @@ import pytest
 import torch
 
 import isobit
-from isobit.core.errors import BadCheckpoint, FileUnwritable
+from isobit.core.errors import BadCheckpoint, Diverged, FileUnwritable
 from isobit.train import checkpoint
 from isobit.train.fit import History
-from isobit.train.recipe import Augment, Optimizer, Schedule
+from isobit.train.recipe import Augment, Distill, Optimizer, Schedule
 
 from .runs import OPTIONS, TRAIN, VAL, build, digest
 
@@ -162,6 +162,123 @@ def test_a_full_disk_keeps_the_last_checkpoint(
     model = build("affine", seed=5)
     run(model, out=tmp_path, resume=tmp_path)
     assert digest(model) == whole["affine"]
+
+
+@pytest.mark.parametrize("write", [1, 2, 4])
+def test_ctrl_c_inside_a_write_leaves_nothing_half_written(
+    tmp_path: Path, whole: dict[str, str], monkeypatch: pytest.MonkeyPatch, write: int
+) -> None:
+    writes, fsync = 0, os.fsync
+
+    def interrupt(handle: int) -> None:
+        nonlocal writes
+        writes += 1
+        if writes == write:
+            raise KeyboardInterrupt
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(build("affine"), out=tmp_path / "run", checkpoint_every=1)
+    monkeypatch.undo()
+    if write == 1:
+        assert not (tmp_path / "run").exists()
+        return
+    names = {p.name for p in (tmp_path / "run").iterdir()}
+    assert names <= {"last.ckpt", "previous.ckpt", "metrics.jsonl"}
+    model = build("affine", seed=5)
+    run(model, out=tmp_path / "run", resume=tmp_path / "run")
+    assert digest(model) == whole["affine"]
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    steps: list[object] = []
+    with pytest.raises(FileUnwritable, match=r"E103 .*file/run: cannot write"):
+        run(build("affine"), out=tmp_path / "file" / "run", progress=lambda *s: steps.append(s))
+    assert not steps
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no locks on folders")
+def test_two_runs_do_not_share_a_folder(tmp_path: Path, whole: dict[str, str]) -> None:
+    refusals: list[str] = []
+
+    def another(*_: object) -> None:
+        with pytest.raises(FileUnwritable) as caught:
+            run(build("affine", seed=5), out=tmp_path, resume=tmp_path, seed=8)
+        refusals.append(str(caught.value))
+
+    model = build("affine")
+    run(model, out=tmp_path, progress=another)
+    assert digest(model) == whole["affine"]
+    assert len(set(refusals)) == 1
+    assert "want a folder that no other run writes in" in refusals[0]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no locks on folders")
+def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:
+    left = [tmp_path / ".next.ckpt.x1", tmp_path / ".next.ckpt.x2"]
+    for path in left:
+        path.write_bytes(b"half")
+    run(build("affine"), out=tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "last.ckpt",
+        "metrics.jsonl",
+        "previous.ckpt",
+    ]
+
+
+class Root(torch.nn.Module):
+    """A finite loss whose gradient is infinite once the bias was 0, as it is from the start."""
+
+    def __init__(self, bias: float) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(64, 10)
+        self.bias = torch.nn.Parameter(torch.full((10,), bias))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.linear(x.flatten(1) / 16) + self.bias.abs().sqrt()
+        return result
+
+
+@pytest.mark.parametrize("every", [0, 1])
+def test_weights_that_are_no_numbers_never_replace_a_checkpoint(tmp_path: Path, every: int) -> None:
+    """No later loss says so, where the step was the last one of the run or of a checkpoint."""
+    options: dict[str, Any] = {"epochs": 1, "batch_size": 90, "out": tmp_path}
+    isobit.fit(Root(1.0), TRAIN, VAL, **options)
+    good = (tmp_path / "last.ckpt").read_bytes()
+    batch = 45 if every else 90
+    with pytest.raises(Diverged, match=r'E603 epoch 1, step 1: weight "bias": want a finite'):
+        isobit.fit(
+            Root(0.0), TRAIN, VAL, **{**options, "batch_size": batch}, checkpoint_every=every
+        )
+    assert (tmp_path / "last.ckpt").read_bytes() == good
+
+
+def test_a_teacher_stands_still(tmp_path: Path) -> None:
+    """In train mode its batch norm would move, and each checkpoint be another run's."""
+    torch.manual_seed(0)
+    teacher = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.BatchNorm1d(64), torch.nn.Linear(64, 10)
+    )
+    before = digest(teacher)
+    options = {"distill": Distill(teacher=Path("teacher.py")), "teacher": teacher}
+    expected = build("affine")
+    run(expected, **options)
+    stopped(tmp_path, 5, checkpoint_every=1, **options)
+    model = build("affine", seed=5)
+    run(model, resume=tmp_path, **options)
+    assert digest(model) == digest(expected)
+    assert digest(teacher) == before and all(m.training for m in teacher.modules())
+
+
+def test_other_validation_is_another_run_where_it_may_end_it(tmp_path: Path) -> None:
+    other = (255 - VAL[0], VAL[1])
+    stopped(tmp_path / "a", 4, checkpoint_every=1)
+    isobit.fit(build("affine"), TRAIN, other, **OPTIONS, resume=tmp_path / "a")
+    stopped(tmp_path / "b", 4, checkpoint_every=1, patience=2)
+    with pytest.raises(BadCheckpoint, match=r"E604 .*a run of val="):
+        isobit.fit(build("affine"), TRAIN, other, **OPTIONS, patience=2, resume=tmp_path / "b")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -29,15 +28,6 @@ needs_int8 = pytest.mark.skipif(
 def _default_arithmetic() -> Iterator[None]:
     yield
     ts.allow_int8(True)
-
-
-@dataclass
-class Constants:
-    """What sums need of a weighted operator's inputs."""
-
-    x: Tensor
-    w: Tensor
-    b: Tensor | None = None
 
 
 def convolution(
@@ -127,7 +117,7 @@ def test_sums_and_their_gradients(
         b = bias.to(dtype, copy=True).requires_grad_()
         if dtype is torch.float32:
             bound = ts.sum_bound(v, b, types)
-            y = ts._sums(combine, Constants(a, v, b), types, form, bound, limit=1 << 24, step=step)
+            y = ts._sums(combine, (a, v, b), types, form, bound, step=step)
         else:
             y = combine(a, v * 0.25 if scaled else v, b)
         weights = torch.linspace(0.1, 1, y.numel(), dtype=torch.float64).reshape(y.shape)
@@ -155,10 +145,10 @@ def test_sums_beyond_float32(sign: str, int8: bool) -> None:
         x[0, 0, 0, 0] = 254  # an odd sum: float32 could not hold it
     kind = TensorType((1, 4, 4, 512), DType.S8, Affine((0.1,), -128))
     want = convolution(x, w, (1, 1), (1, 1, 1, 1), (1, 1))
-    constants = Constants(torch.from_numpy(x).float(), torch.from_numpy(w).float())
     got = ts.exact_sums(
         lambda a, v, b: ts.conv2d_nhwc(a, v, b, (1, 1), (1, 1, 1, 1), (1, 1), 1),
-        constants,
+        torch.from_numpy(x).float(),
+        torch.from_numpy(w).float(),
         ts.SumTypes(kind, kind),
         ts.Int8Form((1, 1), (1, 1, 1, 1)),
     )

@@ -76,7 +76,7 @@ class Bundle:
 
     @property
     def training(self) -> dict[str, Any]:
-        """What `record_training` kept; empty where it kept nothing."""
+        """How the network was trained, where it knew or `record_training` said it; else empty."""
         listed = TRAINING in self.manifest["hashes"]["files"]
         if not listed and not (self.path / TRAINING).exists():
             return {}

@@ -48,13 +48,15 @@ def write_bundle(
     name: str = "",
     absorbed: Absorbed | None = None,
     history: Story | None = None,
+    training: Mapping[str, Any] | None = None,
 ) -> Bundle:
     """Plan, generate, compile, measure and write a bundle; the folder appears complete or never.
 
     inputs: codes for the golden vectors as `Bundle.run` takes them, seeded random ones where
     absent. history: of an imported network its source, the names of its tensors and what passes
-    did, with their proofs; it becomes manifest["import"]. torch_trace: takes an array for each
-    input and returns every value by name.
+    did, with their proofs; it becomes manifest["import"]. training: how it was trained, as
+    `Model.trained` and `Bundle.training` say it; it becomes training.json. torch_trace: takes an
+    array for each input and returns every value by name.
 
     Raises `DoesNotFit` with every excess, `BadArgument` for a folder that holds something else,
     `FileUnwritable`.
@@ -97,6 +99,8 @@ def write_bundle(
     files["golden/golden.npz"] = npz_bytes(golden)
     if torch_trace is not None:
         files["golden/torch.npz"] = npz_bytes(torch_trace(*codes.values()))
+    if training:
+        files[TRAINING] = json_text(training).encode()
     story = history or Story()
     files["names.json"] = json_text(_names(graph, absorbed or {}, Origin(story))).encode()
     manifest = {

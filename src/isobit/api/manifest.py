@@ -28,7 +28,9 @@ from isobit.run.verify import Comparison
 SCHEMA = 1
 MANIFEST = "manifest.json"
 TRAINING = "training.json"
-"""File of a bundle that says how its network was trained; written by `record_training`."""
+"""File of a bundle that says how its network was trained; written by deployment of a network that
+knows it, and by `record_training`.
+"""
 
 _MOST_SHOWN = 4
 _LARGEST = 2**63
@@ -83,10 +85,10 @@ class _Manifest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Training:
-    """training.json; of an epoch further keys may be there."""
+    """training.json; of an epoch further keys may be there, classes and confusion may be empty."""
 
     schema: int
-    accuracy: float
+    accuracy: float | None
     accuracy_on: str
     notes: tuple[str, ...]
     classes: tuple[str, ...]
@@ -146,7 +148,7 @@ def training_problems(content: Mapping[str, Any]) -> Iterator[str]:
     yield from found
     if found:
         return
-    if not 0 <= content["accuracy"] <= 1:
+    if content["accuracy"] is not None and not 0 <= content["accuracy"] <= 1:
         yield f"accuracy {content['accuracy']}"
     count = len(content["classes"])
     if [len(row) for row in content["confusion"]] != [count] * count:

@@ -4,20 +4,21 @@ to it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from isobit import targets
-from isobit.api.bundle import Bundle
+from isobit.api.bundle import Bundle, content_hash
 from isobit.api.deployment import write_bundle
 from isobit.api.explain import absorbed_values
 from isobit.api.provenance import PARTS
+from isobit.api.trained import changed_since, read_trained_note, trained_content, trained_note
 from isobit.core.arguments import Arguments, shown
 from isobit.core.errors import BadArgument, BadCheckpoint, raise_all
 from isobit.core.types import AnyArray, Shape
@@ -31,6 +32,7 @@ from isobit.run.codes import check_inputs
 from isobit.run.compilers import Kind
 from isobit.run.estimate import Estimate, check_options, estimate
 from isobit.train.graph_net import GraphNet
+from isobit.train.history import History
 from isobit.train.numbers import InputDType
 from isobit.train.ranges import RangeOptions
 from isobit.train.refine import Refinement
@@ -90,6 +92,9 @@ class Model(Twin):
         self.target = chip
         self.provenance: Mapping[str, str] = {}
         """Notes that `save` adds: where an imported network came from."""
+        self._trained: Mapping[str, Any] = {}
+        self._trained_content = ""
+        """Hash of the integers that `_trained` is said of."""
         self.refinement: Refinement | None = None
         """What `isobit.calibrate(..., refine=STEPS)` did to it; not saved."""
         super().__init__(
@@ -207,6 +212,39 @@ class Model(Twin):
             flash_limit=flash_limit,
         )
 
+    def record_training(
+        self, history: History, *, accuracy: float, accuracy_on: str, notes: Sequence[str] = ()
+    ) -> None:
+        """Keep how it was trained, for `save`, `deploy` and the report; `isobit.fit` calls this.
+
+        accuracy: a fraction 0..1 of what `accuracy_on` names, by the integers that are exported
+        now. notes: sentences that the reader of a report must see. Raises `BadArgument`.
+        """
+        given = Arguments(f"Model {self.name!r}.record_training")
+        given.instance("history", history, History, "a History, as isobit.fit returns")
+        accuracy = given.number("accuracy", accuracy, at_least=0, at_most=1)
+        given.instance("accuracy_on", accuracy_on, str, "a string")
+        given.check()
+        epochs = [asdict(epoch) for epoch in history.epochs]
+        self._keep(trained_content(epochs, accuracy=accuracy, accuracy_on=accuracy_on, notes=notes))
+
+    @property
+    def trained(self) -> dict[str, Any]:
+        """How it was last trained, as `Bundle.training`: empty where nothing was recorded, without
+        an accuracy where the integers have changed since.
+        """
+        if not self._trained:
+            return {}
+        same = self._content() == self._trained_content
+        return dict(self._trained) if same else changed_since(self._trained)
+
+    def _keep(self, trained: Mapping[str, Any]) -> None:
+        self._trained = trained
+        self._trained_content = self._content() if trained else ""
+
+    def _content(self) -> str:
+        return content_hash(self.export(untrained=True))
+
     def deploy(
         self,
         out: str | Path,
@@ -244,6 +282,7 @@ class Model(Twin):
             ram_limit=ram_limit,
             flash_limit=flash_limit,
             absorbed=absorbed_values(self.traced.graph),
+            training=self.trained,
         )
 
     def trace_codes(self, codes: AnyArray) -> dict[str, AnyArray]:
@@ -273,7 +312,8 @@ class Model(Twin):
         return replace(graph, consts=consts)
 
     def save(self, path: str | Path) -> None:
-        """Write a `.isobit` file: the integer graph, the float graph, parameters and ranges.
+        """Write a `.isobit` file: the integer graph, the float graph, parameters and ranges, and
+        how it was trained.
 
         Raises `BadArgument` for anything but a path, `FileUnwritable`.
         """
@@ -289,6 +329,7 @@ class Model(Twin):
             "input": ",".join(map(str, self.input_shape)),
             "trained": str(not self.missing_ranges()).lower(),
             **self.provenance,
+            **trained_note(self.trained),
         }
         if self.channels_last:
             notes["layout"] = "nhwc"
@@ -297,9 +338,9 @@ class Model(Twin):
         write_store(place, Stored(graphs, extra, notes))
 
     def restore(self, path: str | Path) -> None:
-        """Load parameters and ranges that `save` wrote for the same network.
+        """Load what `save` wrote for the same network: parameters, ranges, how it was trained.
 
-        Raises `BadCheckpoint` for another network's file; then nothing was changed.
+        Raises `FileDamaged`, `BadCheckpoint` for another network's file; then nothing was changed.
         """
         given = Arguments(f"Model {self.name!r}.restore")
         place = given.path("path", path)
@@ -310,6 +351,7 @@ class Model(Twin):
             for key, value in stored.extra.items()
             if key.startswith("state/")
         }
+        trained = read_trained_note(stored.notes, place)
         own = self.state_dict()
         other = sorted(
             {key for key in own.keys() | state.keys() if _shape(own, key) != _shape(state, key)}
@@ -337,6 +379,7 @@ class Model(Twin):
                 fix="Build the model with the same layers and scheme as the one that was saved.",
             )
         self.load_state_dict(state)
+        self._keep(trained)
 
 
 def _target(given: Arguments, name: object) -> targets.Target:

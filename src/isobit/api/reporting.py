@@ -35,14 +35,15 @@ from isobit.run.verify import Comparison, Difference
 def record_training(
     bundle: Bundle,
     *,
-    history: Sequence[Mapping[str, float]],
+    history: Sequence[Mapping[str, Any]],
     confusion: Sequence[Sequence[int]],
     classes: Sequence[str],
     accuracy: float,
     accuracy_on: str,
     notes: Sequence[str] = (),
 ) -> None:
-    """Keep in the bundle what its report shows of the training; the manifest lists its hash.
+    """Keep in the bundle what its report shows of the training, instead of what the network itself
+    knew; the manifest lists its hash.
 
     history: an entry per epoch as `make_report` takes it; confusion: a row per true class of counts
     per predicted class; accuracy: a fraction in 0..1. Raises `BadArgument`, `BundleDamaged`.
@@ -95,7 +96,7 @@ def bundle_report(bundle: Bundle) -> Report:
     edited, now = edited_files(sources, manifest), hash_files(sources)
     comparisons = [_comparison(entry) for entry in manifest["verified"]]
     training = bundle.training
-    confusion = training.get("confusion")
+    confusion = training.get("confusion") or None
     hashes = {"network": str(manifest["hashes"]["content"]), "C": str(manifest["hashes"]["c"])}
     return make_report(
         plan,

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from isobit import targets
+from isobit.api.bundle import Absorbed, open_bundle
 from isobit.api.deployment import write_bundle
+from isobit.api.explain import absorbed_values
+from isobit.api.provenance import Story
+from isobit.api.trained import read_trained_file
 from isobit.cli.common.optimize import optimize_option
 from isobit.cli.common.output import json_option, out, print_json
 from isobit.cli.common.progress import stage
 from isobit.cli.common.sizes import BYTES, LIMIT_HELP
-from isobit.cli.common.subject import read_absorbed, read_history, read_trained
+from isobit.cli.common.subject import read_absorbed, read_history, read_spec, read_trained
 from isobit.core.errors import BadArgument
+from isobit.ir.graph import Graph
 from isobit.plan.plan import Optimize
 from isobit.run.compilers import Kind
 
@@ -50,7 +56,7 @@ def command(
             got=repr(name),
             fix="Use ASCII letters, digits and underscores; the first is no digit.",
         )
-    graph = read_trained(model)
+    graph, absorbed, story, training = _read(model)
     chip = targets.load(target or graph.target)
     with stage(f"deploying for {chip.title}"):
         bundle = write_bundle(
@@ -62,8 +68,9 @@ def command(
             ram_limit=ram_limit,
             flash_limit=flash_limit,
             name=name,
-            absorbed=read_absorbed(model),
-            history=read_history(model),
+            absorbed=absorbed,
+            history=story,
+            training=training,
         )
     manifest = bundle.manifest
     if as_json:
@@ -75,3 +82,15 @@ def command(
         f"{sizes['flash_bytes'] or sizes['constant_bytes']:,} bytes. Next: isobit verify {folder}",
         soft_wrap=True,
     )
+
+
+def _read(model: Path) -> tuple[Graph, Absorbed, Story, dict[str, Any]]:
+    """Return the integers, what each node also computes, the history of an import and of a
+    training.
+    """
+    if model.suffix == ".py":
+        spec = read_spec(model)  # once: it may train
+        return spec.export(), absorbed_values(spec.traced.graph), Story(), spec.trained
+    graph = read_trained(model)
+    training = open_bundle(model).training if model.is_dir() else read_trained_file(model)
+    return graph, read_absorbed(model), read_history(model), training

@@ -208,7 +208,7 @@ def _measured(read: Subject, plan: Plan, *, steps: int) -> Cost:
     from isobit.train.cost import measure
 
     model = read.model.net if read.recipe.net.scheme == "float32" else read.model
-    return measure(model, read.train, plan, steps=steps)
+    return measure(model, read.train, plan, val=read.test, steps=steps)
 
 
 def _summary(read: Subject, cost: Cost) -> str:
@@ -227,12 +227,13 @@ def _print_cost(read: Subject, cost: Cost, *, as_json: bool) -> None:
     console = out()
     console.print(f"{_summary(read, cost)} ({cost.measured_steps} steps measured)")
     sizes = (
+        ("images", cost.data_bytes),
         ("parameters", cost.parameter_bytes),
         ("gradients and optimizer", cost.optimizer_bytes),
         ("activations", cost.activation_bytes),
     )
-    named = (f"{name} {size / 1e3:,.0f} KB" for name, size in sizes if size is not None)
-    console.print(f"memory: {', '.join(named)}")
+    named = ", ".join(f"{name} {size / 1e3:,.0f}" for name, size in sizes)
+    console.print(f"memory: {cost.peak_bytes / 1e3:,.0f} KB at the peak: {named}")
 
 
 def _print_result(
@@ -243,9 +244,12 @@ def _print_result(
     *,
     as_json: bool,
 ) -> None:
+    from isobit.train.history import FLOAT
+
     last, test = history.epochs[-1], read.test
     framework = last.val_accuracy if deployment is None else deployment.framework
-    device = last.val_accuracy if deployment is None else deployment.device
+    # A run whose last epochs are float ones was validated in float; its integers afterwards.
+    device = read.model.trained["accuracy"] if deployment is None else deployment.device
     if as_json:
         print_json(
             {
@@ -265,7 +269,7 @@ def _print_result(
     for note in history.notes:
         err().print(note, soft_wrap=True)
     console.print(f"accuracy {device:.2%} on {len(test):,} test images, in the chip's integers")
-    if deployment is not None:
+    if deployment is not None or last.phase == FLOAT:
         console.print(
             f"as trained, in float, it was {framework:.2%}: "
             f"deployment changed it by {100 * (device - framework):+.2f} points"

@@ -36,9 +36,11 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         os.umask(umask)
         Path(temporary).chmod(0o666 & ~umask)
         Path(temporary).replace(path)
-    except OSError as error:
+    except BaseException as error:  # Ctrl-C leaves nothing behind either
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise FileUnwritable(
             where=str(path),
             what="cannot write",

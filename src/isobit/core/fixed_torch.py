@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from isobit.core import torch_scratch as scratch
 from isobit.core.fixed import Average, Rounding
 
 F32_EXACT = 1 << 24
@@ -33,6 +34,13 @@ def gradient_bounds(low: float, high: float, soft: Soft) -> tuple[float, float]:
     return -math.inf if soft[0] else float(low), math.inf if soft[1] else float(high)
 
 
+def where_inside(grad: Tensor, y: Tensor, bounds: tuple[float, float]) -> Tensor:
+    """Return the gradient where results y are strictly inside bounds, elsewhere 0."""
+    found = scratch.empty_like(y, grad.dtype)
+    torch.ops.aten.hardtanh_backward.grad_input(grad, y, *bounds, grad_input=found)
+    return found
+
+
 class _FloorClamp(torch.autograd.Function):
     """clamp(floor(x), low, high), in place; the gradient passes where the result is strictly
     inside.
@@ -49,7 +57,7 @@ class _FloorClamp(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (y,) = ctx.saved_tensors
-        return torch.ops.aten.hardtanh_backward(grads[0], y, *ctx.bounds), None, None, None
+        return where_inside(grads[0], y, ctx.bounds), None, None, None
 
 
 class _MulFloorClamp(torch.autograd.Function):
@@ -68,7 +76,7 @@ class _MulFloorClamp(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         y, m = ctx.saved_tensors
-        inside = torch.ops.aten.hardtanh_backward(grads[0], y, *ctx.bounds)
+        inside = where_inside(grads[0], y, ctx.bounds)
         return inside.mul_(m), None, None, None, None
 
 
@@ -107,7 +115,7 @@ class _WideRequantize(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         y, real = ctx.saved_tensors
-        grad = torch.ops.aten.hardtanh_backward(grads[0], y, *ctx.bounds).mul_(real)
+        grad = where_inside(grads[0], y, ctx.bounds).mul_(real)
         return grad.to(ctx.dtype), None, None, None, None, None, None
 
 
@@ -130,7 +138,7 @@ class _Average(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         y, count = ctx.saved_tensors
-        inside = torch.ops.aten.hardtanh_backward(grads[0], y, *ctx.bounds)
+        inside = where_inside(grads[0], y, ctx.bounds)
         return inside.div_(count), None, None, None, None, None
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -26,14 +26,13 @@ import torch
 import torch.nn.functional as F  # torch's own convention
 from torch import Tensor
 
+from isobit.core import torch_scratch as scratch
 from isobit.core.dtypes import DType
 from isobit.core.fixed import Rounding
 from isobit.core.fixed_torch import F32_EXACT, HARD, Soft, floor_clamp, requantize
 from isobit.core.types import TensorType
 
 Combine = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-Between = Callable[[Tensor], Tensor]
-"""Selects among sums of one channel, as max pooling does: commutes with requantisation."""
 
 MOST_PARTS = 4
 """Splitting a reduction further costs more than float64 does."""
@@ -43,6 +42,25 @@ LEAST_CHANNELS = 64
 """The same for 1x1 windows, which need no gathering but a conversion to int8 and back."""
 PART_BYTES = 1 << 20
 """Of the gathered operands of one int8 product: they should stay in a cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """What comes between sums and their requantisation.
+
+    select: selects among sums of one channel, as max pooling does, which commutes with it. watch:
+    sees what is then rounded, in steps of the output.
+    """
+
+    select: Callable[[Tensor], Tensor] | None = None
+    watch: Callable[[Tensor], None] | None = None
+
+    def selected(self, sums: Tensor) -> Tensor:
+        """Return what is left of sums."""
+        return sums if self.select is None else self.select(sums)
+
+
+NOTHING = Between()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +113,12 @@ def sum_bound(w: Tensor, b: Tensor | None, types: SumTypes) -> float:
 
 
 def exact_sums(
-    combine: Combine, inputs: Any, types: SumTypes, form: Int8Form | None = None
+    combine: Combine, x: Tensor, w: Tensor, types: SumTypes, form: Int8Form | None = None
 ) -> Tensor:
-    """Return `combine(x, w)` without the bias, exactly: float32 where `|sum| <= 2^23`, so that a
-    bias of that size can still be added to it, else float64.
+    """Return `combine(x, w)`, exactly: float32 where `|sum| <= 2^23`, so that a bias of that size
+    can still be added to it, else float64.
     """
-    bare = replace(inputs, b=None)
-    return _sums(combine, bare, types, form, sum_bound(bare.w, None, types), limit=F32_EXACT // 2)
+    return _sums(combine, (x, w, None), types, form, sum_bound(w, None, types), F32_EXACT // 2)
 
 
 def weighted(
@@ -111,47 +128,52 @@ def weighted(
     clamp: tuple[int, int],
     rounding: Rounding,
     form: Int8Form | None = None,
-    between: Between | None = None,
+    between: Between = NOTHING,
 ) -> Tensor:
     """`clamp(R(combine(x, w, b)))` for a convolution or a matrix product.
 
-    `inputs` holds integer-valued tensors x, w, b, mult, shift. between: applied to the sums before
-    they are requantised.
+    `inputs` holds integer-valued tensors x, w, b, mult, shift.
     """
     low, high = clamp[0] - types.y.zero, clamp[1] - types.y.zero
     w, b = inputs.w, inputs.b
     bound = sum_bound(w, b, types)
     if inputs.mult is not None:
-        acc = _sums(combine, inputs, types, form, bound, limit=F32_EXACT)
-        acc = acc if between is None else between(acc)
+        acc = _sums(combine, (inputs.x, w, b), types, form, bound)
+        acc = between.selected(acc)
+        if between.watch is not None:
+            real = inputs.mult.double() * torch.exp2(-inputs.shift.double())
+            between.watch(acc.detach() * real.to(acc.dtype))
         return requantize(acc, inputs.mult, inputs.shift, rounding, low, high, types.soft)
     # acc * 2^-s is exact, so the shift and the 1/2 fold into weights and bias.
     half = 0.5 * 2.0 ** float(inputs.shift.max())
     carrier = torch.float32 if bound + half <= F32_EXACT else torch.float64
     step = torch.exp2(-inputs.shift.to(torch.float64)).expand(w.shape[types.channel_axis])
     offset = torch.full_like(step, 0.5) if b is None else b.double() * step + 0.5
-    folded = replace(inputs, b=offset.to(carrier))
-    y = _sums(combine, folded, types, form, bound + half, limit=F32_EXACT, step=step)
-    y = y if between is None else between(y)
+    operands = (inputs.x, w, offset.to(carrier))
+    y = _sums(combine, operands, types, form, bound + half, step=step)
+    y = between.selected(y)
+    if between.watch is not None:
+        between.watch(y.detach() - 0.5)
     return floor_clamp(y, low, high, types.soft).to(torch.float32)
 
 
 def _sums(
     combine: Combine,
-    inputs: Any,
+    operands: tuple[Tensor, Tensor, Tensor | None],
     types: SumTypes,
     form: Int8Form | None,
     bound: float,
+    limit: float = F32_EXACT,
     *,
-    limit: float,
     step: Tensor | None = None,
 ) -> Tensor:
-    """Return `sum * step + b`, exactly; float32 where that holds it, else float64.
+    """Return `sum * step + b` of operands x, w, b, exactly; float32 where that holds it, else
+    float64.
 
     bound: of every partial sum and of sum and bias; limit: the bound up to which float32 is
     returned; step: powers of two [C], which multiply the weights; `b` has its unit.
     """
-    x, w, b = inputs.x, inputs.w, inputs.b
+    x, w, b = operands
     scaled = w
     if step is not None:
         axes = [-1 if i == types.channel_axis else 1 for i in range(w.dim())]
@@ -238,16 +260,13 @@ def int8_products(x: Tensor, w: Tensor, zero: int, form: Int8Form) -> Tensor:
     """
     kh, kw = w.shape[1:3]
     flat = w.reshape(len(w), -1).to(torch.int8).t()
-    codes = (x + zero).to(torch.int8) if zero else x.to(torch.int8)
-    top, left, bottom, right = form.pad
-    if any(form.pad):  # a pad is the code of 0
-        codes = F.pad(codes, (0, 0, left, right, top, bottom), value=zero)
-    codes = codes.contiguous()
+    codes = _int8_codes(x, zero, form.pad)
     n, height, width, channels = codes.shape
     oh = (height - form.dilation[0] * (kh - 1) - 1) // form.stride[0] + 1
     ow = (width - form.dilation[1] * (kw - 1) - 1) // form.stride[1] + 1
     if (kh, kw, form.stride) == (1, 1, (1, 1)):
-        acc = torch._int_mm(codes.reshape(-1, channels), flat)
+        acc = scratch.empty((n * oh * ow, len(w)), torch.int32, x.device)
+        torch._int_mm(codes.reshape(-1, channels), flat, out=acc)
     else:
         s = codes.stride()
         shape = (n, oh, ow, kh, kw, channels)
@@ -256,13 +275,28 @@ def int8_products(x: Tensor, w: Tensor, zero: int, form: Int8Form) -> Tensor:
         windows = codes.as_strided(shape, strides)
         fan_in = kh * kw * channels
         count = max(1, PART_BYTES * torch.get_num_threads() // (oh * ow * fan_in))
-        acc = torch.empty(n * oh * ow, len(w), dtype=torch.int32)
+        acc = scratch.empty((n * oh * ow, len(w)), torch.int32, x.device)
         for start in range(0, n, count):
             part = windows[start : start + count].reshape(-1, fan_in)
             torch._int_mm(part, flat, out=acc[start * oh * ow :][: len(part)])
     if zero:
         acc.sub_(zero * w.reshape(len(w), -1).sum(1).to(torch.int32))
     return acc.reshape(n, oh, ow, len(w))
+
+
+def _int8_codes(x: Tensor, zero: int, pad: tuple[int, int, int, int]) -> Tensor:
+    """Return the codes of centred ones [N, H, W, C] in a frame of the code of 0."""
+    top, left, bottom, right = pad
+    n, height, width, channels = x.shape
+    shape = (n, top + height + bottom, left + width + right, channels)
+    codes = scratch.empty(shape, torch.int8, x.device)
+    moved = torch.add(x, zero, out=scratch.empty_like(x)) if zero else x
+    codes[:, top : top + height, left : left + width].copy_(moved)
+    codes[:, :top].fill_(zero)
+    codes[:, top + height :].fill_(zero)
+    codes[:, :, :left].fill_(zero)
+    codes[:, :, left + width :].fill_(zero)
+    return codes
 
 
 class _Int8Sums(torch.autograd.Function):
@@ -289,7 +323,9 @@ class _Int8Sums(torch.autograd.Function):
             )
             wide = float(ends.max()) + extra > limit
         carrier = torch.float64 if wide else torch.float32
-        y = acc.to(carrier) if step is None else torch.mul(acc, step.to(carrier))
+        y = acc.double() if wide else acc.view(torch.float32).copy_(acc)  # in place, as large
+        if step is not None:
+            y.mul_(step.to(carrier))
         if b is not None:
             y.add_(b.to(carrier))
         ctx.save_for_backward(x, scaled)

@@ -40,7 +40,7 @@ from isobit.core.types import (
     TensorType,
 )
 from isobit.ir.graph import Attrs, Graph, Node, operands
-from isobit.ops.base import Cost, EncodingRule, Inferred, NodeTypes, Op, Packed
+from isobit.ops.base import Cost, EncodingRule, Inferred, NodeTypes, Op
 from isobit.ops.clamp.op import ClampAttrs
 from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import WeightedInputs, WeightedOp, accumulator_bound
@@ -296,13 +296,16 @@ def quantized(
 
 def passes(node: Node) -> bool:
     """Whether a node's output has the step of its input, whatever that is, and its codes are right
-    without knowing it.
+    without knowing it: what moves, selects or averages codes, and a ReLU.
     """
     if node.op == "clamp":  # a ReLU: 0 is the code of 0 in any step
         assert isinstance(node.attrs, ClampAttrs)
         attrs = node.attrs
         is_relu = attrs.clamp == (0, 127) if node.output.type.dtype.is_integer else attrs.low == 0
         return is_relu and attrs.high == math.inf
+    if node.op in ("avg_pool2d", "global_avg_pool"):
+        narrowed: Any = node.attrs  # by the ReLU behind it, which it may have absorbed
+        return narrowed.clamp in ((-128, 127), (0, 127))
     return node.op in ("reshape", "transpose", "max_pool2d")
 
 
@@ -369,8 +372,8 @@ def dynamic_problems(graph: Graph, registry: Registered) -> list[IsobitError]:
                 f"step of %{name}",
                 "a fixed one",
                 "an exponent" if name in kinds else "one that every run finds",
-                "Dynamic layers may be followed by dynamic layers, ReLU, MaxPool2d and Flatten; "
-                "make the layer before this one a plain one.",
+                "Dynamic layers may be followed by dynamic layers, ReLU, MaxPool2d, AvgPool2d and "
+                "Flatten; make the layer before this one a plain one.",
             )
             for name in sorted(read)
         )
@@ -381,29 +384,3 @@ def _refused(node: Node, what: str, want: str, got: str, fix: str) -> NoKernel:
     place = f" ({node.location})" if str(node.location) else ""
     where = f'{node.op} "{node.outputs[0].name}"{place}'
     return NoKernel(where=where, what=what, want=want, got=got, fix=fix)
-
-
-def carrier_problem(q: NodeTypes[Any], *, chained: bool) -> str:
-    """Return "" where a kernel that reads an exponent, or one that does not, is legal."""
-    dtypes = [k.dtype for k in (q.inputs.x, q.inputs.w, *q.outputs)]
-    if dtypes != [DType.S8, DType.S8, DType.S8, DType.S16]:
-        return f"want s8 in, s8 weights, s8 and s16 out, got {[d.value for d in dtypes]}"
-    if (q.inputs.e is not None) is not chained:
-        return f"want an input {'with' if chained else 'without'} an exponent"
-    return ""
-
-
-def scratch_bytes(q: NodeTypes[Any]) -> int:
-    """Every sum, as int32, until the largest is known."""
-    found: int = 4 * q.outputs[0].elements
-    return found
-
-
-def pack_dynamic(attrs: DynamicAttrs, consts: DynamicInputs[AnyArray]) -> list[Packed]:
-    """The kernels' constants: exponents, w, b; an absent bias is a null pointer."""
-    numbers = np.asarray([attrs.product, attrs.bias], dtype=np.int32)
-    return [
-        Packed("quant", numbers, struct="isobit_dynamic_quant", fields=("product", "bias")),
-        Packed("w", consts.w),
-        Packed("b", np.empty(0, dtype=np.int32) if consts.b is None else consts.b),
-    ]

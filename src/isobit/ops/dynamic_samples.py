@@ -43,19 +43,20 @@ def _sample(
     chained = exponents is not None
     codes = sampling.codes(rng, x)
     codes[0] = codes[0] // 16  # a quiet example: another step than the others'
-    spread = int(np.sqrt(np.prod(w[1:]))) * 74 * 30
+    channels = w[op.channel_axis]
+    spread = int(np.sqrt(np.prod(w) // channels)) * 74 * 30
     scale = 1 << (FINER_BIAS - 2) if chained else 1
     arrays: DynamicInputs[Any] = DynamicInputs(
         x=codes,
         w=np.clip(np.rint(rng.normal(0, 30, size=w)), -127, 127).astype(np.int64),
-        b=sampling.codes(rng, w[:1], -spread * scale, spread * scale) if bias else None,
+        b=sampling.codes(rng, (channels,), -spread * scale, spread * scale) if bias else None,
         e=np.resize(exponents, (len(codes), 1)) if chained else None,
     )
     fine = Pow2((W_FRAC + (FINER_BIAS if chained else X_FRAC),))
     types: DynamicInputs[TensorType] = DynamicInputs(
         x=sampling.kind((1, *x[1:]), ENCODING if chained else Pow2((X_FRAC,))),
         w=sampling.kind(w, Pow2((W_FRAC,))),
-        b=TensorType(w[:1], DType.S32, fine) if bias else None,
+        b=TensorType((channels,), DType.S32, fine) if bias else None,
         e=TensorType((1, 1), DType.S16, Raw()) if chained else None,
     )
     attrs, _ = op.derive(attrs, NodeTypes(types, ()), Scheme.POW2, None)

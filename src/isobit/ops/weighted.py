@@ -78,7 +78,7 @@ class WeightedOp(Op[A, WeightedInputs[Any]]):
         inputs: WeightedInputs[Tensor],
         between: Between | None = None,
     ) -> Tensor:
-        """Return the exact forward: sums, `between` of them (a max pool), one requantisation."""
+        """Return the exact forward: sums, what is `between` (a max pool), one requantisation."""
         from isobit.core import torch_sums as ts
 
         options: Any = attrs
@@ -90,7 +90,7 @@ class WeightedOp(Op[A, WeightedInputs[Any]]):
             options.clamp,
             options.round,
             None if zero else cls.int8_form(attrs),
-            between,
+            between or ts.NOTHING,
         )
 
     @classmethod

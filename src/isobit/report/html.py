@@ -162,14 +162,18 @@ def _instructions_lead(report: Report) -> str:
 
 
 def _training_lead(report: Report) -> str:
-    seconds = sum(e.seconds for e in report.epochs)
-    best = max(report.epochs, key=lambda e: (e.val_accuracy, -e.epoch))
-    plural = "" if len(report.epochs) == 1 else "s"
-    return (
-        f"{len(report.epochs)} epoch{plural} in {seconds:,.0f} s. Validation runs the chip's "
-        f"integers: {units.accuracy(report.epochs[-1].val_accuracy)} at the end, best "
-        f"{units.accuracy(best.val_accuracy)} in epoch {best.epoch}."
-    )
+    count, floats, seconds = len(report.epochs), report.float_epochs, report.seconds
+    plural = "" if count == 1 else "s"
+    length = f"{count} epoch{plural}" + ("" if seconds is None else f" in {seconds:,.0f} s")
+    last, best = report.epochs[-1], report.best
+    found = f"{units.accuracy(last.val_accuracy)} at the end"
+    if count - (0 if floats == count else floats) > 1:
+        found += f", best {units.accuracy(best.val_accuracy)} in epoch {best.epoch}"
+    if floats == count:
+        return f"{length} of the float network, validated in float: {found}."
+    which = "The first epoch trains" if floats == 1 else f"The first {floats} train"
+    before = f" {which} the float network." if floats else ""
+    return f"{length}.{before} Validation runs the chip's integers: {found}."
 
 
 def _confusion_lead(report: Report) -> str:

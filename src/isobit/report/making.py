@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +26,7 @@ def make_report(
     comparisons: Sequence[Comparison] = (),
     *,
     changed: bool = False,
-    history: Sequence[Mapping[str, float]] = (),
+    history: Sequence[Mapping[str, Any]] = (),
     confusion: AnyArray | None = None,
     classes: Sequence[str] = (),
     accuracy: float | None = None,
@@ -38,8 +40,9 @@ def make_report(
 
     estimate: of the same plan. changed: the deployed C is not the one that was verified. history:
     one mapping per epoch with `epoch`, `loss`, `train_accuracy`, `val_accuracy`, `learning_rate`,
-    `seconds` (a line of metrics.jsonl); further keys are ignored. confusion: integer counts [K, K],
-    true class by row, taken-for class by column; classes: its K names, class numbers where absent.
+    and where known `seconds` and `phase`, "exact" or "float" (a line of metrics.jsonl); further
+    keys are ignored. confusion: integer counts [K, K], true class by row, taken-for class by
+    column; classes: its K names, class numbers where absent.
     accuracy: a fraction, the confusion's where absent; accuracy_on: the data it was measured on.
     notes: sentences the reader must see, such as data that could not be verified. hashes: label ->
     hash. tensors: value -> its name in the file that was imported; origin: what became of them all.
@@ -130,18 +133,22 @@ def _lifetimes(plan: Plan) -> tuple[Lifetime, ...]:
     )
 
 
-def _epochs(history: Sequence[Mapping[str, float]], errors: list[BadArgument]) -> tuple[Epoch, ...]:
-    names = Epoch.__slots__
+def _epochs(history: Sequence[Mapping[str, Any]], errors: list[BadArgument]) -> tuple[Epoch, ...]:
+    names = [field.name for field in fields(Epoch) if field.default is MISSING]
     found = []
     for number, entry in enumerate(history, 1):
+        where, phase = f"history, entry {number}", entry.get("phase", "exact")
         missing = [name for name in names if name not in entry]
         if missing:
-            errors.append(
-                _bad(f"history, entry {number}", ", ".join(names), f"no {', '.join(missing)}")
-            )
+            errors.append(_bad(where, ", ".join(names), f"no {', '.join(missing)}"))
+        elif phase not in ("exact", "float"):
+            errors.append(_bad(where, 'phase "exact" or "float"', repr(phase)))
         else:
             values = {name: float(entry[name]) for name in names if name != "epoch"}
-            found.append(Epoch(epoch=int(entry["epoch"]), **values))
+            seconds = entry.get("seconds")
+            kept = None if seconds is None else float(seconds)
+            epoch = int(entry["epoch"])
+            found.append(Epoch(epoch=epoch, **values, seconds=kept, phase=phase))
     return tuple(found)
 
 

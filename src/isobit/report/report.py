@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from isobit.core.types import Shape
 from isobit.run.estimate import Estimate
@@ -89,14 +89,17 @@ class Lifetime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epoch:
-    """What one epoch did. Accuracies are fractions; validation runs the chip's integers."""
+    """What one epoch did. Accuracies are fractions; validation runs the chip's integers, in a
+    "float" phase the float network. `seconds`: None where it was not kept.
+    """
 
     epoch: int
     loss: float
     train_accuracy: float
     val_accuracy: float
     learning_rate: float
-    seconds: float
+    seconds: float | None = None
+    phase: Literal["exact", "float"] = "exact"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +179,26 @@ class Report:
     notes: tuple[str, ...] = ()
     hashes: tuple[tuple[str, str], ...] = ()
     origin: Origin | None = None
+
+    @property
+    def best(self) -> Epoch:
+        """The epoch with the highest validation accuracy, the first of equals, among those of the
+        last phase: a float network before it is not what is deployed.
+        """
+        last = self.epochs[-1].phase
+        own = [epoch for epoch in self.epochs if epoch.phase == last]
+        return max(own, key=lambda e: (e.val_accuracy, -e.epoch))
+
+    @property
+    def float_epochs(self) -> int:
+        """How many epochs trained the float network."""
+        return sum(epoch.phase == "float" for epoch in self.epochs)
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the training took; `None` where it was not kept."""
+        kept = [epoch.seconds for epoch in self.epochs if epoch.seconds is not None]
+        return sum(kept) if kept and len(kept) == len(self.epochs) else None
 
     @property
     def compared(self) -> int:
@@ -322,5 +345,6 @@ def _epoch(epoch: Epoch) -> dict[str, object]:
         "train_accuracy": round(epoch.train_accuracy, 6),
         "val_accuracy": round(epoch.val_accuracy, 6),
         "learning_rate": float(f"{epoch.learning_rate:.6g}"),
-        "seconds": round(epoch.seconds, 3),
+        "seconds": _round(epoch.seconds, 3),
+        "phase": epoch.phase,
     }

@@ -172,12 +172,15 @@ def _differences(comparisons: Sequence[Comparison]) -> list[Text]:
 
 def _training_table(report: Report) -> Table:
     """The first epoch, the best and the last ones; all of them if they are few."""
-    table = _table("Epoch>", "Loss>", "Training>", "Validation>", "Learning rate>", "Seconds>", "")
-    best = max(report.epochs, key=lambda e: (e.val_accuracy, -e.epoch))
+    columns = ["Epoch>", "Loss>", "Training>", "Validation>", "Learning rate>"]
+    timed = report.seconds is not None
+    table = _table(*columns, *(["Seconds>"] if timed else []), "")
+    best = report.best
     last = report.epochs[-(_EPOCHS_MOST - 2) :]
     shown = {e.epoch for e in (report.epochs[0], best, *last)}
     for e in report.epochs:
         if len(report.epochs) <= _EPOCHS_MOST or e.epoch in shown:
+            words = ["float"] if e.phase == "float" else []
             _add(
                 table,
                 str(e.epoch),
@@ -185,8 +188,8 @@ def _training_table(report: Report) -> Table:
                 units.accuracy(e.train_accuracy),
                 units.accuracy(e.val_accuracy),
                 f"{e.learning_rate:.2e}",
-                f"{e.seconds:,.1f}",
-                "best" if e is best else "",
+                *([f"{e.seconds:,.1f}"] if timed else []),
+                ", ".join([*words, "best"] if e is best else words),
             )
     return table
 

@@ -41,6 +41,16 @@ class Binding:
         return parameter.reshape(self.final) if self.final else parameter
 
 
+def place_of(net: nn.Module, path: str) -> tuple[nn.Module, str]:
+    """Return the module that holds a parameter or buffer, and its name there."""
+    *atoms, attribute = path.split(".")
+    for atom in atoms:
+        found = net._modules[atom]
+        assert found is not None
+        net = found
+    return net, attribute
+
+
 @dataclass(frozen=True, slots=True)
 class Traced:
     """A float graph, where its constants live in the module, which modules watch a node's input,

@@ -7,7 +7,7 @@ sees the integers that its input will have under the ranges before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -23,7 +23,7 @@ from isobit.ops.clamp.op import clamp_codes
 from isobit.ops.pad.op import PadAttrs
 from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import WeightedOp
-from isobit.train import norm, normalised
+from isobit.train import norm, normalised, weights
 from isobit.train.guards import raw_values, require_range, require_statistics
 from isobit.train.numbers import InputDType, NumberBuilder
 from isobit.train.ranges import RangeObserver, in_powers, in_steps, in_wide_codes
@@ -88,7 +88,7 @@ def calibrate(twin: Twin, x: Tensor | AnyArray) -> None:
     unset = [name for name in twin.ties if not twin.has_range(name)]
     norms = [normalised.module(twin, step) for step in twin.steps if step.norm is not None]
     fresh = [module for module in norms if int(module.num_batches_tracked) == 0]
-    with torch.autocast(twin.device.type, enabled=False), _all_or_nothing(twin):
+    with torch.autocast(twin.device.type, enabled=False), all_or_nothing(twin):
         for step in twin.steps:  # weights may have been loaded since
             _freeze_weights(twin, step)
         twin.forget_numbers()
@@ -107,18 +107,57 @@ def calibrate(twin: Twin, x: Tensor | AnyArray) -> None:
         require_filled(twin)
 
 
-def advance(twin: Twin, x: Tensor | AnyArray) -> None:
-    """Observe and update on schedule, before a training step; the first batch sets everything."""
+def advance(twin: Twin, x: Tensor | AnyArray) -> bool:
+    """Set or update ranges on schedule, before a training step; the first batch sets everything.
+    Return whether the step is to observe its batch: the last one before an update does.
+    """
     count = int(twin.steps_seen)
     if count == 0:
         calibrate(twin, x)
-    else:
-        if count % twin.options.observe_every == 0:
-            with _all_or_nothing(twin):
-                observe(twin, x)
-        if count % twin.options.update_every == 0:
-            twin.update_ranges()
-    twin.steps_seen += 1
+    elif count % twin.options.update_every == 0:
+        twin.update_ranges()
+    twin.steps_seen.add_(1)
+    return (count + 1) % twin.options.observe_every == 0
+
+
+@torch.no_grad()
+def observe_input(twin: Twin, raw: Tensor) -> None:
+    """Take raw values of a training step into the input's moving range."""
+    (source,) = twin.traced.graph.inputs
+    held = filled(twin.steps).get(source.name, ())
+    _observe_value(twin, source.name, f'input "{source.name}"', raw, held)
+
+
+def watch_of(twin: Twin, step: Step) -> Callable[[Tensor], None] | None:
+    """Return what takes the output of a weighted step, before it is rounded and in steps, into its
+    moving range, if that is free.
+    """
+    if twin.observer(step.name) is None or not issubclass(step.op, WeightedOp):
+        return None
+    size = twin.numbers.step_of(step.name)
+    held = filled(twin.steps).get(step.name, ())
+
+    @torch.no_grad()
+    def watch(values: Tensor) -> None:
+        clamped = values.clamp(step.low / size, step.high / size)
+        _observe_value(twin, step.name, _where(step), clamped, held, size)
+
+    return watch
+
+
+@torch.no_grad()
+def observe_step(twin: Twin, step: Step, values: dict[str, Tensor]) -> None:
+    """Take a training step's batch, at the inputs of a step of the network, into what watches them
+    and, where no sums are watched, into the range of its output.
+    """
+    _watcher(twin, step, "observe", values[step.activations[0]])
+    if twin.observer(step.name) is None or issubclass(step.op, WeightedOp):
+        return
+    numbers = twin.numbers
+    operands = _with_reals(twin, step, twin.operands(step, numbers, values))
+    real = step.op.estimate(step.attrs, numbers.around(step), operands)
+    held = filled(twin.steps).get(step.name, ())
+    _observe_value(twin, step.name, _where(step), real.clamp(step.low, step.high), held)
 
 
 @torch.no_grad()
@@ -144,8 +183,7 @@ def observe(twin: Twin, x: Tensor | AnyArray, *, again: bool = False) -> None:
             _watcher(twin, step, "freeze")
         if twin.observer(step.name) is not None:
             real = real_output(twin, step, build, values).clamp(step.low, step.high)
-            where = f'{step.op.name} "{step.name}" ({step.location})'
-            _observe_value(twin, step.name, where, real, numbers.get(step.name, ()))
+            _observe_value(twin, step.name, _where(step), real, numbers.get(step.name, ()))
         build.decide(step)
         twin.run_step(step, build.numbers, values, training=False)
         for name in dead.get(step.name, ()):
@@ -181,7 +219,7 @@ def require_filled(twin: Twin) -> None:
         if abs(held - real) > size * 1.001:  # the last code may be a step short of the range's end
             problems.append(
                 NoKernel(
-                    where=f'{step.op.name} "{step.name}" ({step.location})',
+                    where=_where(step),
                     what="value to pad with",
                     want="one within the range that what is padded can have",
                     got=f"{real:g}, the nearest code is {held:g}",
@@ -191,21 +229,30 @@ def require_filled(twin: Twin) -> None:
     raise_all(problems)
 
 
+def _where(step: Step) -> str:
+    return f'{step.op.name} "{step.name}" ({step.location})'
+
+
 def _observe_value(
-    twin: Twin, name: str, where: str, real: Tensor, numbers: Sequence[float] = ()
+    twin: Twin,
+    name: str,
+    where: str,
+    values: Tensor,
+    numbers: Sequence[float] = (),
+    size: float = 1.0,
 ) -> None:
-    """Take real values, and `numbers` that are not among them, into the moving range of a value,
-    if it is free, and check that codes can stand for it.
+    """Take `values * size`, and `numbers` that are not among them, into the moving range of a
+    value, if it is free, and check that codes can stand for it.
     """
     observer = twin.observer(name)
     if observer is not None:
         first = not bool(observer.frozen)
-        observer.observe(real, 1.0, freeze=True, holds=numbers)
+        observer.observe(values, size, freeze=True, holds=numbers)
         require_range(twin, where, float(observer.low), float(observer.high), first=first)
 
 
 @contextmanager
-def _all_or_nothing(twin: Twin) -> Iterator[None]:
+def all_or_nothing(twin: Twin) -> Iterator[None]:
     """Undo what a refused batch did to ranges and statistics: to the buffers of a twin."""
     before = [
         (module, name, buffer, buffer.clone())
@@ -235,7 +282,7 @@ def _freeze_weights(twin: Twin, step: Step) -> None:
     key = key_of(step.name)
     if key in twin.weight_ranges:
         assert issubclass(step.op, WeightedOp)
-        w = twin.effective_weight(step).movedim(step.op.channel_axis, 0)
+        w = weights.effective(twin, step).movedim(step.op.channel_axis, 0)
         holder = twin.weight_ranges[key]
         assert isinstance(holder, WeightRange)
         holder.largest.copy_(w.abs().flatten(1).amax(1))
@@ -281,5 +328,5 @@ def real_output(twin: Twin, step: Step, build: NumberBuilder, values: dict[str, 
         norm.update_running(module, found, c.numel() // c.shape[-1], 1.0)
         _freeze_weights(twin, step)
     running = normalised.running(twin, step)
-    require_statistics(twin, f'{step.op.name} "{step.name}" ({step.location})', running)
+    require_statistics(twin, _where(step), running)
     return (c - running.mean) / (running.var + learned.eps).sqrt() * learned.gamma + learned.beta

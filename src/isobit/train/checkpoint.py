@@ -6,10 +6,15 @@ flushed to the disk and only then renamed, so at any moment one of the three is 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
+import os
+import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +24,9 @@ from torch import Tensor
 
 from isobit.core.errors import BadCheckpoint, FileMissing, FileUnwritable
 from isobit.core.files import write_atomic
+
+if sys.platform != "win32":  # which has no locks on folders
+    import fcntl
 
 NEXT, LAST, PREVIOUS = "next.ckpt", "last.ckpt", "previous.ckpt"
 KEYS = ("identity", "model", "optimizer", "average", "progress", "history", "digest")
@@ -52,6 +60,67 @@ class Found:
     checkpoint: Checkpoint
     path: Path
     notes: tuple[str, ...]
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Have a folder to write in while the body runs: it is made, and no other run takes it.
+
+    A run finds out here, and not after its first epoch, that it could keep nothing. The lock is one
+    on the folder itself, so that it needs no file, and the system takes it back from a process that
+    was killed; what such a process left half written is removed. Windows and some network drives
+    know no such lock: there two runs are not told apart. Raises `FileUnwritable`; then the folder
+    is as it was.
+    """
+    is_new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):  # which no kill leaves behind
+            pass
+    except OSError as error:
+        raise FileUnwritable(
+            where=str(folder),
+            what="cannot write",
+            want="a writable folder with free space",
+            got=error.strerror or str(error),
+            fix="Choose another path, or change the folder's permissions.",
+        ) from error
+    lock = _lock(folder)
+    try:
+        if lock is not None:
+            for left in folder.glob(f".{NEXT}.*"):
+                left.unlink(missing_ok=True)
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
+        if is_new:
+            with suppress(OSError):  # what is not empty stays
+                folder.rmdir()
+
+
+def _lock(folder: Path) -> int | None:
+    """Return the open folder, locked until it is closed; None where there are no such locks."""
+    if sys.platform == "win32":
+        return None
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # one that may be written, and not read
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            return None
+        raise FileUnwritable(
+            where=str(folder),
+            what="cannot write",
+            want="a folder that no other run writes in",
+            got="one of a run that has not ended",
+            fix="Choose another folder, or wait for that run.",
+        ) from error
+    return handle
 
 
 def save(folder: Path, state: Checkpoint) -> None:

@@ -7,7 +7,13 @@ from torch import Tensor, nn
 
 from isobit.core.arguments import Arguments, shown
 from isobit.core.types import AnyArray
-from isobit.train.examples import Examples, check_classes, device_of, read_examples
+from isobit.train.examples import (
+    Examples,
+    check_classes,
+    device_of,
+    evaluating,
+    read_examples,
+)
 from isobit.train.guards import as_reals
 from isobit.train.twin import Twin
 
@@ -71,11 +77,6 @@ def accuracy(model: nn.Module, examples: Examples) -> float:
 
 def classes(model: nn.Module, x: Tensor, batch_size: int = AT_ONCE) -> Tensor:
     """Return what `predict` returns, of checked arguments."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            parts = [model(x[i : i + batch_size]).argmax(1) for i in range(0, len(x), batch_size)]
-    finally:
-        model.train(training)
+    with torch.no_grad(), evaluating(model):
+        parts = [model(x[i : i + batch_size]).argmax(1) for i in range(0, len(x), batch_size)]
     return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64, device=x.device)

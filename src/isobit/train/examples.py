@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -81,7 +84,9 @@ def check_classes(
     found = next((x for x, _ in examples.values() if len(x)), None)
     if found is None:
         return
-    shapes = _output_shapes(model, found[:1])
+    shapes = output_shapes(given, "model", model, found[:1])
+    if shapes is None:
+        return
     if len(shapes) != 1 or len(shapes[0]) != 1:
         got = ", ".join(f"[N, {', '.join(map(str, shape))}]" for shape in shapes) or "no tensor"
         fix = "End the network with a linear layer, or write your own loop (docs/training.md)."
@@ -112,19 +117,41 @@ def _as_labels(y: object, device: torch.device) -> Tensor | None:
     return y.to(device, torch.int64)
 
 
-def _output_shapes(model: nn.Module, x: Tensor) -> list[tuple[int, ...]]:
-    """Return the shapes of the outputs without the batch."""
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Keep a module in eval mode while the body runs; afterwards each part has its own mode again,
+    so that a batch norm which its user keeps in eval mode stays there.
+    """
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
+
+
+def output_shapes(
+    given: Arguments, what: str, model: nn.Module, x: Tensor
+) -> list[tuple[int, ...]] | None:
+    """Return the shapes of the outputs without the batch; None, and a problem of the argument
+    `what`, where a module does not take x [1, *input].
+    """
     if isinstance(model, Twin):
         types = model.traced.graph.type_map()
         return [types[name].shape[1:] for name in model.traced.graph.outputs]
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(model):
             outputs = model(x)
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    except Exception as error:  # a user's module raises anything
+        reason = (str(error).strip() or "no message").splitlines()[0]
+        given.refuse(
+            what,
+            f"a module that takes one input, float32 {list(x.shape)}",
+            f"{type(error).__name__}: {reason}",
+            "Call it with one example to see where it fails.",
+        )
+        return None
     several = outputs if isinstance(outputs, tuple | list) else (outputs,)
     return [tuple(o.shape[1:]) for o in several if isinstance(o, Tensor)]
 

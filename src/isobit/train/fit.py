@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from isobit.core.arguments import Arguments
+from isobit.train.checks import check_augment, check_batches, check_parts, check_teacher
 from isobit.train.distributed import connect
 from isobit.train.evaluate import MODULE, accuracy, predict
 from isobit.train.examples import Examples, check_classes, device_of, read_examples
-from isobit.train.graph_net import GraphNet
 from isobit.train.history import Epoch, History, Moment, OnStep, require_tensorboard
 from isobit.train.loop import Training
 from isobit.train.plan import NO_CHANGE, Plan
@@ -28,7 +28,7 @@ from isobit.train.recipe.types import (
     Run,
     Schedule,
 )
-from isobit.train.twin import Twin
+from isobit.train.recorded import record
 
 __all__ = [
     "LARGEST_SEED",
@@ -101,8 +101,9 @@ def fit(
 
     optimizer (instead of learning_rate and weight_decay), schedule, augment, distill and the
     options from label_smoothing on are those of a recipe (docs/recipe.md). teacher: a module that
-    returns logits [N, classes] of raw values, with `distill`. float_epochs: first epochs that train
-    `model.net` as a float network; ranges are set anew where exact training begins.
+    returns logits [N, classes] of raw values, with `distill`; it runs in eval mode. float_epochs:
+    first epochs that train `model.net` as a float network; ranges are set anew where exact training
+    begins.
 
     Under `torchrun`, or with `devices` above 1, each process takes its part of every batch, and all
     end with the same bits; `out` is written by the first. batch_size must divide by their number.
@@ -110,6 +111,9 @@ def fit(
     Afterwards the model is in eval mode, where it computes what it exports, and `model.frozen` is
     what it was before: `model.train()` goes on with moving ranges. (Freezing it again would be an
     update of the ranges, which the last epochs were not trained with.)
+
+    An `isobit.Model` keeps its history and last validation accuracy: what `save` and `deploy` write
+    has them, and so has `isobit report`.
 
     Works for any `nn.Module`, so the float twin `model.net` can be trained the same way. Raises
     `BadArgument` with every wrong argument before anything is computed, `FileMissing`,
@@ -169,7 +173,11 @@ def train(
     """Do what `fit` does, with the parts of a recipe; on_step: called after every step by the first
     process. Raises what `fit` raises.
     """
-    return _train(Arguments("train"), model, examples, val, plan, out, resume, on_step)
+    given = Arguments("train")
+    given.instance("plan", plan, Plan, "a Plan")
+    given.check()
+    given.function("on_step", on_step)
+    return _train(given, model, examples, val, plan, out, resume, on_step)
 
 
 def _train(
@@ -185,11 +193,14 @@ def _train(
     """Check what is left to check, and run."""
     folder = None if out is None else given.path("out", out)
     resumed = None if resume is None else given.path("resume", resume)
-    _check_parts(given, model, plan)
+    check_parts(given, model, plan)
     if _is_trainable(given, model):
         x, y = read_examples(given, "train", train, model)
         checks = read_examples(given, "val", val, model)
         check_classes(given, model, {"train": (x, y), "val": checks})
+        if isinstance(plan.augment, Augment):
+            check_augment(given, plan.augment, model, x)
+        check_teacher(given, plan, model, x)
     given.check()
     if plan.run.tensorboard:
         require_tensorboard()
@@ -197,6 +208,8 @@ def _train(
     if plan.run.batch_size % fabric.world_size:
         want = f"a multiple of {fabric.world_size}, the number of processes"
         given.refuse("batch_size", want, str(plan.run.batch_size))
+    else:
+        check_batches(given, model, plan, x, fabric.world_size)
     given.check()
     model.to(fabric.device)
     torch.manual_seed(plan.run.seed)
@@ -209,21 +222,9 @@ def _train(
         folder=folder,
         on_step=on_step,
     )
-    return training.run(resumed)
-
-
-def _check_parts(given: Arguments, model: object, plan: Plan) -> None:
-    """Add to `given` parts of a plan that do not go together."""
-    if (plan.distill is None) != (plan.teacher is None):
-        want = "both, or neither"
-        got = "distill without teacher" if plan.teacher is None else "teacher without distill"
-        given.refuse("distill and teacher", want, got, "Pass the teacher's module.")
-    if plan.run.float_epochs and not isinstance(model, Twin):
-        given.refuse("float_epochs", "0 for a float network", str(plan.run.float_epochs))
-    elif plan.run.float_epochs and isinstance(model, Twin) and isinstance(model.net, GraphNet):
-        got = str(plan.run.float_epochs)
-        fix = "Its weights were trained as floats already: exact training starts from them."
-        given.refuse("float_epochs", "0 for an imported network", got, fix)
+    history = training.run(resumed)
+    record(model, history, train, val, training.val)
+    return history
 
 
 def _telling(progress: Progress | None) -> OnStep | None:

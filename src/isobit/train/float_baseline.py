@@ -18,6 +18,7 @@ from isobit.train.fit import train as train_float
 from isobit.train.graph_net import GraphNet
 from isobit.train.history import History, OnStep
 from isobit.train.plan import Plan
+from isobit.train.recorded import record
 from isobit.train.switch import adapt_input, forget_ranges
 from isobit.train.twin import Twin
 
@@ -64,7 +65,7 @@ def float_baseline(
     if isinstance(model, Twin) and isinstance(model.net, GraphNet):
         fix = "isobit.calibrate converts it; isobit.fit trains it in integers."
         given.refuse("model", "a network of isobit.nn layers", "an imported one", fix)
-    if plan.run.float_epochs:
+    if given.instance("plan", plan, Plan, "a Plan") and plan.run.float_epochs:
         given.refuse("run.float_epochs", "0: every epoch is a float one", "more")
     x = read_examples(given, "train", train, model)[0] if not given.problems else None
     given.check()
@@ -74,6 +75,7 @@ def float_baseline(
     history = train_float(model.net, train, val, plan, out=out, resume=resume, on_step=on_step)
     framework = accuracy(model.net, val)
     convert(model, x)
+    record(model, history, train, val, read_examples(given, "val", val, model))
     return Deployment(framework=framework, device=accuracy(model, val), history=history)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from isobit.core.arguments import shown
 from isobit.core.errors import (
@@ -226,6 +226,8 @@ def require_unhooked(twin: Twin) -> None:
     A hook that only watches could be left out, but `torch.nn.utils.prune` and the old `weight_norm`
     compute the weight in one: without it the twin would train stale weights.
     """
+    if not _any_hook(twin.net):
+        return
     raise_all(
         [
             NotTraceable(
@@ -240,6 +242,16 @@ def require_unhooked(twin: Twin) -> None:
             if getattr(module, kind)
         ]
     )
+
+
+def _any_hook(module: nn.Module) -> bool:
+    """Whether a module or one below it has a hook; spelt out, because every step asks."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    ) or any(_any_hook(below) for below in module._modules.values() if below is not None)
 
 
 def require_carrier(twin: Twin, path: str, value: Tensor) -> Tensor:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from isobit.core.errors import ToolMissing
+from isobit.core.errors import FileUnwritable, ToolMissing
 from isobit.core.files import write_atomic
 
 EXACT, FLOAT = "exact", "float"
@@ -72,8 +73,9 @@ OnStep = Callable[[Moment], None]
 class Metrics:
     """`metrics.jsonl`, one line per epoch, and TensorBoard's event files where they are wanted.
 
-    folder: None writes nothing. first_step: steps that were taken before this process began; event
-    files of later ones are discarded. Raises `ToolMissing` without the tensorboard package.
+    folder: None writes nothing. first_step: steps that were taken before this process began; what
+    event files say of later ones is discarded. Raises `ToolMissing` without the tensorboard
+    package, and `FileUnwritable` here or later, for events are written by a thread of its own.
     """
 
     def __init__(self, folder: Path | None, *, tensorboard: bool, first_step: int) -> None:
@@ -84,8 +86,10 @@ class Metrics:
         require_tensorboard()
         from torch.utils.tensorboard import SummaryWriter
 
-        place = str(folder / "tensorboard")
-        self._writer = SummaryWriter(place, purge_step=first_step or None)
+        self._place = str(folder / "tensorboard")
+        with self._unwritable():
+            # TensorBoard discards this step, too: the last one that was taken shall stay.
+            self._writer = SummaryWriter(self._place, purge_step=first_step + 1)
 
     def write(self, history: History) -> None:
         """Replace metrics.jsonl by one with a line for every epoch: a reader never sees half a
@@ -107,12 +111,27 @@ class Metrics:
     def close(self) -> None:
         """Write what is buffered."""
         if self._writer is not None:
-            self._writer.close()
+            with self._unwritable():
+                self._writer.close()
 
     def _scalars(self, count: int, values: Mapping[str, float]) -> None:
         if self._writer is not None:
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, count)
+            with self._unwritable():
+                for name, value in values.items():
+                    self._writer.add_scalar(name, value, count)
+
+    @contextmanager
+    def _unwritable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise FileUnwritable(
+                where=self._place,
+                what="cannot write",
+                want="a writable folder with free space",
+                got=error.strerror or str(error),
+                fix="Make room, or leave tensorboard out; the last checkpoint is kept.",
+            ) from error
 
 
 def require_tensorboard() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ from isobit.train.distributed import (
 )
 from isobit.train.ema import Ema
 from isobit.train.evaluate import Scores, classes
+from isobit.train.examples import evaluating
 from isobit.train.history import EXACT, FLOAT, Epoch, History, Metrics, Moment, OnStep
 from isobit.train.plan import NO_CHANGE, Plan, seeded
 from isobit.train.selftest import require_exact
@@ -109,27 +110,40 @@ class Training:
     _stepping: Any = field(init=False)
     _average: Ema | None = None
     _metrics: Metrics = field(init=False)
+    _identity: dict[str, Any] = field(init=False)
 
     def run(self, resume: Path | None = None) -> History:
         """Train to the end, from the start or from the newest checkpoint in `resume`.
 
         Afterwards the model is in eval mode with the final weights (the averaged ones, where the
         run averages) and `frozen` as it was. Raises `FileMissing`, `BadCheckpoint`,
-        `FileUnwritable`, and `Diverged` with the last good checkpoint kept.
+        `FileUnwritable` (also where another run writes in `folder`), and `Diverged` with the last
+        good checkpoint kept. Examples that are fewer than the processes are a `BadArgument`.
         """
-        model, run = self.model, self.plan.run
+        model, run, teacher = self.model, self.plan.run, self.plan.teacher
         was_frozen = isinstance(model, Twin) and model.frozen
         whole, rest = divmod(len(self.train[0]), run.batch_size)
         # A rest that leaves a process without an example is left out.
         self.steps = whole + (rest >= self.fabric.world_size)
+        if not self.steps:
+            raise BadArgument(
+                where="fit",
+                what="train",
+                want=f"an example for each of the {self.fabric.world_size} processes",
+                got=f"{len(self.train[0])}",
+                fix="Use fewer processes.",
+            )
         try:
             with (
+                ExitStack() as stack,
+                nullcontext() if teacher is None else evaluating(teacher),
                 exact_arithmetic(self.fabric.device),
                 int8_forward(run.int8_forward),
                 shared_norms(self.fabric, self._float_net()),
             ):
                 if isinstance(model, Twin):
                     require_exact(self.fabric.device)
+                self._claim(stack)
                 self._prepare(resume)
                 try:
                     self._epochs()
@@ -154,10 +168,16 @@ class Training:
     def _float_net(self) -> nn.Module:
         return self.model.net if isinstance(self.model, Twin) else self.model
 
+    def _claim(self, stack: ExitStack) -> None:
+        """Have the folder to ourselves until the stack is left, before anything is computed."""
+        if self.folder is not None:
+            claim = checkpoint.claimed(self.folder)
+            from_first(self.fabric, lambda: stack.enter_context(claim))
+
     def _prepare(self, resume: Path | None) -> None:
         """Set up what the steps need, from the first process's weights or a checkpoint."""
         fabric, run = self.fabric, self.plan.run
-        identity = self._identity()
+        identity = self._identity = self._identify()
         require_same(fabric, "options and examples of the run", identity)
         share_state(fabric, self.model)
         self._optimizer = optimizers.make(self.plan.optimizer, self.model)
@@ -166,16 +186,27 @@ class Training:
             self._load(resume, identity)
         self._scores = Scores(self.model)
         self._wrapped, self._stepping = fabric.setup(self._scores, self._optimizer)
-        own = self.folder if fabric.global_rank == 0 else None
-        self._metrics = Metrics(own, tensorboard=run.tensorboard, first_step=self.at)
-        if self.history.epochs:
-            from_first(fabric, lambda: self._metrics.write(self.history))
+        self._metrics = Metrics(None, tensorboard=False, first_step=self.at)
+        from_first(fabric, self._open_metrics)
 
-    def _identity(self) -> dict[str, Any]:
-        (x, y), every = self.train, max(1, len(self.train[0]) // 64)
-        data = checkpoint.digest([x[::every], y])[:16]
-        processes = {"processes": self.fabric.world_size} if self.fabric.world_size > 1 else {}
-        return {**self.plan.identity(), "examples": len(x), "data": data, **processes}
+    def _open_metrics(self) -> None:
+        run = self.plan.run
+        self._metrics = Metrics(self.folder, tensorboard=run.tensorboard, first_step=self.at)
+        if self.history.epochs:
+            self._metrics.write(self.history)
+
+    def _identify(self) -> dict[str, Any]:
+        """Return what decides the bits; validation does where it may end the run."""
+        found = {
+            **self.plan.identity(),
+            "examples": len(self.train[0]),
+            "data": _sampled(self.train),
+        }
+        if self.plan.run.patience:
+            found["val"] = _sampled(self.val)
+        if self.fabric.world_size > 1:
+            found["processes"] = self.fabric.world_size
+        return found
 
     def _epochs(self) -> None:
         run = self.plan.run
@@ -191,6 +222,7 @@ class Training:
                 # An epoch's last checkpoint comes after its validation.
                 due = run.checkpoint_every and self.at % run.checkpoint_every == 0
                 if due and step + 1 < self.steps:
+                    self._require_finite(epoch, step)
                     self._save()
             self._end(epoch, rate)
 
@@ -251,12 +283,12 @@ class Training:
         summed, right, seen = total(self.fabric, float(loss.detach()) * own, right, own)
         value = float(loss.detach()) if self.fabric.world_size == 1 else summed / seen
         if not math.isfinite(value):
-            raise _diverged(epoch, step, "loss", value)
+            raise _diverged(epoch, step, "loss", str(value))
         self._stepping.zero_grad()
         self.fabric.backward(loss)
         norm = optimizers.clip(plan.optimizer, self.model)
         if norm is not None and not math.isfinite(norm):
-            raise _diverged(epoch, step, "gradient", norm)
+            raise _diverged(epoch, step, "gradient", str(norm))
         self._stepping.step()
         if self._average is not None:
             self._average.update(self.model)
@@ -310,6 +342,7 @@ class Training:
     def _end(self, epoch: int, rate: float) -> None:
         """Validate, and record the epoch."""
         model, began, sums = self.model, time.monotonic(), self._sums
+        self._require_finite(epoch, self.steps - 1)
         if isinstance(model, Twin) and self._scores.exact and not model.frozen:
             model.update_ranges()
         val_accuracy = self._validate()
@@ -328,6 +361,14 @@ class Training:
         self._metrics.epoch(self.at, self.history.epochs[-1])
         self._save()
         from_first(self.fabric, lambda: self._metrics.write(self.history))
+
+    def _require_finite(self, epoch: int, step: int) -> None:
+        """Stop before weights that are no numbers are validated, or replace a good checkpoint: a
+        finite loss can have a gradient that is not, and the next loss would say so too late.
+        """
+        for name, weight in self.model.named_parameters():
+            if not bool(torch.isfinite(weight).all()):
+                raise _diverged(epoch, step, f'weight "{name}"', "NaN or infinite")
 
     def _validate(self) -> float:
         """Return the accuracy of what would be deployed now."""
@@ -352,7 +393,7 @@ class Training:
             return
         folder, average = self.folder, self._average
         state = checkpoint.Checkpoint(
-            identity=self._identity(),
+            identity=self._identity,
             model=self.model.state_dict(),
             optimizer=self._optimizer.state_dict(),
             average=None if average is None else average.state_dict(),
@@ -375,25 +416,31 @@ class Training:
             self._optimizer.load_state_dict(dict(state.optimizer))
             if self._average is not None:
                 self._average.load_state_dict(dict(state.average or {}))
-        except (RuntimeError, ValueError, KeyError) as error:
+            progress = dict(state.progress)
+            self.at = progress.pop("at")
+            self._sums = _Sums(**progress)
+            self.history = History([Epoch(**e) for e in state.history], list(found.notes))
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
             reason = str(error).splitlines()[0]
             got = f"another network ({reason})"
             raise checkpoint.foreign(found.path, got, "this run") from error
-        progress = dict(state.progress)
-        self.at = progress.pop("at")
-        self._sums = _Sums(**progress)
-        self.history = History([Epoch(**e) for e in state.history], list(found.notes))
+
+
+def _sampled(examples: Examples) -> str:
+    """Return a digest of all labels and of some 64 examples."""
+    x, y = examples
+    return checkpoint.digest([x[:: max(1, len(x) // 64)], y])[:16]
 
 
 def _named(options: checkpoint.Tree, names: list[str]) -> str:
     return ", ".join(f"{name}={options.get(name, 'nothing')}" for name in names)
 
 
-def _diverged(epoch: int, step: int, what: str, value: float) -> Diverged:
+def _diverged(epoch: int, step: int, what: str, got: str) -> Diverged:
     return Diverged(
         where=f"epoch {epoch + 1}, step {step + 1}",
         what=what,
         want="a finite number",
-        got=str(value),
+        got=got,
         fix="Use a smaller learning rate; the last checkpoint is kept.",
     )

@@ -20,8 +20,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from isobit.core.fixed_torch import F32_EXACT, floor_clamp, gradient_bounds
-from isobit.core.torch_sums import Between
+from isobit.core import torch_scratch as scratch
+from isobit.core.fixed_torch import F32_EXACT, floor_clamp, gradient_bounds, where_inside
+from isobit.core.torch_sums import NOTHING, Between
+
+MOST_OFFSET = 64.0
+"""Squared mean over variance up to which a variance is taken as a difference of two means: what
+that loses, 6 bits, a sum of rounded float32 squares would have lost, too."""
 
 LEAST_MULTIPLIER = 2.0**-20
 """Channels whose gamma vanishes keep this slope, so that their bias stays far inside int32."""
@@ -59,6 +64,11 @@ def sign_of(gamma: Tensor) -> Tensor:
     return torch.where(gamma < 0, -1.0, 1.0)
 
 
+def slope(learned: Affine, statistics: Statistics) -> Tensor:
+    """Return gamma / sigma [C]."""
+    return learned.gamma / (statistics.var + learned.eps).sqrt()
+
+
 @torch.no_grad()
 def fold(learned: Affine, statistics: Statistics, step: Tensor, y_step: float) -> Folded:
     """Return the integer multiplier, shift and bias; `step` = Sx * Sw[c] in float64."""
@@ -77,46 +87,65 @@ def fold(learned: Affine, statistics: Statistics, step: Tensor, y_step: float) -
     return Folded(mult.long(), shift.long(), bias)
 
 
-@torch.no_grad()
-def moments_of(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and biased variance over all but the last axis of one process's values [C].
+Moments = tuple[Tensor, Tensor]
+"""Mean and biased variance of sums, float64 [C], of all processes."""
 
-    On the CPU batch norm's own reduction is some 25 times faster than `var_mean`.
+
+@torch.no_grad()
+def mean_and_variance(values: Tensor) -> Moments:
+    """Return mean and biased variance over all but the last axis of values [N,...,C], of all
+    processes that share a batch; rounded to float32 they are what one with the whole batch finds.
+
+    Sums within an image are of the dtype of `values`: in float32 exact for integers up to 2^24, and
+    beyond that the same wherever the image is. Sums over images and processes are of float64, where
+    their order changes 2^-53 of a sum at most.
     """
-    if values.device.type == "cpu" and values.dtype is torch.float32:
-        unused = torch.zeros(2, values.shape[-1])
-        mean, var = torch.ops.aten.batch_norm_update_stats(
-            _channels_second(values), unused[0], unused[1], 0.0
-        )
-        return mean, var
-    var, mean = torch.var_mean(values.reshape(-1, values.shape[-1]), dim=0, correction=0)
+    images = values.reshape(len(values), -1, values.shape[-1])
+    mean, square = _power_means(images)
+    offset = mean.square()
+    var = square.sub_(offset)
+    if bool((offset > MOST_OFFSET * var).any()):  # the difference lost digits
+        pivot = mean.to(images.dtype)
+        rest, square = _power_means(torch.sub(images, pivot, out=_unset(images)))
+        mean, var = pivot + rest, (square - rest.square()).clamp_min_(0)
     return mean, var
 
 
-@torch.no_grad()
-def mean_and_variance(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and biased variance over all but the last axis, float64 [C], the same on all
-    processes.
+def _power_means(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the means of x and of x^2, of all processes, for images [N, positions, C]: float64
+    [C].
     """
-    mean, var = moments_of(values)
-    moments = torch.stack([mean.double(), var.double() + mean.double().square()])
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(moments)
-        moments /= dist.get_world_size()
-    mean64, square = moments
-    return mean64, (square - mean64.square()).clamp_min(0)
+    n, positions, channels = images.shape
+    parts = images.new_empty(2, n, channels)
+    torch.sum(images, 1, out=parts[0])
+    torch.sum(torch.square(images, out=_unset(images)), 1, out=parts[1])
+    sums, count = parts.sum(1, dtype=torch.float64), n * positions
+    if _processes() > 1:
+        shared = torch.cat([sums, sums.new_full((1, channels), count)])
+        dist.all_reduce(shared)
+        sums, count = shared[:2], int(shared[2, 0])
+    mean, square = sums.div_(count)
+    return mean, square
+
+
+def _unset(x: Tensor) -> Tensor:
+    return scratch.empty(x.shape, x.dtype, x.device)
+
+
+@torch.no_grad()
+def statistics_of(moments: Moments, learned: Affine, step: Tensor) -> Statistics:
+    """Return the statistics of a layer's output from those of its sums, whose unit is `step`."""
+    mean, var = moments
+    return Statistics(
+        (sign_of(learned.gamma) * mean * step + learned.bias).float(),
+        (var * step.square()).float(),
+    )
 
 
 @torch.no_grad()
 def batch_statistics(acc: Tensor, learned: Affine, step: Tensor) -> Statistics:
-    """Statistics of one batch of sums [N,...,C], averaged over all processes where there are
-    several.
-    """
-    sign = sign_of(learned.gamma).double()
-    mean64, var64 = mean_and_variance(acc)
-    return Statistics(
-        (sign * mean64 * step + learned.bias.double()).float(), (var64 * step.square()).float()
-    )
+    """Statistics of one batch of sums [N,...,C], over all processes where there are several."""
+    return statistics_of(mean_and_variance(acc), learned, step)
 
 
 @torch.no_grad()
@@ -130,7 +159,7 @@ def update_running(module: Any, statistics: Statistics, count: int, momentum: fl
     unbiased = statistics.var * (count / max(count - 1, 1))
     module.running_mean.lerp_(statistics.mean, weight)
     module.running_var.lerp_(unbiased, weight)
-    module.num_batches_tracked += 1
+    module.num_batches_tracked.add_(1)
 
 
 def _norm_gradients(
@@ -245,7 +274,11 @@ class _MaskedFloor(torch.autograd.Function):
         bounds: tuple[int, int],
         soft: tuple[bool, bool],
     ) -> Tensor:
-        y = torch.addcmul(add, x, mult) if folded else (x + add).mul_(mult).add_(0.5)
+        y = scratch.empty_like(x)
+        if folded:
+            torch.addcmul(add, x, mult, out=y)
+        else:
+            torch.add(x, add, out=y).mul_(mult).add_(0.5)
         y = y.floor_().clamp_(float(bounds[0]), float(bounds[1])).float()
         ctx.save_for_backward(y)
         ctx.bounds = gradient_bounds(*bounds, soft)
@@ -254,7 +287,7 @@ class _MaskedFloor(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (y,) = ctx.saved_tensors
-        return torch.ops.aten.hardtanh_backward(grads[0], y, *ctx.bounds), *(None,) * 5
+        return where_inside(grads[0], y, ctx.bounds), *(None,) * 5
 
 
 def norm_requantize(
@@ -268,13 +301,13 @@ def norm_requantize(
     soft: tuple[bool, bool],
     *,
     moving: bool,
-    between: Between | None = None,
+    between: Between = NOTHING,
 ) -> Tensor:
     """Return centred codes `clamp(floor(M * (acc + bias) + 1/2))` for sums [N,...,C]; `moving`: the
     statistics are this batch's own and depend on acc.
 
-    The gradient is batch norm's, masked where clamped. between: applied to the sums before they are
-    requantised. float32 `acc` has magnitudes up to 2^23 (`torch_sums.exact_sums`).
+    The gradient is batch norm's, masked where clamped. float32 `acc` has magnitudes up to 2^23
+    (`torch_sums.exact_sums`).
     """
     sign = sign_of(learned.gamma)
     mean = ((statistics.mean.double() - learned.bias.double()) * sign / step).to(acc.dtype)
@@ -290,6 +323,8 @@ def norm_requantize(
     if acc.dtype is not torch.float32 or not small:  # |acc + bias| < 2^31, mult < 2^21: below 2^53
         sums = sums.double()
     real = (folded.mult.double() * torch.exp2(-folded.shift.double())).to(sums.dtype)
+    if between.watch is not None:
+        between.watch((sums.detach() + folded.bias.to(sums.dtype)) * real)
     result: Tensor = _MaskedFloor.apply(  # type: ignore[no-untyped-call]  # torch's apply is untyped
         sums, folded.bias.to(sums.dtype), real, False, bounds, soft
     )
@@ -298,6 +333,7 @@ def norm_requantize(
 
 def shift_requantize(
     acc: Tensor,
+    moments: Moments,
     learned: Affine,
     bias: Tensor,
     shift: Tensor,
@@ -305,33 +341,29 @@ def shift_requantize(
     bounds: tuple[int, int],
     soft: tuple[bool, bool],
     *,
-    between: Between | None = None,
+    between: Between = NOTHING,
 ) -> Tensor:
     """Return centred codes `clamp(floor((acc + bias) * 2^-shift + 1/2))` for sums [N,...,C] of
     weights that already hold gamma / sigma (`pow2`).
 
     The forward uses running statistics. Its own derivative would let the weights' scale drift,
     which the next update of the statistics undoes; the gradient here is batch norm's for the batch
-    at hand, which has no component along scale and offset, so training behaves as with batch
-    statistics.
+    at hand, whose `moments` are given: it has no component along scale and offset, so training
+    behaves as with batch statistics. bias: without a gradient.
     """
-    mean64, var64 = mean_and_variance(acc)
-    mean, inverse = mean64.to(acc.dtype), (var64 + 1e-3).rsqrt().to(acc.dtype)
-    bias = bias.detach().double()
+    mean, var = moments
+    inverse = (var + 1e-3).rsqrt()
+    real = torch.exp2(-shift.double())
     largest = float(bias.abs().max()) + 0.5 * 2.0 ** float(shift.max())
-    carrier = torch.float32 if largest <= F32_EXACT // 2 else torch.float64
-    real = torch.exp2(-shift.double()).expand_as(bias)
-    weight = real.to(acc.dtype) / inverse
-    sums = _with_gradient(acc, learned, (weight, mean, inverse), y_step, True, between)
-    if sums.dtype is torch.float32:
-        sums = sums.to(carrier)
+    numbers = ((real / inverse).to(acc.dtype), mean.to(acc.dtype), inverse.to(acc.dtype))
+    sums = _with_gradient(acc, learned, numbers, y_step, True, between)
+    if sums.dtype is torch.float32 and largest > F32_EXACT // 2:
+        sums = sums.double()
+    offset, factor = (bias.double() * real).add_(0.5), real.expand_as(bias)
+    if between.watch is not None:
+        between.watch(sums.detach() * real.to(sums.dtype) + (offset - 0.5).to(sums.dtype))
     result: Tensor = _MaskedFloor.apply(  # type: ignore[no-untyped-call]  # torch's apply is untyped
-        sums,
-        (bias * real + 0.5).to(sums.dtype),
-        real.to(sums.dtype),
-        True,
-        bounds,
-        soft,
+        sums, offset.to(sums.dtype), factor.to(sums.dtype), True, bounds, soft
     )
     return result
 
@@ -342,7 +374,7 @@ def frozen_shift(
     shift: Tensor,
     bounds: tuple[int, int],
     soft: tuple[bool, bool],
-    between: Between | None = None,
+    between: Between = NOTHING,
 ) -> Tensor:
     """Return centred codes as `shift_requantize` does, for statistics that stand still: with the
     gradient of what it computes.
@@ -350,7 +382,7 @@ def frozen_shift(
     if float(bias.detach().abs().max()) > F32_EXACT // 2:  # |acc| is at most that in float32
         acc = acc.double()
     sums = (acc + bias) * torch.exp2(-shift.to(acc.dtype)) + 0.5
-    return floor_clamp(sums if between is None else between(sums), *bounds, soft).float()
+    return floor_clamp(between.selected(sums), *bounds, soft).float()
 
 
 def _with_gradient(
@@ -359,12 +391,12 @@ def _with_gradient(
     numbers: tuple[Tensor, Tensor, Tensor],
     y_step: float,
     moving: bool,
-    between: Between | None,
+    between: Between,
 ) -> Tensor:
     sums: Tensor = _NormGradient.apply(  # type: ignore[no-untyped-call]  # torch's apply is untyped
         acc, learned.gamma, learned.beta, learned.bias, *numbers, y_step, moving
     )
-    return sums if between is None else between(sums)
+    return between.selected(sums)
 
 
 def _channels_second(x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ from isobit.train.builder import Traced
 from isobit.train.steps import Step
 from isobit.train.ties import Ties
 
+Kept = TypeVar("Kept")
 _PIXELS = TensorType((), DType.U8, Affine((1.0,), 0))
 
 
@@ -69,12 +70,49 @@ class Numbers:
     """`pow2`: the frac that steps with a shared encoding settled on, by the name of the first of
     them.
     """
+    settled: bool = False
+    """No type changes any more, so what follows from them is kept."""
+    _kept: dict[tuple[str, str], Any] = field(default_factory=dict, repr=False, compare=False)
 
     def around(self, step: Step) -> NodeTypes[Any]:
         """Return the types around a step."""
+        return self._keep("around", step.name, lambda: self._around(step))
+
+    def _around(self, step: Step) -> NodeTypes[Any]:
         inputs = map_inputs(step.inputs, lambda name: self.types[name])
         soft = (math.isinf(step.low), math.isinf(step.high))
         return NodeTypes(inputs, tuple(self.types[v.name] for v in step.outputs), soft)
+
+    def step_of(self, name: str) -> float:
+        """Return the one step of a value's codes."""
+        return self._keep("step", name, lambda: float(scale_of(self.types[name].encoding)[0]))
+
+    def inverse(self, name: str, device: torch.device) -> Tensor:
+        """Return 1 / step of a value or constant, float32 [C] or [1]."""
+
+        def make() -> Tensor:
+            return torch.as_tensor(1.0 / scale_of(self.types[name].encoding), device=device).float()
+
+        return self._keep("inverse", name, make)
+
+    def sum_step(self, step: Step, device: torch.device) -> Tensor:
+        """Return `Sx * Sw[c]`, the step of a weighted step's sums, float64 [C] or [1]."""
+
+        def make() -> Tensor:
+            inputs = self.around(step).inputs
+            found = scale_of(inputs.x.encoding) * scale_of(inputs.w.encoding)
+            return torch.as_tensor(found, device=device)
+
+        return self._keep("sums", step.name, make)
+
+    def _keep(self, what: str, name: str, make: Callable[[], Kept]) -> Kept:
+        """Return what `make` returns, the first one once types are settled."""
+        if not self.settled:
+            return make()
+        if (what, name) not in self._kept:
+            self._kept[what, name] = make()
+        found: Kept = self._kept[what, name]
+        return found
 
     def selection(self, pool: Step) -> Callable[[Tensor], Tensor]:
         """Return what a step that selects (`Op.selects`) does to the sums of the step before it."""
@@ -134,7 +172,7 @@ def decide_all(source: RangeSource, steps: Sequence[Step]) -> Numbers:
         for step in steps:
             build.decide(step)
         if build.numbers.finest == finest:
-            return build.numbers
+            return replace(build.numbers, settled=True)
         finest = build.numbers.finest
         if min(finest.values(), default=0) < COARSEST:
             raise BadWeights(

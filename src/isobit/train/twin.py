@@ -9,6 +9,7 @@ there is nothing to keep in step.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import fields
 from typing import Any, Self
 
@@ -17,14 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from isobit.core.arguments import Arguments
-from isobit.core.types import AnyArray, FloatArray, Shape, TensorType, scale_of
+from isobit.core.torch_sums import Between
+from isobit.core.types import AnyArray, FloatArray, Shape, TensorType
 from isobit.ir.graph import Graph, Inputs
 from isobit.ops.dynamic import exponents
 from isobit.ops.registry import load_ops
 from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import WeightedInputs, WeightedOp
-from isobit.train import calibration, norm, normalised
-from isobit.train.builder import Traced
+from isobit.train import calibration, norm, norm_training, normalised, weights
+from isobit.train.builder import Traced, place_of
 from isobit.train.calibration import WeightRange, key_of
 from isobit.train.dropout import apply_dropout
 from isobit.train.export import export_graph
@@ -40,7 +42,7 @@ from isobit.train.guards import (
 from isobit.train.numbers import InputDType, Numbers, decide_all
 from isobit.train.ranges import RangeObserver, RangeOptions
 from isobit.train.selftest import require_exact
-from isobit.train.ste import quantize_real, ste_round
+from isobit.train.ste import quantize_real
 from isobit.train.steps import Step, group, pools_of
 from isobit.train.ties import tie
 from isobit.train.trace import trace
@@ -107,6 +109,7 @@ class Twin(nn.Module):
         self.register_buffer("is_frozen", torch.zeros((), dtype=torch.bool))
         self.observers = nn.ModuleDict()
         self.weight_ranges = nn.ModuleDict()
+        weights.order_in_memory(self)
         calibration.place(self)
         self.register_buffer("steps_seen", torch.zeros((), dtype=torch.int64))
         self.batch_statistics: dict[str, norm.Statistics] = {}
@@ -124,8 +127,7 @@ class Twin(nn.Module):
         if binding is None:
             data = self.traced.graph.const_map()[const].data
             return torch.tensor(data, dtype=torch.float32, device=self.device)
-        holder, _, attribute = binding.path.rpartition(".")
-        value: Tensor = getattr(self.net.get_submodule(holder), attribute)
+        value: Tensor = getattr(*place_of(self.net, binding.path))
         return binding.apply(require_carrier(self, binding.path, value))
 
     @property
@@ -237,25 +239,42 @@ class Twin(nn.Module):
         require_unhooked(self)
         updating = self.training and not self.frozen
         with torch.autocast(self.device.type, enabled=False):  # integers do not fit bfloat16
-            if updating:
-                calibration.advance(self, x)
-            values = self._run_all(x, training=updating, pooling=True)
+            observing = updating and calibration.advance(self, x)
+            with calibration.all_or_nothing(self) if observing else nullcontext():
+                values = self._run_all(x, training=updating, pooling=True, observing=observing)
             return tuple(self._dequantize(name, values) for name in names)
 
     def _run_all(
-        self, x: Tensor | AnyArray, *, training: bool = False, pooling: bool = False
+        self,
+        x: Tensor | AnyArray,
+        *,
+        training: bool = False,
+        pooling: bool = False,
+        observing: bool = False,
     ) -> dict[str, Tensor]:
         (source,) = self.traced.graph.inputs
-        carriers = self.carriers(raw_values(self, x), self.numbers.types[source.name])
-        return self._run_carriers(source.name, carriers, training=training, pooling=pooling)
+        raw = raw_values(self, x)
+        carriers = self.carriers(raw, self.numbers.types[source.name])
+        if observing:
+            calibration.observe_input(self, raw)
+        return self._run_carriers(
+            source.name, carriers, training=training, pooling=pooling, observing=observing
+        )
 
     def _run_carriers(
-        self, name: str, carriers: Tensor, *, training: bool = False, pooling: bool = False
+        self,
+        name: str,
+        carriers: Tensor,
+        *,
+        training: bool = False,
+        pooling: bool = False,
+        observing: bool = False,
     ) -> dict[str, Tensor]:
         """Run every step from the input's carriers (`code - zero`, NHWC).
 
         pooling: leave out values that only a pool reads, and pool before requantising: the same,
-        and less work.
+        and less work. observing: take what flows into the moving ranges, which stay as they are for
+        this run.
         """
         require_exact(carriers.device)
         values = {name: carriers, **self.stored_carriers(self.numbers, len(carriers))}
@@ -265,7 +284,10 @@ class Twin(nn.Module):
             if step.name in values:  # a pool that ran inside the step before it
                 continue
             pool = self.pooled.get(step.name) if pooling else None
-            self.run_step(step, self.numbers, values, training=training, pool=pool)
+            if observing:
+                calibration.observe_step(self, step, values)
+            watch = calibration.watch_of(self, step) if observing else None
+            self.run_step(step, self.numbers, values, training=training, pool=pool, watch=watch)
             if training:
                 for value in (pool or step).outputs:
                     apply_dropout(self, values, value.name)
@@ -291,17 +313,19 @@ class Twin(nn.Module):
         *,
         training: bool,
         pool: Step | None = None,
+        watch: Callable[[Tensor], None] | None = None,
     ) -> None:
         """Add a step's outputs to `values`: carriers, channels last.
 
         pool: a step that selects among this one's values. It then selects among its sums before
         they are requantised, which is the same and less work; `values` gets the pool's output only.
+        watch: sees what a weighted step rounds, in steps of its output.
         """
-        between = None if pool is None else numbers.selection(pool)
+        between = Between(None if pool is None else numbers.selection(pool), watch)
         name = step.name if pool is None else pool.name
         if step.norm is not None and self.training and torch.is_grad_enabled():
-            run = normalised.run
-            values[name] = run(self, step, numbers, values, moving=training, between=between)
+            run = norm_training.run
+            values[name] = run(self, step, numbers, values, between, moving=training)
             return
         inputs = self.operands(step, numbers, values)
         attrs, q = numbers.attrs[step.name], numbers.around(step)
@@ -330,54 +354,20 @@ class Twin(nn.Module):
             elif not issubclass(step.op, WeightedOp):
                 found[item.name] = self.parameter(name).round()
         if issubclass(step.op, WeightedOp):
-            found.update(self._weighted_constants(step, numbers))
+            found.update(weights.constants(self, step, numbers))
         found.update(numbers.derived[step.name])
         if step.norm is not None and self.scheme is Scheme.AFFINE and numbers.derived[step.name]:
             folded = normalised.folded(self, step, numbers)
             found.update(mult=folded.mult, shift=folded.shift, b=folded.bias.float())
         return type(step.inputs)(**found)
 
-    def _weighted_constants(self, step: Step, numbers: Numbers) -> dict[str, Any]:
-        """Return w and b as integers with straight-through gradients."""
-        assert issubclass(step.op, WeightedOp)
-        inputs: Any = step.inputs
-        w = self.effective_weight(step)
-        sizes = torch.as_tensor(scale_of(numbers.types[inputs.w].encoding), device=w.device)
-        axes = [-1 if i == step.op.channel_axis else 1 for i in range(w.dim())]
-        low = -128 if self.scheme is Scheme.POW2 else -127
-        found: dict[str, Any] = {"w": ste_round(w, sizes.reshape(axes), low, 127), "b": None}
-        if step.norm is not None:
-            if self.scheme is Scheme.POW2:
-                learned, running = normalised.learned(self, step), normalised.running(self, step)
-                slope = learned.gamma / (running.var + learned.eps).sqrt()
-                found["b"] = self._bias(
-                    learned.beta + (learned.bias - running.mean) * slope, numbers, f"{step.name}.b"
-                )
-        elif inputs.b is not None:
-            found["b"] = self._bias(self.parameter(inputs.b), numbers, inputs.b)
-        return found
-
-    def _bias(self, value: Tensor, numbers: Numbers, const: str) -> Tensor:
-        size = torch.as_tensor(scale_of(numbers.types[const].encoding), device=value.device)
-        return ste_round(value, size, -(2**29), 2**29)
-
     def _dequantize(self, name: str, values: dict[str, Tensor]) -> Tensor:
-        real = values[name] * float(scale_of(self.numbers.types[name].encoding)[0])
+        real = values[name] * self.numbers.step_of(name)
         if name in self.exponents:
             power = values[self.exponents[name]].detach().exp2()
             real = real * power.reshape(-1, *[1] * (real.dim() - 1))
         torch_order = real.dim() == 4 and not self.channels_last
         return real.permute(0, 3, 1, 2) if torch_order else real
-
-    def effective_weight(self, step: Step) -> Tensor:
-        """Return the real weights that are quantised."""
-        assert issubclass(step.op, WeightedOp)
-        inputs: Any = step.inputs
-        w = self.parameter(inputs.w)
-        if step.norm is None:
-            return w
-        factor = normalised.weight_factor(self, step)
-        return w * factor.reshape([-1 if i == step.op.channel_axis else 1 for i in range(w.dim())])
 
     @torch.no_grad()
     def trace(self, x: Tensor | AnyArray) -> dict[str, AnyArray]:

@@ -93,6 +93,45 @@ ISOBIT_KERNEL uint32_t isobit_dynamic_conv2d(isobit_dynamic_window g, const int8
     return magnitudes;
 }
 
+/* The same of a depthwise convolution, where groups is in_c; weights are [kernel_h, kernel_w,
+ * out_c]. The totals of a pixel grow tap by tap, so that padding is looked for once for all its
+ * channels: about half the instructions of as many groups in the loops above. The loop that ends a
+ * pixel stays one: clang -O3 would unroll it whole, for up to 17 % fewer instructions and 400 to
+ * 650 more bytes (cortex-m4, 7 to 64 channels). */
+ISOBIT_KERNEL uint32_t isobit_dynamic_depthwise_conv2d(isobit_dynamic_window g, const int8_t *x,
+                                                       isobit_dynamic_unit unit, const int8_t *w,
+                                                       const int32_t *b, int32_t *totals) {
+    const int32_t multiplier = g.out_c / g.groups;
+    uint32_t magnitudes = 0;
+    for (int32_t oy = 0; oy < g.out_h; oy++) {
+        for (int32_t ox = 0; ox < g.out_w; ox++) {
+            for (int32_t o = 0; o < g.out_c; o++) {
+                totals[o] = 0;
+            }
+            ISOBIT_ROLLED for (int32_t ky = 0; ky < g.kernel_h; ky++) {
+                const int32_t iy = oy * g.stride_h - g.pad_top + ky * g.dilation_h;
+                ISOBIT_ROLLED for (int32_t kx = 0; kx < g.kernel_w; kx++) {
+                    const int32_t ix = ox * g.stride_w - g.pad_left + kx * g.dilation_w;
+                    if (iy < 0 || iy >= g.in_h || ix < 0 || ix >= g.in_w) {
+                        continue; /* padding is real 0 */
+                    }
+                    const int8_t *pixel = x + (iy * g.in_w + ix) * g.in_c;
+                    const int8_t *tap = w + (ky * g.kernel_w + kx) * g.out_c;
+                    for (int32_t o = 0; o < g.out_c; o++) {
+                        totals[o] += pixel[o / multiplier] * tap[o];
+                    }
+                }
+            }
+            ISOBIT_ROLLED for (int32_t o = 0; o < g.out_c; o++) {
+                totals[o] = isobit_dynamic_total(totals[o], g.has_bias ? b[o] : 0, unit);
+                magnitudes |= isobit_dynamic_magnitude(totals[o]);
+            }
+            totals += g.out_c;
+        }
+    }
+    return magnitudes;
+}
+
 typedef struct {
     int32_t in, out;
     int32_t has_bias;

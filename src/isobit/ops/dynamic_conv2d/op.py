@@ -16,6 +16,7 @@ from isobit.ir.graph import Attrs
 from isobit.ops.base import Sample
 from isobit.ops.conv2d.op import Conv2d, Conv2dAttrs
 from isobit.ops.dynamic import DynamicInputs, DynamicOp
+from isobit.ops.dynamic_depthwise_conv2d.op import DynamicDepthwiseConv2dAttrs
 from isobit.ops.dynamic_samples import layer_samples
 from isobit.ops.layer import Layer
 from isobit.ops.window import Pair, Quad, Window, pair, torch_padding
@@ -77,7 +78,9 @@ class DynamicConv2d(DynamicOp[DynamicConv2dAttrs], name="dynamic_conv2d"):
 
 
 class DynamicConv2dLayer(Layer, name="DynamicConv2d"):
-    """`isobit.nn.DynamicConv2d`: `Conv2d` whose output range every run finds; scheme `pow2`."""
+    """`isobit.nn.DynamicConv2d`: `Conv2d` whose output range every run finds; scheme `pow2`. One
+    group for each input channel makes it a `dynamic_depthwise_conv2d`.
+    """
 
     @classmethod
     def module_class(cls) -> Any:
@@ -91,13 +94,16 @@ class DynamicConv2dLayer(Layer, name="DynamicConv2d"):
             raise build.refuse("padding_mode", "zeros", module.padding_mode, "Pad with zeros.")
         kernel, dilation = pair(module.kernel_size), pair(module.dilation)
         window = Window(kernel=kernel, stride=pair(module.stride), dilation=dilation)
-        inputs = DynamicInputs(
-            x.name,
-            build.parameter("weight", permute=(0, 2, 3, 1)),
-            None if module.bias is None else build.parameter("bias"),
-            e=build.exponent(x),
-        )
         pads = torch_padding(module.padding, window)
+        b = None if module.bias is None else build.parameter("bias")
+        e = build.exponent(x)
+        if module.groups == module.in_channels > 1:
+            w = build.parameter("weight", view=(module.out_channels, *kernel), permute=(1, 2, 0))
+            depthwise = DynamicDepthwiseConv2dAttrs(window.stride, pads, dilation)
+            inputs = DynamicInputs(x.name, w, b, e=e)
+            codes, _ = build.node("dynamic_depthwise_conv2d", inputs, depthwise)
+            return codes
+        w = build.parameter("weight", permute=(0, 2, 3, 1))
         attrs = DynamicConv2dAttrs(window.stride, pads, dilation, module.groups)
-        codes, _ = build.node("dynamic_conv2d", inputs, attrs)
+        codes, _ = build.node("dynamic_conv2d", DynamicInputs(x.name, w, b, e=e), attrs)
         return codes

@@ -1,4 +1,6 @@
-"""Training: loss, and accuracy with validation on the chip's integers, by epoch."""
+"""Training: loss, and accuracy with validation on the chip's integers, by epoch; where a float
+network was trained first, a mark where the integers begin.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,10 @@ from isobit.report.svg import (
 )
 
 HEIGHT = 220
-MARGIN = (14, 14, 40, 56)
+MARGIN = (24, 14, 40, 56)
 _POINTS_MOST = 60
+_LATE = 0.7
+"""Right of it a word stands at the left of the mark that it belongs to."""
 
 
 def draw(report: Report) -> str:
@@ -32,7 +36,9 @@ def draw(report: Report) -> str:
     epochs = report.epochs
     if not epochs:
         return ""
-    best = max(epochs, key=lambda e: (e.val_accuracy, -e.epoch))
+    floats = report.float_epochs
+    shown = [("line val", "validation, integers")] if floats < len(epochs) else []
+    shown += [("line float", "validation, float network")] if floats else []
     return join(
         [
             tag(
@@ -44,8 +50,8 @@ def draw(report: Report) -> str:
             tag(
                 "div",
                 tag("h3", text("Accuracy")),
-                legend([("line val", "validation, integers"), ("line train", "training")]),
-                _accuracy(epochs, best),
+                legend([*shown, ("line train", "training")]),
+                _accuracy(epochs, report.best),
             ),
         ]
     )
@@ -82,7 +88,7 @@ def _accuracy(epochs: Sequence[Epoch], best: Epoch) -> Markup:
         id_="accuracy",
         title="Accuracy by epoch",
         desc=(
-            "Validation on the chip's integers: "
+            f"Validation {_how(epochs[-1])}: "
             f"{units.accuracy(epochs[-1].val_accuracy)} at the end, best "
             f"{units.accuracy(best.val_accuracy)} in epoch {best.epoch}."
         ),
@@ -99,19 +105,17 @@ def _panel(
     title: str,
     desc: str,
 ) -> Markup:
-    x = Scale(0, max(len(epochs) - 1, 1))
+    x = Scale(0, len(epochs) - 1)
     body = [grid_lines(y, lines)]
-    for class_, read in curves:
+    body += _switch(epochs, x)
+    for name, read in curves:
         places = [(x(i), y(read(e))) for i, e in enumerate(epochs)]
-        body.append(_curve(places, class_))
-        if len(epochs) <= _POINTS_MOST:
-            body += [
-                tag("circle", cx=pct(px), cy=py, r=2.5, class_=f"point {class_}")
-                for px, py in places
-            ]
-        body.append(
-            tag("circle", cx=pct(places[-1][0]), cy=places[-1][1], r=4, class_=f"point {class_}")
-        )
+        for class_, own in _parts(name, epochs, places):
+            body.append(_curve(own, class_))
+            few = own if len(epochs) <= _POINTS_MOST else []
+            body += [_point(place, 2.5, class_) for place in few]
+            if own[-1] == places[-1] or len(own) == 1:
+                body.append(_point(own[-1], 4, class_))
     skip = every(len(epochs), 10)
     for i, epoch in enumerate(epochs):
         if i % skip == 0:
@@ -124,6 +128,43 @@ def _panel(
         body.append(tag("g", hit, rule, class_="mark", data_tip=_tip(epoch)))
     body.append(label("epoch", "50%", HEIGHT + 36, "tick middle"))
     return picture(join(body), id_=id_, title=title, desc=desc, height=HEIGHT, margin=MARGIN)
+
+
+def _point(place: tuple[float, float], radius: float, class_: str) -> Markup:
+    return tag("circle", cx=pct(place[0]), cy=place[1], r=radius, class_=f"point {class_}")
+
+
+def _parts(
+    name: str, epochs: Sequence[Epoch], places: Sequence[tuple[float, float]]
+) -> list[tuple[str, Sequence[tuple[float, float]]]]:
+    """Return a curve's classes and points: validation is another thing in each phase, and the two
+    are not joined.
+    """
+    if name != "val":
+        return [(name, places)]
+    phases = {"float": "float", "exact": "val"}
+    found = [
+        (class_, [p for p, e in zip(places, epochs, strict=True) if e.phase == phase])
+        for phase, class_ in phases.items()
+    ]
+    return [(class_, own) for class_, own in found if own]
+
+
+def _switch(epochs: Sequence[Epoch], x: Scale) -> list[Markup]:
+    """Return the mark between the float epochs and the exact ones."""
+    floats = sum(epoch.phase == "float" for epoch in epochs)
+    if not 0 < floats < len(epochs):
+        return []
+    at = (x(floats - 1) + x(floats)) / 2
+    line = tag("line", x1=pct(at), x2=pct(at), y1=-18, y2=HEIGHT, class_="switch")
+    words = "\u2190 float" if at > _LATE else "integers \u2192"
+    side = "tick end" if at > _LATE else "tick"
+    dx = -6 if at > _LATE else 6
+    return [line, tag("text", text(words), x=pct(at), y=-9, dx=dx, class_=side)]
+
+
+def _how(epoch: Epoch) -> str:
+    return "on the chip's integers" if epoch.phase == "exact" else "in float"
 
 
 def _curve(places: Sequence[tuple[float, float]], class_: str) -> Markup:
@@ -143,9 +184,10 @@ def _curve(places: Sequence[tuple[float, float]], class_: str) -> Markup:
 
 
 def _tip(epoch: Epoch) -> str:
+    taken = "" if epoch.seconds is None else f"\n{epoch.seconds:,.1f} s"
     return (
         f"epoch {epoch.epoch}\nloss {epoch.loss:.4f}\n"
-        f"validation {units.accuracy(epoch.val_accuracy)}\n"
+        f"validation {units.accuracy(epoch.val_accuracy)}, {_how(epoch)}\n"
         f"training {units.accuracy(epoch.train_accuracy)}\n"
-        f"learning rate {epoch.learning_rate:.3g}\n{epoch.seconds:,.1f} s"
+        f"learning rate {epoch.learning_rate:.3g}{taken}"
     )

@@ -9,20 +9,30 @@ from __future__ import annotations
 
 import ast
 import inspect
-import re
 import textwrap
 from typing import Any
 
 from isobit import data
 from isobit.train.recipe.fields import ANY_LENGTH, Field, Kind, fields_of
-from isobit.train.recipe.types import Net, Recipe, Schedule
+from isobit.train.recipe.types import Net, Optimizer, Recipe, Schedule
 
 _RULES: dict[type[object], dict[str, object]] = {
     Net: {"oneOf": [{"required": ["spec"]}, {"required": ["model"]}]},
+    Optimizer: {
+        "if": {"properties": {"name": {"const": "nesterov"}}},
+        "then": {"properties": {"momentum": {"exclusiveMinimum": 0}}},
+    },
     Schedule: {
         "if": {"properties": {"name": {"const": "step"}}},
-        "then": {"required": ["milestones"], "properties": {"milestones": {"minItems": 1}}},
-        "else": {"properties": {"milestones": {"maxItems": 0}}},
+        "then": {
+            "required": ["milestones"],
+            "properties": {"milestones": {"minItems": 1}, "final_fraction": {"maximum": 0}},
+        },
+        "else": {
+            "properties": {"milestones": {"maxItems": 0}},
+            "if": {"properties": {"name": {"const": "constant"}}},
+            "then": {"properties": {"final_fraction": {"maximum": 0}}},
+        },
     },
 }
 """What a schema can say of rules between the keys of one table; the types check all of them."""
@@ -32,8 +42,9 @@ def schema() -> dict[str, object]:
     """Return the JSON Schema (draft 2020-12) of a recipe as TOML has it.
 
     It follows from the dataclasses: types, limits, choices, defaults, and as descriptions their
-    docstrings. A recipe that `read_recipe` takes is valid; the reverse does not hold for files that
-    must exist and for rules between tables.
+    docstrings. A recipe that `read_recipe` takes is valid. The reverse does not hold for files that
+    must exist, integers with a decimal point (20.0 is one to JSON, and no integer to TOML),
+    milestones that do not increase, `float_epochs` beyond `epochs`, and rules between tables.
     """
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -87,9 +98,18 @@ def _value(item: Field) -> dict[str, object]:
         case Kind.NAME_OR_PATH:
             return {"anyOf": [{"enum": list(data.names())}, {"type": "string", "minLength": 1}]}
         case _:
-            endings = "|".join(map(re.escape, item.suffixes))
-            pattern = {"pattern": f"({endings})$"} if endings else {}
-            return {"type": "string", "minLength": 1, **pattern}
+            return {"type": "string", "minLength": 1, **_ending(item.suffixes)}
+
+
+def _ending(suffixes: tuple[str, ...]) -> dict[str, object]:
+    """Say what pathlib's suffix is, in letters of either case: after a name, before slashes.
+
+    No flag of a pattern is known to every validator.
+    """
+    if not suffixes:
+        return {}
+    spelled = ("".join(f"[{c}{c.upper()}]" for c in name[1:]) for name in suffixes)
+    return {"pattern": rf"^[^\u0000]*[^/\u0000]\.({'|'.join(spelled)})(/\.?)*$"}
 
 
 def _limits(item: Field) -> dict[str, object]:

@@ -6,6 +6,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,33 +67,43 @@ class _Reader:
                 keys = [found.name for found in _keys(item) if found.required]
                 want = f"a table with {', '.join(keys)}" if keys else "a table"
                 self._refuse((item.name,), want, "nothing", f"Add [{item.name}]. {PAGE}")
+                records[item.name] = None
+        found = None
+        if None not in records.values():
+            try:
+                found = Recipe(**records)  # type: ignore[arg-type]  # each was made for its field
+            except IsobitError as error:
+                self.problems.append(self._placed(error, ()))
         self._sort()
         raise_all(self.problems)
-        try:
-            return Recipe(**records)  # type: ignore[arg-type]  # each was made for its field
-        except IsobitError as error:
-            raise self._placed(error, ()) from error
+        assert found is not None
+        return found
 
     def _record(self, item: Field, table: object) -> object:
-        """Return the record of a table, None where it has problems."""
+        """Return the record of a table, None where a key or value is wrong; files that are not
+        there are no reason to keep quiet about the rest.
+        """
         if not isinstance(table, dict):
             got = "several tables" if isinstance(table, list) else shown(table)
             self._refuse((item.name,), "a table", got, f"Write [{item.name}]. {PAGE}")
             return None
-        before = len(self.problems)
+        is_complete = True
         known = _keys(item)
         for name in table:
             if name not in {found.name for found in known}:
                 self._unknown((item.name, name), [found.name for found in known])
+                is_complete = False
         values: dict[str, object] = {}
         for found in known:
             key = (item.name, found.name)
             if found.name in table:
                 values[found.name] = self._value(key, found, table[found.name])
+                is_complete &= values[found.name] is not None
             elif found.required:
                 fix = f"Add {found.name} to [{item.name}]. {PAGE}"
                 self._refuse(key, "a value", "nothing", fix)
-        if len(self.problems) > before:
+                is_complete = False
+        if not is_complete:
             return None
         assert item.record is not None
         try:
@@ -125,9 +136,9 @@ class _Reader:
         except RuntimeError:  # ~ of nobody: a name like others
             found = self.path.parent / name
         if item.kind is Kind.PATH:
-            if not found.is_file():
+            if _what_is(found) != "a file":
                 self._missing(key, "a file", str(found))
-        elif not found.is_dir():
+        elif _what_is(found) != "a folder":
             close = difflib.get_close_matches(_plain(name), data.names(), n=1)
             if close:
                 want = f"one of {', '.join(data.names())}, or a folder"
@@ -224,13 +235,21 @@ def _fix(item: Field, value: object) -> str:
     return PAGE
 
 
+def _what_is(path: Path) -> str:
+    """Say what is at a path; names that are too long and folders that hide it are "nothing"."""
+    with suppress(OSError):
+        return "a file" if path.is_file() else "a folder" if path.is_dir() else "nothing"
+    return "nothing"
+
+
 def _text(path: Path) -> str:
-    if not path.is_file():
+    there = _what_is(path)
+    if there != "a file":
         raise FileMissing(
             where=str(path),
             what="recipe",
             want="a TOML file",
-            got="a folder" if path.is_dir() else "nothing",
+            got=there,
             fix="Check the path.",
         )
     try:

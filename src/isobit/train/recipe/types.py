@@ -169,7 +169,7 @@ class Augment:
 class Distill:
     """A teacher whose outputs the network also learns (arXiv 1503.02531)."""
 
-    teacher: Path
+    teacher: Annotated[Path, Suffixes((".py", ".isobit", ".tflite", ".onnx"))]
     """A SPEC.py that sets its weights, or a .isobit, .tflite or .onnx model, on the same images."""
     temperature: Annotated[float, Limits(above=0, at_most=1000)] = 4.0
     """Both logits are divided by it before their softmax; above 0, at most 1000."""
@@ -241,4 +241,8 @@ class Recipe:
         if self.net.scheme == "float32" and self.run.int8_forward == "on":
             fix = 'Write "auto" or "off", or train in integers.'
             given.refuse("run.int8_forward", 'not "on" for a float32 network', "'on'", fix)
+        if self.net.scheme == "float32" and self.run.float_epochs:
+            fix = "Leave it out: every epoch of a float32 network is one."
+            got = shown(self.run.float_epochs)
+            given.refuse("run.float_epochs", "0 for a float32 network", got, fix)
         given.check()

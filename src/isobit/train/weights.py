@@ -1,0 +1,97 @@
+"""Weights and biases as the integers of the frozen ranges, with straight-through gradients.
+
+Free functions over a `Twin`, as `normalised` and `export` are. Training, its frozen forward and
+export all round here, so they cannot differ.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from isobit.ops.schemes import Scheme
+from isobit.ops.weighted import WeightedOp
+from isobit.train import norm, normalised
+from isobit.train.builder import place_of
+from isobit.train.numbers import Numbers
+from isobit.train.ste import ste_round
+from isobit.train.steps import Step
+
+if TYPE_CHECKING:
+    from isobit.train.twin import Twin
+
+MOST_BIAS = 2**29
+"""No bias is further from 0, in steps of the sums."""
+
+
+def constants(twin: Twin, step: Step, numbers: Numbers) -> dict[str, Any]:
+    """Return w and b of a weighted step as integers, float32."""
+    inputs: Any = step.inputs
+    factor = None if step.norm is None else normalised.weight_factor(twin, step)
+    found: dict[str, Any] = {"w": rounded(twin, step, numbers, factor), "b": None}
+    if step.norm is None:
+        if inputs.b is not None:
+            found["b"] = _bias(twin.parameter(inputs.b), numbers, inputs.b)
+    elif twin.scheme is Scheme.POW2:
+        own, running = normalised.learned(twin, step), normalised.running(twin, step)
+        found["b"] = folded_bias(step, numbers, own, running, norm.slope(own, running))
+    return found
+
+
+def effective(twin: Twin, step: Step) -> Tensor:
+    """Return the real weights that are quantised."""
+    inputs: Any = step.inputs
+    w = twin.parameter(inputs.w)
+    if step.norm is None:
+        return w
+    return w * _along(step, normalised.weight_factor(twin, step), w.dim())
+
+
+def rounded(twin: Twin, step: Step, numbers: Numbers, factor: Tensor | None) -> Tensor:
+    """Return the weights as integers. factor: [C], multiplies them before they are rounded."""
+    inputs: Any = step.inputs
+    w = twin.parameter(inputs.w)
+    inverse = _along(step, numbers.inverse(inputs.w, w.device), w.dim())
+    low = -128 if twin.scheme is Scheme.POW2 else -127
+    if factor is not None:
+        factor = _along(step, factor, w.dim())
+        if factor.requires_grad:
+            w, factor = w * factor, None
+    return ste_round(w, inverse, low, 127, factor)
+
+
+def folded_bias(
+    step: Step, numbers: Numbers, learned: norm.Affine, running: norm.Statistics, slope: Tensor
+) -> Tensor:
+    """Return the integer bias [C] of a `pow2` batch norm for its running statistics. slope: gamma /
+    sigma [C].
+    """
+    real = learned.beta + (learned.bias - running.mean) * slope
+    return _bias(real, numbers, f"{step.name}.b")
+
+
+def _bias(value: Tensor, numbers: Numbers, const: str) -> Tensor:
+    return ste_round(value, numbers.inverse(const, value.device), -MOST_BIAS, MOST_BIAS)
+
+
+def _along(step: Step, values: Tensor, dims: int) -> Tensor:
+    """Return values [C] or [1] in the shape that broadcasts over weights."""
+    assert issubclass(step.op, WeightedOp)
+    return values.reshape([-1 if i == step.op.channel_axis else 1 for i in range(dims)])
+
+
+@torch.no_grad()
+def order_in_memory(twin: Twin) -> None:
+    """Lay out the weights of convolutions as the sums read them, channels last, which changes no
+    value: otherwise every training step would reorder them, and their gradients back.
+    """
+    for step in twin.steps:
+        binding = twin.traced.bindings.get(getattr(step.inputs, "w", "") or "")
+        if binding is None or not issubclass(step.op, WeightedOp):
+            continue
+        holder, attribute = place_of(twin.net, binding.path)
+        weight = holder._parameters.get(attribute)
+        if weight is not None and weight.dim() == 4:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
