@@ -91,8 +91,8 @@ def test_every_step_of_two_processes_is_one_with_the_whole_batch(
 @pytest.mark.parametrize("name", several.LIKE_ONE)
 def test_two_processes_train_as_one_with_the_whole_batch(found: Found, name: str) -> None:
     """Each for itself, 50 steps. In float what rounding changes stays small. Integers part where it
-    brings a weight to the next code: as far as from a run whose first weight is moved by its last
-    bit (docs/training.md).
+    brings a weight to the next code: as far as from a run whose initial weights are moved by their
+    last bit (measured: docs/training.md).
     """
     one, two = several.ran(name, 0), found[0][name]
     assert len(one["losses"]) == len(two["losses"]) == several.STEPS

@@ -118,7 +118,12 @@ def exact_sums(
     """Return `combine(x, w)`, exactly: float32 where `|sum| <= 2^23`, so that a bias of that size
     can still be added to it, else float64.
     """
-    return _sums(combine, (x, w, None), types, form, sum_bound(w, None, types), F32_EXACT // 2)
+    sums = x.numel() // x.shape[-1] * len(w)  # about
+    if form is not None and w.numel() > sums and _takes_int8(types, w, wide=True):
+        bound = math.inf  # the int8 sums themselves are fewer than the weights
+    else:
+        bound = sum_bound(w, None, types)
+    return _sums(combine, (x, w, None), types, form, bound, F32_EXACT // 2)
 
 
 def weighted(

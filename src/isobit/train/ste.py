@@ -19,6 +19,15 @@ def quantize_real(x: Tensor, kind: TensorType) -> Tensor:
     return (codes.add_(kind.zero) if kind.zero else codes).clamp_(kind.dtype.low, kind.dtype.high)
 
 
+ROWS_BYTES = 1 << 19
+"""Of a tensor that is rounded, at a time."""
+
+
+def _rows(values: Tensor, part: slice) -> Tensor:
+    """Return what of broadcast values belongs to some rows."""
+    return values if values.dim() == 0 or len(values) == 1 else values[part]
+
+
 class _SteRound(torch.autograd.Function):
     """round(x * factor * inverse) clamped; the gradient is factor * inverse (ranges follow the
     weights, so clipping is rare).
@@ -30,11 +39,15 @@ class _SteRound(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(inverse if factor is None else inverse * factor)
         out = scratch.empty_like(x)
-        if factor is None:
-            torch.mul(x, inverse, out=out)
-        else:
-            torch.mul(x, factor, out=out).mul_(inverse)
-        return out.round_().clamp_(low, high)
+        rows = max(1, ROWS_BYTES * len(x) // max(1, x.numel() * x.element_size()))
+        for start in range(0, len(x), rows):  # four passes over what stays in a cache
+            part = slice(start, start + rows)
+            if factor is None:
+                torch.mul(x[part], _rows(inverse, part), out=out[part])
+            else:
+                torch.mul(x[part], _rows(factor, part), out=out[part]).mul_(_rows(inverse, part))
+            out[part].round_().clamp_(low, high)
+        return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:

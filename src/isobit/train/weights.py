@@ -57,7 +57,9 @@ def rounded(twin: Twin, step: Step, numbers: Numbers, factor: Tensor | None) -> 
     low = -128 if twin.scheme is Scheme.POW2 else -127
     if factor is not None:
         factor = _along(step, factor, w.dim())
-        if factor.requires_grad:
+        if twin.scheme is not Scheme.POW2:  # a sign: exact in any order
+            inverse, factor = inverse * factor, None
+        elif factor.requires_grad:
             w, factor = w * factor, None
     return ste_round(w, inverse, low, 127, factor)
 
