@@ -296,7 +296,7 @@ def quantized(
 
 def passes(node: Node) -> bool:
     """Whether a node's output has the step of its input, whatever that is, and its codes are right
-    without knowing it: what moves, selects or averages codes, and a ReLU.
+    without knowing it: what moves, selects or averages codes, a ReLU, and what will be folded.
     """
     if node.op == "clamp":  # a ReLU: 0 is the code of 0 in any step
         assert isinstance(node.attrs, ClampAttrs)
@@ -306,7 +306,8 @@ def passes(node: Node) -> bool:
     if node.op in ("avg_pool2d", "global_avg_pool"):
         narrowed: Any = node.attrs  # by the ReLU behind it, which it may have absorbed
         return narrowed.clamp in ((-128, 127), (0, 127))
-    return node.op in ("reshape", "transpose", "max_pool2d")
+    # A batch norm becomes part of the layer before it, or is refused there (`train/steps`).
+    return node.op in ("reshape", "transpose", "max_pool2d", "batch_norm")
 
 
 class Registered(Protocol):
@@ -372,8 +373,8 @@ def dynamic_problems(graph: Graph, registry: Registered) -> list[IsobitError]:
                 f"step of %{name}",
                 "a fixed one",
                 "an exponent" if name in kinds else "one that every run finds",
-                "Dynamic layers may be followed by dynamic layers, ReLU, MaxPool2d, AvgPool2d and "
-                "Flatten; make the layer before this one a plain one.",
+                "Dynamic layers may be followed by a batch norm, dynamic layers, ReLU, MaxPool2d, "
+                "AvgPool2d and Flatten; make the layer before this one a plain one.",
             )
             for name in sorted(read)
         )

@@ -47,6 +47,23 @@ def quantized(
     return codes, exponent
 
 
+LARGEST_POWER = 500
+"""Real numbers are scaled by at most 2^500 either way, so that float64 holds them and their
+squares.
+"""
+
+
+def unit(sums: Tensor, product: int, e: Tensor | None) -> Tensor:
+    """Return what a unit of the sums [N,...] of each example is worth, [N,1,...], float64: a power
+    of two, within `LARGEST_POWER`.
+    """
+    power = torch.full((len(sums),), float(product), dtype=torch.float64, device=sums.device)
+    if e is not None:
+        power = power + e.detach().reshape(-1).double()
+    each = (-1, *[1] * (sums.dim() - 1))
+    return torch.exp2(power.clamp(-LARGEST_POWER, LARGEST_POWER)).reshape(each)
+
+
 def _half_up(x: Tensor) -> Tensor:
     """Return `floor(x + 1/2)`; overwrites x, which is fresh."""
     return x.add_(0.5).floor_()

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from isobit.core.errors import IsobitError, NoKernel, raise_all
 from isobit.core.types import AnyArray, scale_of
+from isobit.ops import torch_dynamic
 from isobit.ops.base import EncodingRule
 from isobit.ops.clamp.op import clamp_codes
 from isobit.ops.pad.op import PadAttrs
@@ -184,6 +185,8 @@ def observe(twin: Twin, x: Tensor | AnyArray, *, again: bool = False) -> None:
         if twin.observer(step.name) is not None:
             real = real_output(twin, step, build, values).clamp(step.low, step.high)
             _observe_value(twin, step.name, _where(step), real, numbers.get(step.name, ()))
+        elif step.norm is not None:
+            normalised_input(twin, step, build, values)
         build.decide(step)
         twin.run_step(step, build.numbers, values, training=False)
         for name in dead.get(step.name, ()):
@@ -314,10 +317,23 @@ def real_output(twin: Twin, step: Step, build: NumberBuilder, values: dict[str, 
         types = build.prepare(step)
         operands = twin.operands(step, build.numbers, values)
         return step.op.estimate(step.attrs, types, _with_reals(twin, step, operands))
+    c = normalised_input(twin, step, build, values)
+    learned, running = normalised.learned(twin, step), normalised.running(twin, step)
+    return (c - running.mean) / (running.var + learned.eps).sqrt() * learned.gamma + learned.beta
+
+
+def normalised_input(
+    twin: Twin, step: Step, build: NumberBuilder, values: dict[str, Tensor]
+) -> Tensor:
+    """Return what the batch norm of a step normalises, real units; of a norm that never saw data
+    the statistics are then the batch's.
+    """
     assert issubclass(step.op, WeightedOp)
     inputs: Any = step.inputs
-    scale = float(scale_of(build.numbers.types[inputs.x].encoding)[0])
-    c = step.op.combine(step.attrs, values[inputs.x] * scale, twin.parameter(inputs.w), None)
+    x = values[inputs.x] * float(scale_of(build.numbers.types[inputs.x].encoding)[0])
+    if inputs.x in twin.exponents:
+        x = x * torch_dynamic.unit(x, 0, values[twin.exponents[inputs.x]]).float()
+    c = step.op.combine(step.attrs, x, twin.parameter(inputs.w), None)
     learned = normalised.learned(twin, step)
     c = c + learned.bias
     module = normalised.module(twin, step)
@@ -329,4 +345,4 @@ def real_output(twin: Twin, step: Step, build: NumberBuilder, values: dict[str, 
         _freeze_weights(twin, step)
     running = normalised.running(twin, step)
     require_statistics(twin, _where(step), running)
-    return (c - running.mean) / (running.var + learned.eps).sqrt() * learned.gamma + learned.beta
+    return c

@@ -368,6 +368,19 @@ def shift_requantize(
     return result
 
 
+def with_batch_gradient(reals: Tensor, moments: Moments, learned: Affine, factor: Tensor) -> Tensor:
+    """Return real sums [N,...,C] of weights that already hold `factor` = gamma / sigma as they are,
+    with the gradient of `shift_requantize`: that of a batch norm with the batch's own statistics,
+    `moments`.
+    """
+    mean, var = moments
+    # The norm's eps in the unit of these sums; nothing is divided by 0 where gamma is 0.
+    least = (learned.eps * factor.detach().double().square()).clamp_min(1e-30)
+    inverse = (var + least).rsqrt()
+    numbers = (1 / inverse, mean, inverse)
+    return _with_gradient(reals, learned, numbers, 1.0, True, NOTHING)
+
+
 def frozen_shift(
     acc: Tensor,
     bias: Tensor,

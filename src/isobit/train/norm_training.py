@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from isobit.core import torch_sums as ts
+from isobit.ops import torch_dynamic
+from isobit.ops.dynamic import DynamicOp
 from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import WeightedOp
 from isobit.train import norm, normalised, weights
@@ -48,6 +50,35 @@ def run(
     bias = weights.folded_bias(step, numbers, own, running, norm.slope(own, running))
     shift, (bounds, soft) = numbers.derived[step.name]["shift"], _bounds(step, numbers)
     return norm.frozen_shift(acc, bias, shift, bounds, soft, between)
+
+
+def run_dynamic(
+    twin: Twin, step: Step, numbers: Numbers, values: dict[str, Tensor], *, moving: bool
+) -> tuple[Tensor, Tensor]:
+    """Run a normalised step that finds the step of its output: as `run`, but codes and exponents.
+
+    Every example's sums have a unit of their own, so statistics are those of real numbers.
+    """
+    assert issubclass(step.op, DynamicOp)
+    if not (moving and normalised.module(twin, step).training):
+        inputs: Any = twin.operands(step, numbers, values)
+        return step.op.surrogate(numbers.attrs[step.name], numbers.around(step), inputs)
+    own, before = normalised.learned(twin, step), normalised.running(twin, step)
+    with torch.no_grad():  # the norm's own gradient reaches gamma
+        factor = norm.slope(own, before)
+        bias = weights.folded_bias(step, numbers, own, before, factor)
+    w = weights.rounded(twin, step, numbers, factor)
+    names: Any = step.inputs
+    attrs: Any = numbers.attrs[step.name]
+    e = None if names.e is None else values[names.e]
+    acc = step.op.combine(attrs, values[names.x].double(), w.double(), None)
+    unit = torch_dynamic.unit(acc, attrs.product, e)
+    reals = acc * unit
+    moments = norm.mean_and_variance(reals.detach())
+    found = _before_norm(moments, own, before, factor, unit.new_ones(1))
+    _move_running(twin, step, found, acc)
+    acc = norm.with_batch_gradient(reals, moments, own, factor) / unit
+    return torch_dynamic.quantized(acc, bias, e, attrs.product, attrs.bias)
 
 
 def _run_pow2(

@@ -79,7 +79,9 @@ class Numbers:
         return self._keep("around", step.name, lambda: self._around(step))
 
     def _around(self, step: Step) -> NodeTypes[Any]:
-        inputs = map_inputs(step.inputs, lambda name: self.types[name])
+        inputs: Any = map_inputs(step.inputs, lambda name: self.types[name])
+        if step.norm is not None:  # which gives every layer a bias
+            inputs = replace(inputs, b=self.types[bias_of(step)])
         soft = (math.isinf(step.low), math.isinf(step.high))
         return NodeTypes(inputs, tuple(self.types[v.name] for v in step.outputs), soft)
 
@@ -334,7 +336,7 @@ class NumberBuilder:
         kind = self.float_types[inputs.w]
         types[inputs.w] = TensorType(kind.shape, DType.S8, encoding)
         if inputs.b is not None or step.norm is not None:
-            name = inputs.b or f"{step.name}.b"
+            name = bias_of(step)
             shape = (kind.shape[step.op.channel_axis],)
             types[name] = TensorType(shape, DType.S32, product(types[inputs.x].encoding, encoding))
 
@@ -352,6 +354,12 @@ class NumberBuilder:
 def keeps_carrier(step: Step) -> bool:
     """Whether a step moves codes of 8 or 16 bits alike."""
     return step.op.takes_wide and step.op.rule(step.attrs) is EncodingRule.SAME
+
+
+def bias_of(step: Step) -> str:
+    """Return the name of a weighted step's bias: its own, or the one that its batch norm makes."""
+    inputs: Any = step.inputs
+    return inputs.b or f"{step.name}.b"
 
 
 def product(x: Encoding, w: Encoding) -> Encoding:

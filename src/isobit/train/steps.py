@@ -148,7 +148,6 @@ class _Grouping:
         if (
             step is None
             or not issubclass(step.op, WeightedOp)
-            or len(step.outputs) > 1
             or step.norm is not None
             or step.absorbed
             or not alone

@@ -21,7 +21,7 @@ from isobit.core.arguments import Arguments
 from isobit.core.torch_sums import Between
 from isobit.core.types import AnyArray, FloatArray, Shape, TensorType
 from isobit.ir.graph import Graph, Inputs
-from isobit.ops.dynamic import exponents
+from isobit.ops.dynamic import DynamicOp, exponents
 from isobit.ops.registry import load_ops
 from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import WeightedInputs, WeightedOp
@@ -324,6 +324,10 @@ class Twin(nn.Module):
         between = Between(None if pool is None else numbers.selection(pool), watch)
         name = step.name if pool is None else pool.name
         if step.norm is not None and self.training and torch.is_grad_enabled():
+            if issubclass(step.op, DynamicOp):
+                both = norm_training.run_dynamic(self, step, numbers, values, moving=training)
+                values.update(zip((value.name for value in step.outputs), both, strict=True))
+                return
             run = norm_training.run
             values[name] = run(self, step, numbers, values, between, moving=training)
             return

@@ -15,7 +15,7 @@ from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import WeightedOp
 from isobit.train import norm, normalised
 from isobit.train.builder import place_of
-from isobit.train.numbers import Numbers
+from isobit.train.numbers import Numbers, bias_of
 from isobit.train.ste import ste_round
 from isobit.train.steps import Step
 
@@ -71,7 +71,7 @@ def folded_bias(
     sigma [C].
     """
     real = learned.beta + (learned.bias - running.mean) * slope
-    return _bias(real, numbers, f"{step.name}.b")
+    return _bias(real, numbers, bias_of(step))
 
 
 def _bias(value: Tensor, numbers: Numbers, const: str) -> Tensor:
