@@ -202,7 +202,8 @@ SUMS = (
 
 def hex_of(values: torch.Tensor) -> list[list[str]]:
     """Statistics to the bit, as they are kept: in float32."""
-    return [[float(v).hex() for v in m.float()] for m in norm.mean_and_variance(values)]
+    found = norm.moments_of(values)
+    return [[float(v).hex() for v in m] for m in (found.mean, found.var)]
 
 
 def refusal(rank: int, more: int, **options: int) -> str:

@@ -80,8 +80,9 @@ def test_training_forward_is_exact_for_its_own_batch_statistics() -> None:
     for step in twin_of_batch.steps:
         if step.norm is not None:
             module = normalised.module(twin_of_batch, step)
-            module.running_mean.copy_(twin.batch_statistics[step.name].mean)
-            module.running_var.copy_(twin.batch_statistics[step.name].var)
+            found = twin.batch_statistics[step.name]
+            module.running_mean.copy_(torch.from_numpy(found.mean))
+            module.running_var.copy_(torch.from_numpy(found.var))
     assert_equals_export(twin_of_batch, x, codes)
 
 

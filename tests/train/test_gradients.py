@@ -4,6 +4,7 @@ in float64.
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # torch's own convention
@@ -12,9 +13,9 @@ from torch import Tensor
 from isobit.core import fixed_torch
 from isobit.core.fixed import Rounding
 from isobit.core.fixed_torch import HARD
-from isobit.core.types import scale_of
+from isobit.core.types import FloatArray, scale_of
 from isobit.ops.schemes import Scheme
-from isobit.train import norm
+from isobit.train import channels, norm
 from isobit.train.ste import ste_round
 
 from .nets import SCHEMES, digits, make_twin, trained_twin
@@ -99,23 +100,27 @@ COARSE = 2.0**-7
 """Largest difference of a forward value to the real one: half a step of `Y_STEP`, so 2^-7."""
 
 
-def normed(gamma: list[float]) -> tuple[Tensor, norm.Affine, Tensor]:
+def normed(gamma: list[float]) -> tuple[Tensor, channels.Affine, FloatArray]:
     """Integer sums [N, H, W, C] of a layer with step `Sx * Sw` = 2^-10, and learned parameters."""
     generator = torch.Generator().manual_seed(3)
-    channels = len(gamma)
-    acc = torch.randint(-3000, 3000, (6, 3, 3, channels), generator=generator).double()
+    count = len(gamma)
+    acc = torch.randint(-3000, 3000, (6, 3, 3, count), generator=generator).double()
     acc[..., -1] += 500
-    learned = norm.Affine(
+    learned = channels.Affine(
         torch.tensor(gamma, requires_grad=True),
-        torch.linspace(-0.3, 0.4, channels).requires_grad_(),
-        torch.linspace(0.1, -0.1, channels),
+        torch.linspace(-0.3, 0.4, count).requires_grad_(),
+        torch.linspace(0.1, -0.1, count),
         1e-5,
     )
-    return acc, learned, torch.full((channels,), 2.0**-10, dtype=torch.float64)
+    return acc, learned, np.full(count, 2.0**-10)
+
+
+def sign(gamma: Tensor) -> Tensor:
+    return torch.where(gamma.detach() < 0, -1.0, 1.0).double()
 
 
 def torch_gradients(
-    acc: Tensor, learned: norm.Affine, step: Tensor, upstream: Tensor
+    acc: Tensor, learned: channels.Affine, step: FloatArray, upstream: Tensor
 ) -> tuple[Tensor, ...]:
     """Value and gradients of F.batch_norm in float64 on c = sign(gamma) * step * acc + bias, in
     units of Y_STEP.
@@ -123,7 +128,7 @@ def torch_gradients(
     x = acc.clone().requires_grad_()
     gamma = learned.gamma.detach().double().requires_grad_()
     beta = learned.beta.detach().double().requires_grad_()
-    c = x * step * norm.sign_of(learned.gamma).double() + learned.bias.double()
+    c = x * torch.from_numpy(step) * sign(learned.gamma) + learned.bias.double()
     y = F.batch_norm(
         c.permute(0, 3, 1, 2), None, None, gamma, beta, training=True, eps=learned.eps
     ).permute(0, 2, 3, 1)
@@ -142,8 +147,8 @@ def test_batch_norm_gradient_is_torchs(carrier: torch.dtype) -> None:
     """
     acc, learned, step = normed([0.8, -0.5, 1.3, -1.1])
     x = acc.clone().to(carrier).requires_grad_()
-    statistics = norm.batch_statistics(x, learned, step)
-    folded = norm.fold(learned, statistics, step, Y_STEP)
+    statistics = channels.statistics_of(norm.moments_of(x), learned, step)
+    folded = channels.fold(learned, statistics, step, Y_STEP)
     y = norm.norm_requantize(
         x * 1.0, learned, folded, statistics, step, Y_STEP, (-(2**14), 2**14), HARD, moving=True
     )
@@ -166,8 +171,8 @@ def test_batch_norm_gradient_is_torchs(carrier: torch.dtype) -> None:
 def test_batch_norm_gradient_is_masked_where_clamped(soft: tuple[bool, bool]) -> None:
     acc, learned, step = normed([0.8, -0.5])
     x = acc.float().requires_grad_()
-    statistics = norm.batch_statistics(x, learned, step)
-    folded = norm.fold(learned, statistics, step, Y_STEP)
+    statistics = channels.statistics_of(norm.moments_of(x), learned, step)
+    folded = channels.fold(learned, statistics, step, Y_STEP)
     y = norm.norm_requantize(
         x * 1.0, learned, folded, statistics, step, Y_STEP, (-20, 40), soft, moving=True
     )
@@ -185,9 +190,9 @@ def test_batch_norm_gradient_is_masked_where_clamped(soft: tuple[bool, bool]) ->
 def test_batch_norm_with_gamma_zero_stays_finite_and_can_leave_zero() -> None:
     acc, learned, step = normed([0.0, 1.0])
     x = acc.float().requires_grad_()
-    statistics = norm.batch_statistics(x, learned, step)
-    folded = norm.fold(learned, statistics, step, Y_STEP)
-    assert int(folded.mult.min()) > 0 and float(folded.bias.abs().max()) < 2**29
+    statistics = channels.statistics_of(norm.moments_of(x), learned, step)
+    folded = channels.fold(learned, statistics, step, Y_STEP)
+    assert int(folded.mult.min()) > 0 and np.abs(folded.bias).max() < 2**29
     y = norm.norm_requantize(
         x * 1.0, learned, folded, statistics, step, Y_STEP, (-127, 127), HARD, moving=True
     )
@@ -210,17 +215,18 @@ def test_frozen_batch_norm_gradient_is_a_plain_slope() -> None:
     """
     acc, learned, step = normed([0.8, -0.5])
     x = acc.float().requires_grad_()
-    statistics = norm.batch_statistics(x, learned, step)
-    folded = norm.fold(learned, statistics, step, Y_STEP)
+    statistics = channels.statistics_of(norm.moments_of(x), learned, step)
+    folded = channels.fold(learned, statistics, step, Y_STEP)
     y = norm.norm_requantize(
         x * 1.0, learned, folded, statistics, step, Y_STEP, (-(2**14), 2**14), HARD, moving=False
     )
     upstream = torch.randn(y.shape, generator=torch.Generator().manual_seed(4))
     y.backward(upstream)
-    sigma = (statistics.var.double() + learned.eps).sqrt()
-    slope = learned.gamma.detach().abs().double() * step / sigma / Y_STEP
-    c = acc * step * norm.sign_of(learned.gamma.detach()).double() + learned.bias.double()
-    hat = (c - statistics.mean.double()) / sigma / Y_STEP
+    sigma = (torch.from_numpy(statistics.var).double() + learned.eps).sqrt()
+    sizes = torch.from_numpy(step)
+    slope = learned.gamma.detach().abs().double() * sizes / sigma / Y_STEP
+    c = acc * sizes * sign(learned.gamma) + learned.bias.double()
+    hat = (c - torch.from_numpy(statistics.mean).double()) / sigma / Y_STEP
     assert x.grad is not None and learned.gamma.grad is not None and learned.beta.grad is not None
     assert torch.allclose(x.grad.double(), upstream.double() * slope, rtol=1e-4, atol=1e-9)
     want = (upstream.double() * hat).sum((0, 1, 2))
@@ -245,7 +251,7 @@ def test_pow2_batch_norm_gradient_is_torchs(gamma: float) -> None:
     folded = (plain * gamma / var.sqrt() / sums_step).round()
     beta = 0.25
     offset = ((beta - gamma * float(mean) / float(var.sqrt())) / sums_step).__round__()
-    learned = norm.Affine(
+    learned = channels.Affine(
         torch.tensor([gamma], requires_grad=True),
         torch.tensor([beta], requires_grad=True),
         torch.zeros(1),
@@ -254,10 +260,10 @@ def test_pow2_batch_norm_gradient_is_torchs(gamma: float) -> None:
     x = folded.clone().requires_grad_()
     y = norm.shift_requantize(
         x * 1.0,
-        norm.mean_and_variance(x),
+        norm.moments_of(x),
         learned,
-        torch.tensor([float(offset)], dtype=torch.float64),
-        torch.tensor([4]),
+        np.array([float(offset)]),
+        np.array([4]),
         Y_STEP,
         (-(2**14), 2**14),
         HARD,
@@ -285,16 +291,16 @@ def test_pow2_batch_norm_gradient_is_torchs(gamma: float) -> None:
 
 
 def test_pow2_batch_norm_with_gamma_zero_stays_finite() -> None:
-    learned = norm.Affine(
+    learned = channels.Affine(
         torch.zeros(1, requires_grad=True), torch.ones(1, requires_grad=True), torch.zeros(1), 1e-5
     )
     x = torch.zeros(4, 2, 2, 1, requires_grad=True)
     y = norm.shift_requantize(
         x * 1.0,
-        norm.mean_and_variance(x),
+        norm.moments_of(x),
         learned,
-        torch.tensor([64.0]),
-        torch.tensor([4]),
+        np.array([64.0]),
+        np.array([4]),
         Y_STEP,
         (-128, 127),
         HARD,

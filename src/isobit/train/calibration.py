@@ -24,7 +24,7 @@ from isobit.ops.clamp.op import clamp_codes
 from isobit.ops.pad.op import PadAttrs
 from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import WeightedOp
-from isobit.train import norm, normalised, weights
+from isobit.train import channels, norm, normalised, weights
 from isobit.train.guards import raw_values, require_range, require_statistics
 from isobit.train.numbers import InputDType, NumberBuilder
 from isobit.train.ranges import RangeObserver, in_powers, in_steps, in_wide_codes
@@ -318,8 +318,10 @@ def real_output(twin: Twin, step: Step, build: NumberBuilder, values: dict[str, 
         operands = twin.operands(step, build.numbers, values)
         return step.op.estimate(step.attrs, types, _with_reals(twin, step, operands))
     c = normalised_input(twin, step, build, values)
-    learned, running = normalised.learned(twin, step), normalised.running(twin, step)
-    return (c - running.mean) / (running.var + learned.eps).sqrt() * learned.gamma + learned.beta
+    learned = normalised.learned(twin, step)
+    assert step.norm is not None
+    mean, var = twin.parameter(step.norm.mean), twin.parameter(step.norm.var)
+    return (c - mean) / (var + learned.eps).sqrt() * learned.gamma + learned.beta
 
 
 def normalised_input(
@@ -338,10 +340,9 @@ def normalised_input(
     c = c + learned.bias
     module = normalised.module(twin, step)
     if int(module.num_batches_tracked) == 0 and not twin.frozen:
-        ones, none = torch.ones_like(learned.gamma), torch.zeros_like(learned.bias)
-        plain = norm.Affine(ones, learned.beta, none, learned.eps)
-        found = norm.batch_statistics(c, plain, ones.double())
-        norm.update_running(module, found, c.numel() // c.shape[-1], 1.0)
+        moments = norm.moments_of(c)
+        found = channels.Statistics(moments.mean.astype("f4"), moments.var.astype("f4"))
+        channels.update_running(module, found, norm.count_of(c), 1.0)
         _freeze_weights(twin, step)
     running = normalised.running(twin, step)
     require_statistics(twin, _where(step), running)

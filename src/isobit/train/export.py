@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from isobit.core.dtypes import DType
@@ -102,8 +103,7 @@ class _Exporter:
         # per code.
         folded = normalised.folded(self.twin, step, self.numbers)
         q = self.numbers.around(step)
-        slope = folded.mult.double() * torch.exp2(-folded.shift.double())
-        scale = slope.cpu().numpy() * float(scale_of(q.output.encoding)[0])
+        scale = folded.mult * np.exp2(-folded.shift) * float(scale_of(q.output.encoding)[0])
         if item == "w":
             scale = scale / float(scale_of(q.inputs.x.encoding)[0])
         encoding = replace(kind.encoding, scale=tuple(float(s) for s in scale))

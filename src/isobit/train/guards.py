@@ -29,7 +29,7 @@ from isobit.ops.schemes import Scheme, usable_range
 from isobit.train.numbers import keeps_carrier
 
 if TYPE_CHECKING:
-    from isobit.train.norm import Statistics
+    from isobit.train.channels import Statistics
     from isobit.train.twin import Twin
 
 HOOKS = (
@@ -150,9 +150,9 @@ def require_range(twin: Twin, where: str, low: float, high: float, *, first: boo
 def require_statistics(twin: Twin, where: str, found: Statistics) -> None:
     """Raise `Diverged` for running statistics of a batch norm that are not finite."""
     for what, values in (("mean", found.mean), ("variance", found.var)):
-        if not bool(torch.isfinite(values).all()):
-            odd = int((~torch.isfinite(values)).sum())
-            got = f"{odd} of {values.numel()} that are NaN or infinite"
+        if not np.isfinite(values).all():
+            odd = int((~np.isfinite(values)).sum())
+            got = f"{odd} of {values.size} that are NaN or infinite"
             raise _no_number(twin, where, f"running {what} of the batch norm", got)
 
 

@@ -8,23 +8,22 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from isobit.core import torch_sums as ts
+from isobit.core.types import AnyArray
 from isobit.ops import torch_dynamic
 from isobit.ops.dynamic import DynamicOp
 from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import WeightedOp
-from isobit.train import norm, normalised, weights
-from isobit.train.numbers import Numbers
+from isobit.train import channels, norm, normalised, weights
+from isobit.train.channels import host
+from isobit.train.numbers import Numbers, bias_of
 from isobit.train.steps import Step
 
 if TYPE_CHECKING:
     from isobit.train.twin import Twin
-
-LEAST_SLOPE = 1e-4
-"""Of gamma / sigma, below which sums say nothing of the statistics before the norm."""
 
 
 def run(
@@ -43,11 +42,11 @@ def run(
     if moving and normalised.module(twin, step).training:  # in eval mode it keeps its statistics
         return (_run_pow2 if pow2 else _run_affine)(twin, step, numbers, values, between)
     w = weights.rounded(twin, step, numbers, normalised.weight_factor(twin, step))
-    own, running = normalised.learned(twin, step), normalised.running(twin, step)
     acc = _sums(step, numbers, values, w)
     if not pow2:
+        own, running = normalised.learned(twin, step), normalised.running(twin, step)
         return _requantize(step, numbers, acc, own, running, between, moving=False)
-    bias = weights.folded_bias(step, numbers, own, running, norm.slope(own, running))
+    bias = weights.folded_bias(twin, step, numbers)
     shift, (bounds, soft) = numbers.derived[step.name]["shift"], _bounds(step, numbers)
     return norm.frozen_shift(acc, bias, shift, bounds, soft, between)
 
@@ -64,21 +63,21 @@ def run_dynamic(
         inputs: Any = twin.operands(step, numbers, values)
         return step.op.surrogate(numbers.attrs[step.name], numbers.around(step), inputs)
     own, before = normalised.learned(twin, step), normalised.running(twin, step)
-    with torch.no_grad():  # the norm's own gradient reaches gamma
-        factor = norm.slope(own, before)
-        bias = weights.folded_bias(step, numbers, own, before, factor)
-    w = weights.rounded(twin, step, numbers, factor)
+    factor, bias = _folded(step, numbers, own, before)
+    w = weights.rounded(twin, step, numbers, channels.tensor(factor, own.gamma.detach()))
     names: Any = step.inputs
     attrs: Any = numbers.attrs[step.name]
     e = None if names.e is None else values[names.e]
     acc = step.op.combine(attrs, values[names.x].double(), w.double(), None)
     unit = torch_dynamic.unit(acc, attrs.product, e)
     reals = acc * unit
-    moments = norm.mean_and_variance(reals.detach())
-    found = _before_norm(moments, own, before, factor, unit.new_ones(1))
+    moments = norm.moments_of(reals.detach())
+    found = channels.before_norm(moments, own, before, factor, np.ones(1))
     _move_running(twin, step, found, acc)
     acc = norm.with_batch_gradient(reals, moments, own, factor) / unit
-    return torch_dynamic.quantized(acc, bias, e, attrs.product, attrs.bias)
+    return torch_dynamic.quantized(
+        acc, channels.tensor(bias, acc.detach()), e, attrs.product, attrs.bias
+    )
 
 
 def _run_pow2(
@@ -90,13 +89,11 @@ def _run_pow2(
 ) -> Tensor:
     """Run with the running statistics, which then move; the gradient is that of the batch's."""
     own, before = normalised.learned(twin, step), normalised.running(twin, step)
-    with torch.no_grad():  # the norm's own gradient reaches gamma
-        factor = norm.slope(own, before)
-        bias = weights.folded_bias(step, numbers, own, before, factor)
-    acc = _sums(step, numbers, values, weights.rounded(twin, step, numbers, factor))
-    moments = norm.mean_and_variance(acc)
-    sizes, shift = numbers.sum_step(step, acc.device), numbers.derived[step.name]["shift"]
-    found = _before_norm(moments, own, before, factor, sizes)
+    factor, bias = _folded(step, numbers, own, before)
+    w = weights.rounded(twin, step, numbers, channels.tensor(factor, own.gamma.detach()))
+    acc = _sums(step, numbers, values, w)
+    moments, shift = norm.moments_of(acc), host(numbers.derived[step.name]["shift"])
+    found = channels.before_norm(moments, own, before, factor, numbers.sum_step(step))
     _move_running(twin, step, found, acc)
     bounds, soft = _bounds(step, numbers)
     return norm.shift_requantize(
@@ -121,9 +118,9 @@ def _run_affine(
 ) -> Tensor:
     """Run with the batch's statistics, towards which the running ones move."""
     own = normalised.learned(twin, step)
-    w = weights.rounded(twin, step, numbers, norm.sign_of(own.gamma.detach()))
+    w = weights.rounded(twin, step, numbers, normalised.weight_factor(twin, step))
     acc = _sums(step, numbers, values, w)
-    found = norm.batch_statistics(acc, own, numbers.sum_step(step, acc.device))
+    found = channels.statistics_of(norm.moments_of(acc), own, numbers.sum_step(step))
     twin.batch_statistics[step.name] = found
     _move_running(twin, step, found, acc)
     return _requantize(step, numbers, acc, own, found, between, moving=True)
@@ -133,16 +130,16 @@ def _requantize(
     step: Step,
     numbers: Numbers,
     acc: Tensor,
-    own: norm.Affine,
-    statistics: norm.Statistics,
+    own: channels.Affine,
+    statistics: channels.Statistics,
     between: ts.Between,
     *,
     moving: bool,
 ) -> Tensor:
     """Return the codes of an `affine` batch norm of sums with some statistics."""
-    sizes = numbers.sum_step(step, acc.device)
+    sizes = numbers.sum_step(step)
     y_step, (bounds, soft) = numbers.step_of(step.name), _bounds(step, numbers)
-    multipliers = norm.fold(own, statistics, sizes, y_step)
+    multipliers = channels.fold(own, statistics, sizes, y_step)
     return norm.norm_requantize(
         acc,
         own,
@@ -175,25 +172,16 @@ def _bounds(step: Step, numbers: Numbers) -> tuple[tuple[int, int], tuple[bool, 
     return (attrs.clamp[0] - q.output.zero, attrs.clamp[1] - q.output.zero), q.soft
 
 
-def _move_running(twin: Twin, step: Step, found: norm.Statistics, acc: Tensor) -> None:
+def _folded(
+    step: Step, numbers: Numbers, own: channels.Affine, running: channels.Statistics
+) -> tuple[AnyArray, AnyArray]:
+    """Return gamma / sigma and the integer bias; the norm's own gradient reaches gamma and beta."""
+    factor = channels.slope(own, running)
+    inverse = host(numbers.inverse(bias_of(step), own.gamma.device))
+    return factor, channels.folded_bias(own, running, factor, inverse)
+
+
+def _move_running(twin: Twin, step: Step, found: channels.Statistics, acc: Tensor) -> None:
     assert step.norm is not None
-    count = acc.numel() // acc.shape[-1]
-    norm.update_running(normalised.module(twin, step), found, count, step.norm.momentum)
-
-
-@torch.no_grad()
-def _before_norm(
-    moments: norm.Moments,
-    own: norm.Affine,
-    running: norm.Statistics,
-    factor: Tensor,
-    sizes: Tensor,
-) -> norm.Statistics:
-    """Undo gamma / sigma in the moments of folded sums to see the statistics before the norm; where
-    gamma is 0 they are the running ones.
-    """
-    usable = factor.abs() > LEAST_SLOPE
-    scale = sizes / torch.where(usable, factor, 1.0).double()
-    mean = torch.where(usable, moments[0] * scale + own.bias, running.mean)
-    var = torch.where(usable, moments[1] * scale.square(), running.var)
-    return norm.Statistics(mean.float(), var.float())
+    module, momentum = normalised.module(twin, step), step.norm.momentum
+    channels.update_running(module, found, norm.count_of(acc), momentum)

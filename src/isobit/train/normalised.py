@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from isobit.ops.schemes import Scheme
-from isobit.train import norm
+from isobit.train import channels
 from isobit.train.builder import place_of
 from isobit.train.numbers import Numbers
 from isobit.train.steps import Step
@@ -26,24 +26,33 @@ def weight_factor(twin: Twin, step: Step) -> Tensor:
     gamma / sigma in `pow2`, the sign of gamma in `affine`.
     """
     assert step.norm is not None
-    if twin.scheme is not Scheme.POW2:
-        return norm.sign_of(twin.parameter(step.norm.gamma).detach())
-    return norm.slope(learned(twin, step), running(twin, step))
+    if twin.scheme is Scheme.POW2:
+        return slope(twin, step)
+    gamma = twin.parameter(step.norm.gamma).detach()
+    return torch.where(gamma < 0, -1.0, 1.0)
 
 
-def learned(twin: Twin, step: Step) -> norm.Affine:
+def slope(twin: Twin, step: Step) -> Tensor:
+    """Return gamma / sigma of the running statistics [C]."""
+    assert step.norm is not None
+    own = step.norm
+    return twin.parameter(own.gamma) / (twin.parameter(own.var) + own.eps).sqrt()
+
+
+def learned(twin: Twin, step: Step) -> channels.Affine:
     """Return gamma, beta and the layer's own bias."""
     assert step.norm is not None
     inputs: Any = step.inputs
     gamma, beta = twin.parameter(step.norm.gamma), twin.parameter(step.norm.beta)
     bias = torch.zeros_like(beta) if inputs.b is None else twin.parameter(inputs.b)
-    return norm.Affine(gamma, beta, bias, step.norm.eps)
+    return channels.Affine(gamma, beta, bias, step.norm.eps)
 
 
-def running(twin: Twin, step: Step) -> norm.Statistics:
-    """Return the running statistics."""
+def running(twin: Twin, step: Step) -> channels.Statistics:
+    """Return the running statistics; on the CPU they move with the module's."""
     assert step.norm is not None
-    return norm.Statistics(twin.parameter(step.norm.mean), twin.parameter(step.norm.var))
+    mean, var = twin.parameter(step.norm.mean), twin.parameter(step.norm.var)
+    return channels.Statistics(channels.host(mean), channels.host(var))
 
 
 def module(twin: Twin, step: Step) -> Any:
@@ -52,10 +61,9 @@ def module(twin: Twin, step: Step) -> Any:
     return place_of(twin.net, twin.traced.bindings[step.norm.mean].path)[0]
 
 
-def folded(twin: Twin, step: Step, numbers: Numbers) -> norm.Folded:
+def folded(twin: Twin, step: Step, numbers: Numbers) -> channels.Folded:
     """Return the frozen multiplier, shift and bias of an `affine` batch norm, from its running
     statistics.
     """
-    own = learned(twin, step)
-    sizes = numbers.sum_step(step, own.gamma.device)
-    return norm.fold(own, running(twin, step), sizes, numbers.step_of(step.name))
+    sizes, y_step = numbers.sum_step(step), numbers.step_of(step.name)
+    return channels.fold(learned(twin, step), running(twin, step), sizes, y_step)

@@ -97,13 +97,12 @@ class Numbers:
 
         return self._keep("inverse", name, make)
 
-    def sum_step(self, step: Step, device: torch.device) -> Tensor:
-        """Return `Sx * Sw[c]`, the step of a weighted step's sums, float64 [C] or [1]."""
+    def sum_step(self, step: Step) -> FloatArray:
+        """Return `Sx * Sw[c]`, the step of a weighted step's sums, [C] or [1]."""
 
-        def make() -> Tensor:
+        def make() -> FloatArray:
             inputs = self.around(step).inputs
-            found = scale_of(inputs.x.encoding) * scale_of(inputs.w.encoding)
-            return torch.as_tensor(found, device=device)
+            return scale_of(inputs.x.encoding) * scale_of(inputs.w.encoding)
 
         return self._keep("sums", step.name, make)
 

@@ -25,7 +25,7 @@ from isobit.ops.dynamic import DynamicOp, exponents
 from isobit.ops.registry import load_ops
 from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import WeightedInputs, WeightedOp
-from isobit.train import calibration, norm, norm_training, normalised, weights
+from isobit.train import calibration, channels, norm_training, normalised, weights
 from isobit.train.builder import Traced, place_of
 from isobit.train.calibration import WeightRange, key_of
 from isobit.train.dropout import apply_dropout
@@ -112,7 +112,7 @@ class Twin(nn.Module):
         weights.order_in_memory(self)
         calibration.place(self)
         self.register_buffer("steps_seen", torch.zeros((), dtype=torch.int64))
-        self.batch_statistics: dict[str, norm.Statistics] = {}
+        self.batch_statistics: dict[str, channels.Statistics] = {}
         """Statistics that the last training forward normalised with, by step name (`affine` batch
         norms).
         """
@@ -362,7 +362,11 @@ class Twin(nn.Module):
         found.update(numbers.derived[step.name])
         if step.norm is not None and self.scheme is Scheme.AFFINE and numbers.derived[step.name]:
             folded = normalised.folded(self, step, numbers)
-            found.update(mult=folded.mult, shift=folded.shift, b=folded.bias.float())
+            whole = {"mult": folded.mult, "shift": folded.shift}
+            found.update(
+                {k: torch.as_tensor(v, device=found["w"].device).long() for k, v in whole.items()}
+            )
+            found["b"] = channels.tensor(folded.bias, found["w"])
         return type(step.inputs)(**found)
 
     def _dequantize(self, name: str, values: dict[str, Tensor]) -> Tensor:

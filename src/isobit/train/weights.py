@@ -13,17 +13,15 @@ from torch import Tensor
 
 from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import WeightedOp
-from isobit.train import norm, normalised
+from isobit.train import normalised
 from isobit.train.builder import place_of
+from isobit.train.channels import MOST_BIAS
 from isobit.train.numbers import Numbers, bias_of
 from isobit.train.ste import ste_round
 from isobit.train.steps import Step
 
 if TYPE_CHECKING:
     from isobit.train.twin import Twin
-
-MOST_BIAS = 2**29
-"""No bias is further from 0, in steps of the sums."""
 
 
 def constants(twin: Twin, step: Step, numbers: Numbers) -> dict[str, Any]:
@@ -35,8 +33,7 @@ def constants(twin: Twin, step: Step, numbers: Numbers) -> dict[str, Any]:
         if inputs.b is not None:
             found["b"] = _bias(twin.parameter(inputs.b), numbers, inputs.b)
     elif twin.scheme is Scheme.POW2:
-        own, running = normalised.learned(twin, step), normalised.running(twin, step)
-        found["b"] = folded_bias(step, numbers, own, running, norm.slope(own, running))
+        found["b"] = folded_bias(twin, step, numbers)
     return found
 
 
@@ -64,13 +61,11 @@ def rounded(twin: Twin, step: Step, numbers: Numbers, factor: Tensor | None) -> 
     return ste_round(w, inverse, low, 127, factor)
 
 
-def folded_bias(
-    step: Step, numbers: Numbers, learned: norm.Affine, running: norm.Statistics, slope: Tensor
-) -> Tensor:
-    """Return the integer bias [C] of a `pow2` batch norm for its running statistics. slope: gamma /
-    sigma [C].
-    """
-    real = learned.beta + (learned.bias - running.mean) * slope
+def folded_bias(twin: Twin, step: Step, numbers: Numbers) -> Tensor:
+    """Return the integer bias [C] of a `pow2` batch norm for its running statistics."""
+    assert step.norm is not None
+    own, mean = normalised.learned(twin, step), twin.parameter(step.norm.mean)
+    real = own.beta + (own.bias - mean) * normalised.slope(twin, step)
     return _bias(real, numbers, bias_of(step))
 
 
