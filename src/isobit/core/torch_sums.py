@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -112,18 +113,27 @@ def sum_bound(w: Tensor, b: Tensor | None, types: SumTypes) -> float:
     return float((bound if b is None else bound + b.detach().abs()).max())
 
 
+def fan_in_bound(w: Tensor, types: SumTypes) -> float:
+    """Return a bound of every partial sum for any int8 weights of that shape."""
+    x = types.x
+    largest = 128 * max(x.dtype.high - x.zero, x.zero - x.dtype.low)
+    return float(w.numel() // w.shape[types.channel_axis] * largest)
+
+
 def exact_sums(
     combine: Combine, x: Tensor, w: Tensor, types: SumTypes, form: Int8Form | None = None
 ) -> Tensor:
     """Return `combine(x, w)`, exactly: float32 where `|sum| <= 2^23`, so that a bias of that size
     can still be added to it, else float64.
     """
-    sums = x.numel() // x.shape[-1] * len(w)  # about
-    if form is not None and w.numel() > sums and _takes_int8(types, w, wide=True):
-        bound = math.inf  # the int8 sums themselves are fewer than the weights
-    else:
-        bound = sum_bound(w, None, types)
-    return _sums(combine, (x, w, None), types, form, bound, F32_EXACT // 2)
+    limit, bound = F32_EXACT // 2, fan_in_bound(w, types)
+    if bound > limit:
+        sums = x.numel() // x.shape[-1] * len(w)  # about
+        if form is not None and w.numel() > sums and _takes_int8(types, w, wide=True):
+            bound = math.inf  # the int8 sums themselves are fewer than the weights
+        else:
+            bound = sum_bound(w, None, types)
+    return _sums(combine, (x, w, None), types, form, bound, limit)
 
 
 def weighted(
@@ -184,7 +194,7 @@ def _sums(
         axes = [-1 if i == types.channel_axis else 1 for i in range(w.dim())]
         scaled = w * step.to(w.dtype).reshape(axes)
     cpu = x.device.type == "cpu"
-    with torch.autocast(x.device.type, enabled=False):
+    with _no_autocast(x.device.type):
         wide = bound > limit
         if cpu and form is not None and _takes_int8(types, w, wide=wide):
             y: Tensor = _Int8Sums.apply(x, scaled, b, w, step, types.x.zero, form, wide, limit)  # type: ignore[no-untyped-call]  # torch's apply is untyped
@@ -196,6 +206,12 @@ def _sums(
             if parts is not None:
                 return parts
         return combine(x.double(), scaled.double(), None if b is None else b.double())
+
+
+def _no_autocast(device: str) -> AbstractContextManager[object]:
+    """Forbid half precision where it is not forbidden already, which is quicker to see."""
+    allowed = torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if allowed else nullcontext()
 
 
 def _in_parts(

@@ -156,12 +156,16 @@ def _requantize(
 
 def _sums(step: Step, numbers: Numbers, values: dict[str, Tensor], w: Tensor) -> Tensor:
     """Return the sums of products, without a bias."""
-    assert issubclass(step.op, WeightedOp)
     inputs: Any = step.inputs
+    combine, types, form = numbers.keep("form", step.name, lambda: _form(step, numbers))
+    return ts.exact_sums(combine, values[inputs.x], w, types, form)
+
+
+def _form(step: Step, numbers: Numbers) -> tuple[ts.Combine, ts.SumTypes, ts.Int8Form | None]:
+    assert issubclass(step.op, WeightedOp)
     q = numbers.around(step)
     types = ts.SumTypes(q.inputs.x, q.output, step.op.channel_axis)
-    combine, form = partial(step.op.combine, step.attrs), step.op.int8_form(step.attrs)
-    return ts.exact_sums(combine, values[inputs.x], w, types, form)
+    return partial(step.op.combine, step.attrs), types, step.op.int8_form(step.attrs)
 
 
 def _bounds(step: Step, numbers: Numbers) -> tuple[tuple[int, int], tuple[bool, bool]]:

@@ -25,6 +25,7 @@ from isobit.core.types import (
     FloatArray,
     Pow2,
     Raw,
+    Shape,
     TensorType,
     scale_of,
 )
@@ -76,7 +77,7 @@ class Numbers:
 
     def around(self, step: Step) -> NodeTypes[Any]:
         """Return the types around a step."""
-        return self._keep("around", step.name, lambda: self._around(step))
+        return self.keep("around", step.name, lambda: self._around(step))
 
     def _around(self, step: Step) -> NodeTypes[Any]:
         inputs: Any = map_inputs(step.inputs, lambda name: self.types[name])
@@ -87,15 +88,16 @@ class Numbers:
 
     def step_of(self, name: str) -> float:
         """Return the one step of a value's codes."""
-        return self._keep("step", name, lambda: float(scale_of(self.types[name].encoding)[0]))
+        return self.keep("step", name, lambda: float(scale_of(self.types[name].encoding)[0]))
 
-    def inverse(self, name: str, device: torch.device) -> Tensor:
-        """Return 1 / step of a value or constant, float32 [C] or [1]."""
+    def inverse(self, name: str, device: torch.device, shape: Shape = (-1,)) -> Tensor:
+        """Return 1 / step of a value or constant, float32 [C] or [1] in a shape that holds it."""
 
         def make() -> Tensor:
-            return torch.as_tensor(1.0 / scale_of(self.types[name].encoding), device=device).float()
+            found = 1.0 / scale_of(self.types[name].encoding)
+            return torch.as_tensor(found, device=device).float().reshape(shape)
 
-        return self._keep("inverse", name, make)
+        return self.keep("inverse", name, make)
 
     def sum_step(self, step: Step) -> FloatArray:
         """Return `Sx * Sw[c]`, the step of a weighted step's sums, [C] or [1]."""
@@ -104,9 +106,9 @@ class Numbers:
             inputs = self.around(step).inputs
             return scale_of(inputs.x.encoding) * scale_of(inputs.w.encoding)
 
-        return self._keep("sums", step.name, make)
+        return self.keep("sums", step.name, make)
 
-    def _keep(self, what: str, name: str, make: Callable[[], Kept]) -> Kept:
+    def keep(self, what: str, name: str, make: Callable[[], Kept]) -> Kept:
         """Return what `make` returns, the first one once types are settled."""
         if not self.settled:
             return make()

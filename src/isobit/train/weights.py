@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from isobit.core.types import Shape
 from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import WeightedOp
 from isobit.train import normalised
@@ -43,17 +44,18 @@ def effective(twin: Twin, step: Step) -> Tensor:
     w = twin.parameter(inputs.w)
     if step.norm is None:
         return w
-    return w * _along(step, normalised.weight_factor(twin, step), w.dim())
+    return w * normalised.weight_factor(twin, step).reshape(_along(step, w.dim()))
 
 
 def rounded(twin: Twin, step: Step, numbers: Numbers, factor: Tensor | None) -> Tensor:
     """Return the weights as integers. factor: [C], multiplies them before they are rounded."""
     inputs: Any = step.inputs
     w = twin.parameter(inputs.w)
-    inverse = _along(step, numbers.inverse(inputs.w, w.device), w.dim())
+    shape = _along(step, w.dim())
+    inverse = numbers.inverse(inputs.w, w.device, shape)
     low = -128 if twin.scheme is Scheme.POW2 else -127
     if factor is not None:
-        factor = _along(step, factor, w.dim())
+        factor = factor.reshape(shape)
         if twin.scheme is not Scheme.POW2:  # a sign: exact in any order
             inverse, factor = inverse * factor, None
         elif factor.requires_grad:
@@ -73,10 +75,10 @@ def _bias(value: Tensor, numbers: Numbers, const: str) -> Tensor:
     return ste_round(value, numbers.inverse(const, value.device), -MOST_BIAS, MOST_BIAS)
 
 
-def _along(step: Step, values: Tensor, dims: int) -> Tensor:
-    """Return values [C] or [1] in the shape that broadcasts over weights."""
+def _along(step: Step, dims: int) -> Shape:
+    """Return the shape in which channels broadcast over weights."""
     assert issubclass(step.op, WeightedOp)
-    return values.reshape([-1 if i == step.op.channel_axis else 1 for i in range(dims)])
+    return (1,) * step.op.channel_axis + (-1,) + (1,) * (dims - step.op.channel_axis - 1)
 
 
 @torch.no_grad()
