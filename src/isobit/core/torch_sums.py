@@ -313,6 +313,8 @@ def _int8_codes(x: Tensor, zero: int, pad: tuple[int, int, int, int]) -> Tensor:
     codes = scratch.empty(shape, torch.int8, x.device)
     moved = torch.add(x, zero, out=scratch.empty_like(x)) if zero else x
     codes[:, top : top + height, left : left + width].copy_(moved)
+    if not any(pad):
+        return codes
     codes[:, :top].fill_(zero)
     codes[:, top + height :].fill_(zero)
     codes[:, :, :left].fill_(zero)

@@ -62,7 +62,7 @@ def correct_biases(twin: Twin, x: Tensor | AnyArray, means: Mapping[str, FloatAr
             operands: Any = twin.operands(step, build.numbers, values)
             real = step.op.estimate(step.attrs, build.numbers.around(step), operands)
             _correct(twin, step, real, wanted)
-        twin.run_step(step, build.numbers, values, training=False)
+        twin.run_step(step, build.numbers, values)
         for name in dead.get(step.name, ()):
             values.pop(name, None)
     twin.update_ranges()

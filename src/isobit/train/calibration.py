@@ -188,7 +188,7 @@ def observe(twin: Twin, x: Tensor | AnyArray, *, again: bool = False) -> None:
         elif step.norm is not None:
             normalised_input(twin, step, build, values)
         build.decide(step)
-        twin.run_step(step, build.numbers, values, training=False)
+        twin.run_step(step, build.numbers, values)
         for name in dead.get(step.name, ()):
             values.pop(name, None)
 
@@ -342,7 +342,7 @@ def normalised_input(
     if int(module.num_batches_tracked) == 0 and not twin.frozen:
         moments = norm.moments_of(c)
         found = channels.Statistics(moments.mean.astype("f4"), moments.var.astype("f4"))
-        channels.update_running(module, found, norm.count_of(c), 1.0)
+        channels.update_running([module], [(1.0, found, norm.count_of(c))])
         _freeze_weights(twin, step)
     running = normalised.running(twin, step)
     require_statistics(twin, _where(step), running)

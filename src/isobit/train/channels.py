@@ -16,6 +16,7 @@ left at run time (docs/numerics.md).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,12 +142,20 @@ def before_norm(
 
 
 @torch.no_grad()
-def update_running(module: Any, statistics: Statistics, count: int, momentum: float) -> None:
-    """Move a torch batch norm's running statistics towards a batch's; its variance unbiased, as
-    torch does. count: values of a channel that all processes saw.
+def update_running(modules: Sequence[Any], moves: Sequence[tuple[float, Statistics, int]]) -> None:
+    """Move the running statistics of torch batch norms towards a batch's; its variance unbiased, as
+    torch does. moves: of each the momentum, the statistics, and how many values of a channel all
+    processes saw.
     """
-    weight = 1.0 if int(module.num_batches_tracked) == 0 else momentum
-    unbiased = statistics.var * np.float32(count / max(count - 1, 1))
-    module.running_mean.lerp_(tensor(statistics.mean, module.running_mean), weight)
-    module.running_var.lerp_(tensor(unbiased, module.running_var), weight)
-    module.num_batches_tracked.add_(1)
+    buffers, targets, weights = [], [], []
+    for module, (momentum, found, count) in zip(modules, moves, strict=True):
+        unbiased = found.var * np.float32(count / max(count - 1, 1))
+        weight = 1.0 if int(module.num_batches_tracked) == 0 else momentum
+        for buffer, target in ((module.running_mean, found.mean), (module.running_var, unbiased)):
+            buffers.append(buffer)
+            targets.append(tensor(target, buffer))
+            weights.append(weight)
+    for weight in set(weights):
+        chosen = [i for i, own in enumerate(weights) if own == weight]
+        torch._foreach_lerp_([buffers[i] for i in chosen], [targets[i] for i in chosen], weight)
+    torch._foreach_add_([module.num_batches_tracked for module in modules], 1)

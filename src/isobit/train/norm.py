@@ -362,7 +362,7 @@ def _with_gradient(acc: Tensor, learned: Affine, gradient: Gradient) -> Tensor:
 def _gradient(
     acc: Tensor, line: tuple[AnyArray, AnyArray, AnyArray], y_step: float, *, moving: bool
 ) -> Gradient:
-    weight, mean, inverse = (tensor(values, acc) for values in line)
+    weight, mean, inverse = tensor(np.stack(line), acc)
     return Gradient(weight, mean, inverse, y_step, moving)
 
 

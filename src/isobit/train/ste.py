@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -62,4 +63,36 @@ def ste_round(
     is `factor * inverse`. factor: without a gradient of its own; 1 by default.
     """
     result: Tensor = _SteRound.apply(x, inverse, low, high, factor)  # type: ignore[no-untyped-call]  # torch's apply is untyped
+    return result
+
+
+class _RoundAll(torch.autograd.Function):
+    """`_SteRound` of several small tensors, in as few calls as for one."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, inverses: list[Tensor], factors: list[Tensor], low: float, high: float, *x: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.slopes = torch._foreach_mul(inverses, factors)
+        found = torch._foreach_mul(x, factors)
+        torch._foreach_mul_(found, inverses)
+        torch._foreach_round_(found)
+        torch._foreach_clamp_min_(found, low)
+        torch._foreach_clamp_max_(found, high)
+        return tuple(found)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, None, None, *torch._foreach_mul(grads, ctx.slopes)
+
+
+def round_all(
+    x: Sequence[Tensor],
+    inverses: list[Tensor],
+    factors: list[Tensor],
+    low: float,
+    high: float,
+) -> tuple[Tensor, ...]:
+    """Return `ste_round` of every x."""
+    result: tuple[Tensor, ...] = _RoundAll.apply(inverses, factors, low, high, *x)  # type: ignore[no-untyped-call]  # torch's apply is untyped
     return result

@@ -21,15 +21,16 @@ from isobit.core.arguments import Arguments
 from isobit.core.torch_sums import Between
 from isobit.core.types import AnyArray, FloatArray, Shape, TensorType
 from isobit.ir.graph import Graph, Inputs
-from isobit.ops.dynamic import DynamicOp, exponents
+from isobit.ops.dynamic import exponents
 from isobit.ops.registry import load_ops
 from isobit.ops.schemes import Scheme
-from isobit.ops.weighted import WeightedInputs, WeightedOp
+from isobit.ops.weighted import WeightedOp
 from isobit.train import calibration, channels, norm_training, normalised, weights
 from isobit.train.builder import Traced, place_of
 from isobit.train.calibration import WeightRange, key_of
 from isobit.train.dropout import apply_dropout
 from isobit.train.export import export_graph
+from isobit.train.forward import How, run_step
 from isobit.train.graph_net import GraphNet
 from isobit.train.guards import (
     keeping_dtypes,
@@ -49,6 +50,9 @@ from isobit.train.trace import trace
 
 SCHEME = "isobit_scheme"
 """The scheme of a twin in its state_dict's metadata, which torch keeps beside the tensors."""
+
+
+NO_WEIGHTS: Mapping[str, Tensor] = {}
 
 
 class Twin(nn.Module):
@@ -280,6 +284,8 @@ class Twin(nn.Module):
         values = {name: carriers, **self.stored_carriers(self.numbers, len(carriers))}
         if training:
             apply_dropout(self, values, name)
+        learning = self.training and torch.is_grad_enabled()
+        this = norm_training.begin(self, self.numbers) if learning else None
         for step in self.steps:
             if step.name in values:  # a pool that ran inside the step before it
                 continue
@@ -287,10 +293,14 @@ class Twin(nn.Module):
             if observing:
                 calibration.observe_step(self, step, values)
             watch = calibration.watch_of(self, step) if observing else None
-            self.run_step(step, self.numbers, values, training=training, pool=pool, watch=watch)
+            between = Between(None if pool is None else self.numbers.selection(pool), watch)
+            how = How(pool or step, between, this, moving=training)
+            run_step(self, step, self.numbers, values, how)
             if training:
                 for value in (pool or step).outputs:
                     apply_dropout(self, values, value.name)
+        if this is not None:
+            this.end()
         return values
 
     def carriers(self, raw: Tensor, kind: TensorType) -> Tensor:
@@ -305,46 +315,19 @@ class Twin(nn.Module):
             found[name] = carriers.expand(samples, *carriers.shape[1:])
         return found
 
-    def run_step(
+    def run_step(self, step: Step, numbers: Numbers, values: dict[str, Tensor]) -> None:
+        """Add a step's outputs to `values`: carriers, channels last."""
+        run_step(self, step, numbers, values)
+
+    def operands(
         self,
         step: Step,
         numbers: Numbers,
-        values: dict[str, Tensor],
-        *,
-        training: bool,
-        pool: Step | None = None,
-        watch: Callable[[Tensor], None] | None = None,
-    ) -> None:
-        """Add a step's outputs to `values`: carriers, channels last.
-
-        pool: a step that selects among this one's values. It then selects among its sums before
-        they are requantised, which is the same and less work; `values` gets the pool's output only.
-        watch: sees what a weighted step rounds, in steps of its output.
-        """
-        between = Between(None if pool is None else numbers.selection(pool), watch)
-        name = step.name if pool is None else pool.name
-        if step.norm is not None and self.training and torch.is_grad_enabled():
-            if issubclass(step.op, DynamicOp):
-                both = norm_training.run_dynamic(self, step, numbers, values, moving=training)
-                values.update(zip((value.name for value in step.outputs), both, strict=True))
-                return
-            run = norm_training.run
-            values[name] = run(self, step, numbers, values, between, moving=training)
-            return
-        inputs = self.operands(step, numbers, values)
-        attrs, q = numbers.attrs[step.name], numbers.around(step)
-        if issubclass(step.op, WeightedOp) and len(step.outputs) == 1:
-            assert isinstance(inputs, WeightedInputs)
-            values[name] = step.op.surrogate(attrs, q, inputs, between)
-            return
-        result = step.op.surrogate(attrs, q, inputs)
-        results = result if isinstance(result, tuple) else (result,)
-        for value, tensor in zip(step.outputs, results, strict=True):
-            values[value.name] = tensor
-
-    def operands(self, step: Step, numbers: Numbers, values: dict[str, Any]) -> Inputs[Any]:
-        """Return a step's inputs as its surrogate takes them: carriers, and constants as
-        integers.
+        values: Mapping[str, Any],
+        ready: Mapping[str, Tensor] = NO_WEIGHTS,
+    ) -> Inputs[Any]:
+        """Return a step's inputs as its surrogate takes them: carriers, and constants as integers.
+        ready: weights that are rounded already, by step.
         """
         found: dict[str, Any] = {}
         for item in fields(step.inputs):
@@ -358,7 +341,7 @@ class Twin(nn.Module):
             elif not issubclass(step.op, WeightedOp):
                 found[item.name] = self.parameter(name).round()
         if issubclass(step.op, WeightedOp):
-            found.update(weights.constants(self, step, numbers))
+            found.update(weights.constants(self, step, numbers, ready))
         found.update(numbers.derived[step.name])
         if step.norm is not None and self.scheme is Scheme.AFFINE and numbers.derived[step.name]:
             folded = normalised.folded(self, step, numbers)

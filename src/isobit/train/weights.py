@@ -6,6 +6,7 @@ export all round here, so they cannot differ.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,24 +19,62 @@ from isobit.train import normalised
 from isobit.train.builder import place_of
 from isobit.train.channels import MOST_BIAS
 from isobit.train.numbers import Numbers, bias_of
-from isobit.train.ste import ste_round
+from isobit.train.ste import round_all, ste_round
 from isobit.train.steps import Step
 
 if TYPE_CHECKING:
     from isobit.train.twin import Twin
 
 
-def constants(twin: Twin, step: Step, numbers: Numbers) -> dict[str, Any]:
-    """Return w and b of a weighted step as integers, float32."""
+MOST_SMALL = 1 << 16
+"""Elements up to which the calls for weights cost more than the work on them."""
+ONE = torch.ones(1)
+
+
+def constants(
+    twin: Twin, step: Step, numbers: Numbers, ready: Mapping[str, Tensor]
+) -> dict[str, Any]:
+    """Return w and b of a weighted step as integers, float32. ready: weights, by step."""
     inputs: Any = step.inputs
-    factor = None if step.norm is None else normalised.weight_factor(twin, step)
-    found: dict[str, Any] = {"w": rounded(twin, step, numbers, factor), "b": None}
+    w = ready.get(step.name)
+    if w is None:
+        factor = None if step.norm is None else normalised.weight_factor(twin, step)
+        w = rounded(twin, step, numbers, factor)
+    found: dict[str, Any] = {"w": w, "b": None}
     if step.norm is None:
         if inputs.b is not None:
             found["b"] = _bias(twin.parameter(inputs.b), numbers, inputs.b)
     elif twin.scheme is Scheme.POW2:
         found["b"] = folded_bias(twin, step, numbers)
     return found
+
+
+def rounded_all(
+    twin: Twin, numbers: Numbers, factors: Mapping[str, Tensor | None]
+) -> dict[str, Tensor]:
+    """Return `rounded` of the small weights among those of some steps. factors: by step, without a
+    gradient.
+    """
+    chosen: list[Step] = []
+    given: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
+    for step in twin.steps:
+        if step.name not in factors:
+            continue
+        inputs: Any = step.inputs
+        w, factor = twin.parameter(inputs.w), factors[step.name]
+        if w.numel() > MOST_SMALL:
+            continue
+        shape = _along(step, w.dim())
+        inverse = numbers.inverse(inputs.w, w.device, shape)
+        chosen.append(step)
+        for items, item in zip(
+            given, (w, inverse, ONE if factor is None else factor.reshape(shape)), strict=True
+        ):
+            items.append(item)
+    if not chosen:
+        return {}
+    low = _low(twin)
+    return dict(zip((s.name for s in chosen), round_all(*given, low, 127), strict=True))
 
 
 def effective(twin: Twin, step: Step) -> Tensor:
@@ -53,14 +92,17 @@ def rounded(twin: Twin, step: Step, numbers: Numbers, factor: Tensor | None) -> 
     w = twin.parameter(inputs.w)
     shape = _along(step, w.dim())
     inverse = numbers.inverse(inputs.w, w.device, shape)
-    low = -128 if twin.scheme is Scheme.POW2 else -127
     if factor is not None:
         factor = factor.reshape(shape)
         if twin.scheme is not Scheme.POW2:  # a sign: exact in any order
             inverse, factor = inverse * factor, None
         elif factor.requires_grad:
             w, factor = w * factor, None
-    return ste_round(w, inverse, low, 127, factor)
+    return ste_round(w, inverse, _low(twin), 127, factor)
+
+
+def _low(twin: Twin) -> int:
+    return -128 if twin.scheme is Scheme.POW2 else -127
 
 
 def folded_bias(twin: Twin, step: Step, numbers: Numbers) -> Tensor:
