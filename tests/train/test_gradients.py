@@ -16,7 +16,7 @@ from isobit.core.fixed_torch import HARD
 from isobit.core.types import FloatArray, scale_of
 from isobit.ops.schemes import Scheme
 from isobit.train import channels, norm
-from isobit.train.ste import ste_round
+from isobit.train.ste import round_all, ste_round
 
 from .nets import SCHEMES, digits, make_twin, trained_twin
 
@@ -30,6 +30,28 @@ def test_rounding_of_a_parameter_passes_one_over_step() -> None:
     codes.backward(torch.tensor([1.0, 2.0, 3.0]))
     assert w.grad is not None
     assert w.grad.tolist() == pytest.approx([2.0, 8.0, 300.0])
+
+
+def test_rounding_several_parameters_is_rounding_each() -> None:
+    generator = torch.Generator().manual_seed(2)
+    shapes = [(4, 3, 3, 2), (5, 7), (1, 3, 3, 4)]
+    x = [torch.randn(shape, generator=generator) * 90 for shape in shapes]
+    inverses = [torch.rand(4, 1, 1, 1, generator=generator), torch.ones(5, 1), torch.rand(1)]
+    factors = [torch.ones(1), torch.randn(5, 1, generator=generator), torch.full((4,), -0.7)]
+    upstream = [torch.randn(shape, generator=generator) for shape in shapes]
+    found: list[list[Tensor]] = []
+    for together in (True, False):
+        leaves = [tensor.clone().requires_grad_() for tensor in x]
+        if together:
+            codes = round_all(leaves, inverses, factors, -127, 127)
+        else:
+            each = zip(leaves, inverses, factors, strict=True)
+            codes = tuple(ste_round(a, inverse, -127, 127, factor) for a, inverse, factor in each)
+        torch.autograd.backward(codes, upstream)
+        found.append([*codes, *(leaf.grad for leaf in leaves if leaf.grad is not None)])
+    assert len(found[0]) == len(found[1]) == 6
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
 
 
 def test_requantisation_passes_the_multiplier_strictly_inside() -> None:
