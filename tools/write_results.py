@@ -47,6 +47,7 @@ def page() -> str:
             row = next(r for r in found if r["name"] == name)
             cells.append(f"{row['compared']:,} / {row['differing']}")
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines += ["", *_cifar10(_read("cifar10.json")), "", *_speed(_read("train_step.json"))]
     lines += [
         "",
         "## Planted faults",
@@ -58,6 +59,60 @@ def page() -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _cifar10(found: dict[str, Any]) -> list[str]:
+    """The CIFAR-10 network: accuracies, the deployment surprise, the comparison of every value."""
+    lines = [
+        "CIFAR-10, the network of CMSIS-NN's example (32-32-64, `examples/cifar10`), one recipe for all,",
+        f"{len(found['training'][0]['epochs'])} epochs, last epoch, test set of 10,000 images (`bench/cifar10.py`). \"On the device\" is the",
+        "accuracy of the exported integers; fp32 was converted after training, as is usual.",
+        "",
+        "| | in training | on the device | difference |",
+        "|---|---|---|---|",
+    ]
+    for run in found["training"]:
+        title = "fp32" if run["kind"] == "float32" else f"`{run['kind']}` int8"
+        there = run["accuracy"]
+        lines.append(
+            f"| {title} | {there['framework']:.2%} | {there['device']:.2%} | {100 * there['surprise']:.2f} pp |"
+        )
+    names = [run["kind"] for run in found["verified"]]
+    lines += [
+        "",
+        "| execution (images) | " + " | ".join(names) + " |",
+        "|---|" + "---|" * len(names),
+    ]
+    for index, row in enumerate(found["verified"][0]["rows"]):
+        cells = [run["rows"][index] for run in found["verified"]]
+        values = [f"{cell['compared']:,} / {cell['differing']}" for cell in cells]
+        lines.append(f"| {row['name']} ({row['images']:,}) | {' | '.join(values)} |")
+    return lines
+
+
+def _speed(found: dict[str, Any]) -> list[str]:
+    """A training step beside fp32 and the peers."""
+    versions = found["versions"]
+    nets = list(found["nets"])
+    labels = [row["variant"] for row in found["nets"][nets[0]] if row["variant"] != "fp32"]
+    lines = [
+        "## A training step",
+        "",
+        "`bench/train_step.py`: time of a step over that of fp32 channels last in the same round, median of",
+        f"{found['rounds']} rounds in each of {found['processes']} processes with its 95 % interval; {found['threads']} threads, torch {versions['torch']},",
+        f"torchao {versions['torchao']}, Brevitas {versions['brevitas']}. Ours observe and update ranges, and use the batch norms they have.",
+        "",
+        "| | " + " | ".join(nets) + " |",
+        "|---|" + "---|" * len(nets),
+    ]
+    for label in labels:
+        cells = []
+        for net in nets:
+            row = next(r for r in found["nets"][net] if r["variant"] == label)
+            low, high = row["interval"]
+            cells.append(f"{row['ratio']:.2f} ({low:.2f} to {high:.2f})")
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    return lines
 
 
 def _read(name: str) -> dict[str, Any]:

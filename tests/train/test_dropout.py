@@ -121,7 +121,7 @@ def test_dropped_values_have_no_gradient_and_kept_ones_torchs() -> None:
 @both_schemes
 def test_ranges_are_observed_without_dropout(scheme: Scheme) -> None:
     ranges = []
-    for p in (0.0, 0.9):
+    for p in (1e-9, 0.9):  # next to none, but observed as every network with dropout is
         torch.manual_seed(0)
         twin, x = calibrated(one_dropout(nn.Dropout(p)), scheme)
         for _ in range(12):

@@ -110,7 +110,8 @@ def calibrate(twin: Twin, x: Tensor | AnyArray) -> None:
 
 def advance(twin: Twin, x: Tensor | AnyArray) -> bool:
     """Set or update ranges on schedule, before a training step; the first batch sets everything.
-    Return whether the step is to observe its batch: the last one before an update does.
+    Return whether the step is to observe its batch: the last one before an update does. Where a
+    dropout acts on what flows, the chip's own numbers are observed here instead.
     """
     count = int(twin.steps_seen)
     if count == 0:
@@ -118,7 +119,13 @@ def advance(twin: Twin, x: Tensor | AnyArray) -> bool:
     elif count % twin.options.update_every == 0:
         twin.update_ranges()
     twin.steps_seen.add_(1)
-    return (count + 1) % twin.options.observe_every == 0
+    if (count + 1) % twin.options.observe_every != 0:
+        return False
+    if not twin.traced.dropouts:
+        return True
+    with all_or_nothing(twin):
+        observe(twin, x)
+    return False
 
 
 @torch.no_grad()
