@@ -24,13 +24,12 @@ class How:
 
     last: the step whose output is wanted: the one behind it where that selects among its values. It
     then selects among its sums (`between`) before they are requantised, which is the same and less
-    work. this: of a training forward; moving: statistics of batch norms do.
+    work. this: of a training forward.
     """
 
     last: Step
     between: Between = NOTHING
     this: norm_training.Pass | None = None
-    moving: bool = False
 
 
 def run_step(
@@ -43,12 +42,10 @@ def run_step(
     this = how.this
     if step.norm is not None and this is not None:
         if issubclass(step.op, DynamicOp):
-            both = norm_training.run_dynamic(step, values, this, moving=how.moving)
+            both = norm_training.run_dynamic(step, values, this)
             values.update(zip((value.name for value in step.outputs), both, strict=True))
             return
-        values[how.last.name] = norm_training.run(
-            step, values, how.between, this, moving=how.moving
-        )
+        values[how.last.name] = norm_training.run(step, values, how.between, this)
         return
     inputs = twin.operands(step, numbers, values, {} if this is None else this.w)
     attrs, q = numbers.attrs[step.name], numbers.around(step)

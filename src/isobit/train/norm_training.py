@@ -27,70 +27,89 @@ if TYPE_CHECKING:
     from isobit.train.twin import Twin
 
 
+@dataclass(slots=True)
+class Layer:
+    """A batch norm whose statistics move in this forward.
+
+    module: torch's; own, before: its parameters, and its statistics, which move at the end; factor:
+    gamma / sigma in `pow2`; found: statistics of the batch, over `count` values of a channel.
+    """
+
+    module: Any
+    momentum: float
+    own: channels.Affine
+    before: channels.Statistics
+    factor: AnyArray | None = None
+    found: channels.Statistics | None = None
+    count: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """What the layers of one training forward share: rounded weights, and the statistics towards
-    which running ones move when it is done. There are many calls for little work in both, so they
-    are done for all layers at once.
+    """What the layers of one training forward share, by step: rounded weights, and moving batch
+    norms. Both take many calls for little work, so they are made, and moved, for all layers at
+    once.
     """
 
     twin: Twin
     numbers: Numbers
     w: dict[str, Tensor] = field(default_factory=dict)
-    """By step."""
-    factor: dict[str, AnyArray] = field(default_factory=dict)
-    """`pow2`: gamma / sigma, by step."""
-    found: dict[str, channels.Statistics] = field(default_factory=dict)
-    """Of the batch, by step."""
-    count: dict[str, int] = field(default_factory=dict)
-    """Values of a channel, by step."""
+    layers: dict[str, Layer] = field(default_factory=dict)
 
     def end(self) -> None:
         """Move the running statistics."""
-        steps = [step for step in self.twin.steps if step.name in self.found]
-        modules = [normalised.module(self.twin, step) for step in steps]
-        moves = [
-            (step.norm.momentum, self.found[step.name], self.count[step.name])
-            for step in steps
-            if step.norm
-        ]
+        modules, moves = [], []
+        for layer in self.layers.values():
+            if layer.found is not None:
+                modules.append(layer.module)
+                moves.append((layer.momentum, layer.found, layer.count))
         if modules:
             channels.update_running(modules, moves)
 
 
-def begin(twin: Twin, numbers: Numbers) -> Pass:
-    """Round the weights of a training forward."""
-    result = Pass(twin, numbers)
+def begin(twin: Twin, numbers: Numbers, *, moving: bool) -> Pass:
+    """Round the weights of a training forward. moving: statistics of norms in training mode do."""
+    this = Pass(twin, numbers)
     factors: dict[str, Tensor | None] = {}
     for step in twin.steps:
-        if not issubclass(step.op, WeightedOp) or len(step.outputs) > 1:
+        if not issubclass(step.op, WeightedOp):
             continue
         if step.norm is None:
-            factors[step.name] = None
-        elif not normalised.module(twin, step).training:
+            if len(step.outputs) == 1:
+                factors[step.name] = None
             continue
-        elif twin.scheme is Scheme.POW2:
-            own, running = normalised.learned(twin, step), normalised.running(twin, step)
-            factor = result.factor[step.name] = channels.slope(own, running)
-            factors[step.name] = channels.tensor(factor, own.gamma.detach())
-        else:
-            gamma = twin.parameter(step.norm.gamma).detach()
-            negative = bool((host(gamma) < 0).any())
-            factors[step.name] = normalised.weight_factor(twin, step) if negative else None
-    result.w.update(weights.rounded_all(twin, numbers, factors))
-    return result
+        module = normalised.module(twin, step)
+        if not (moving and module.training):  # in eval mode it keeps its statistics
+            continue
+        own, before = normalised.learned(twin, step), normalised.running(twin, step)
+        layer = this.layers[step.name] = Layer(module, step.norm.momentum, own, before)
+        if twin.scheme is Scheme.POW2:
+            layer.factor = channels.slope(own, before)
+        if len(step.outputs) == 1:
+            factors[step.name] = _weight_factor(layer)
+    this.w.update(weights.rounded_all(twin, numbers, factors))
+    return this
 
 
-def run(
-    step: Step, values: dict[str, Tensor], between: ts.Between, this: Pass, *, moving: bool
-) -> Tensor:
+def _weight_factor(layer: Layer) -> Tensor | None:
+    """Return what multiplies the weights before they are rounded [C]; the norm's own gradient
+    reaches gamma.
+    """
+    gamma = layer.own.gamma.detach()
+    if layer.factor is not None:
+        return channels.tensor(layer.factor, gamma)
+    signs = channels.sign_of(host(gamma))
+    return channels.tensor(signs, gamma) if (signs < 0).any() else None
+
+
+def run(step: Step, values: dict[str, Tensor], between: ts.Between, this: Pass) -> Tensor:
     """Run a normalised step in training: exact for the statistics it uses, with batch norm's
     gradient.
     """
     twin, numbers = this.twin, this.numbers
-    pow2 = twin.scheme is Scheme.POW2
-    if moving and normalised.module(twin, step).training:  # in eval mode it keeps its statistics
-        return (_run_pow2 if pow2 else _run_affine)(step, values, between, this)
+    pow2, layer = twin.scheme is Scheme.POW2, this.layers.get(step.name)
+    if layer is not None:
+        return (_run_pow2 if pow2 else _run_affine)(step, values, between, this, layer)
     w = weights.rounded(twin, step, numbers, normalised.weight_factor(twin, step))
     acc = _sums(step, numbers, values, w)
     if not pow2:
@@ -101,22 +120,20 @@ def run(
     return norm.frozen_shift(acc, bias, shift, bounds, soft, between)
 
 
-def run_dynamic(
-    step: Step, values: dict[str, Tensor], this: Pass, *, moving: bool
-) -> tuple[Tensor, Tensor]:
+def run_dynamic(step: Step, values: dict[str, Tensor], this: Pass) -> tuple[Tensor, Tensor]:
     """Run a normalised step that finds the step of its output: as `run`, but codes and exponents.
 
     Every example's sums have a unit of their own, so statistics are those of real numbers.
     """
-    twin, numbers = this.twin, this.numbers
+    twin, numbers, layer = this.twin, this.numbers, this.layers.get(step.name)
     assert issubclass(step.op, DynamicOp)
-    if not (moving and normalised.module(twin, step).training):
+    if layer is None:
         inputs: Any = twin.operands(step, numbers, values)
         return step.op.surrogate(numbers.attrs[step.name], numbers.around(step), inputs)
-    own, before = normalised.learned(twin, step), normalised.running(twin, step)
-    factor = channels.slope(own, before)
-    bias = _bias(step, numbers, own, before, factor)
-    w = weights.rounded(twin, step, numbers, channels.tensor(factor, own.gamma.detach()))
+    factor = layer.factor
+    assert factor is not None
+    bias = _bias(step, numbers, layer)
+    w = weights.rounded(twin, step, numbers, _weight_factor(layer))
     names: Any = step.inputs
     attrs: Any = numbers.attrs[step.name]
     e = None if names.e is None else values[names.e]
@@ -124,43 +141,47 @@ def run_dynamic(
     unit = torch_dynamic.unit(acc, attrs.product, e)
     reals = acc * unit
     moments = norm.moments_of(reals.detach())
-    this.found[step.name] = channels.before_norm(moments, own, before, factor, np.ones(1))
-    this.count[step.name] = norm.count_of(acc)
-    acc = norm.with_batch_gradient(reals, moments, own, factor) / unit
-    return torch_dynamic.quantized(
-        acc, channels.tensor(bias, acc.detach()), e, attrs.product, attrs.bias
-    )
+    layer.found = channels.before_norm(moments, layer.own, layer.before, factor, np.ones(1))
+    layer.count = norm.count_of(acc)
+    acc = norm.with_batch_gradient(reals, moments, layer.own, factor) / unit
+    b = channels.tensor(bias, acc.detach())
+    return torch_dynamic.quantized(acc, b, e, attrs.product, attrs.bias)
 
 
-def _run_pow2(step: Step, values: dict[str, Tensor], between: ts.Between, this: Pass) -> Tensor:
+def _run_pow2(
+    step: Step, values: dict[str, Tensor], between: ts.Between, this: Pass, layer: Layer
+) -> Tensor:
     """Run with the running statistics, which then move; the gradient is that of the batch's."""
-    twin, numbers, factor = this.twin, this.numbers, this.factor[step.name]
-    own, before = normalised.learned(twin, step), normalised.running(twin, step)
-    w = this.w.get(step.name)
-    if w is None:
-        w = weights.rounded(twin, step, numbers, channels.tensor(factor, own.gamma.detach()))
-    acc = _sums(step, numbers, values, w)
+    numbers, own, factor = this.numbers, layer.own, layer.factor
+    assert factor is not None
+    acc = _sums(step, numbers, values, _weights(step, this, layer))
     moments, sizes = norm.moments_of(acc), numbers.sum_step(step)
-    this.found[step.name] = channels.before_norm(moments, own, before, factor, sizes)
-    this.count[step.name] = norm.count_of(acc)
-    bias, shift = _bias(step, numbers, own, before, factor), numbers.derived[step.name]["shift"]
+    layer.found = channels.before_norm(moments, own, layer.before, factor, sizes)
+    layer.count = norm.count_of(acc)
+    bias, shift = _bias(step, numbers, layer), numbers.derived[step.name]["shift"]
     y_step, (bounds, soft) = numbers.step_of(step.name), _bounds(step, numbers)
     return norm.shift_requantize(
         acc, moments, own, bias, host(shift), y_step, bounds, soft, between=between
     )
 
 
-def _run_affine(step: Step, values: dict[str, Tensor], between: ts.Between, this: Pass) -> Tensor:
+def _run_affine(
+    step: Step, values: dict[str, Tensor], between: ts.Between, this: Pass, layer: Layer
+) -> Tensor:
     """Run with the batch's statistics, towards which the running ones move."""
-    twin, numbers = this.twin, this.numbers
-    own, w = normalised.learned(twin, step), this.w.get(step.name)
-    if w is None:
-        w = weights.rounded(twin, step, numbers, normalised.weight_factor(twin, step))
-    acc = _sums(step, numbers, values, w)
+    twin, numbers, own = this.twin, this.numbers, layer.own
+    acc = _sums(step, numbers, values, _weights(step, this, layer))
     found = channels.statistics_of(norm.moments_of(acc), own, numbers.sum_step(step))
-    this.found[step.name] = twin.batch_statistics[step.name] = found
-    this.count[step.name] = norm.count_of(acc)
+    layer.found = twin.batch_statistics[step.name] = found
+    layer.count = norm.count_of(acc)
     return _requantize(step, numbers, acc, own, found, between, moving=True)
+
+
+def _weights(step: Step, this: Pass, layer: Layer) -> Tensor:
+    w = this.w.get(step.name)
+    if w is None:
+        w = weights.rounded(this.twin, step, this.numbers, _weight_factor(layer))
+    return w
 
 
 def _requantize(
@@ -213,13 +234,9 @@ def _bounds(step: Step, numbers: Numbers) -> tuple[tuple[int, int], tuple[bool, 
     return (attrs.clamp[0] - q.output.zero, attrs.clamp[1] - q.output.zero), q.soft
 
 
-def _bias(
-    step: Step,
-    numbers: Numbers,
-    own: channels.Affine,
-    running: channels.Statistics,
-    factor: AnyArray,
-) -> AnyArray:
+def _bias(step: Step, numbers: Numbers, layer: Layer) -> AnyArray:
     """Return the integer bias of a `pow2` batch norm, whose own gradient reaches beta."""
+    own, factor = layer.own, layer.factor
+    assert factor is not None
     inverse = host(numbers.inverse(bias_of(step), own.gamma.device))
-    return channels.folded_bias(own, running, factor, inverse)
+    return channels.folded_bias(own, layer.before, factor, inverse)

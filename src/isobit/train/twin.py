@@ -285,7 +285,7 @@ class Twin(nn.Module):
         if training:
             apply_dropout(self, values, name)
         learning = self.training and torch.is_grad_enabled()
-        this = norm_training.begin(self, self.numbers) if learning else None
+        this = norm_training.begin(self, self.numbers, moving=training) if learning else None
         for step in self.steps:
             if step.name in values:  # a pool that ran inside the step before it
                 continue
@@ -294,7 +294,7 @@ class Twin(nn.Module):
                 calibration.observe_step(self, step, values)
             watch = calibration.watch_of(self, step) if observing else None
             between = Between(None if pool is None else self.numbers.selection(pool), watch)
-            how = How(pool or step, between, this, moving=training)
+            how = How(pool or step, between, this)
             run_step(self, step, self.numbers, values, how)
             if training:
                 for value in (pool or step).outputs:
