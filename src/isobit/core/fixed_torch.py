@@ -36,6 +36,9 @@ def gradient_bounds(low: float, high: float, soft: Soft) -> tuple[float, float]:
 
 def where_inside(grad: Tensor, y: Tensor, bounds: tuple[float, float]) -> Tensor:
     """Return the gradient where results y are strictly inside bounds, elsewhere 0."""
+    if torch.is_grad_enabled():  # this gradient's own gradient is wanted: out= has none
+        own: Tensor = torch.ops.aten.hardtanh_backward(grad, y, *bounds)
+        return own
     found = scratch.empty_like(y, grad.dtype)
     torch.ops.aten.hardtanh_backward.grad_input(grad, y, *bounds, grad_input=found)
     return found

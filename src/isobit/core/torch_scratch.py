@@ -8,7 +8,10 @@ saved gradient operand that shares it is gone. Other devices have caching alloca
 
 from __future__ import annotations
 
+import ctypes
 import math
+import os
+import sys
 import threading
 from collections.abc import Sequence
 from itertools import count
@@ -72,3 +75,26 @@ def release() -> None:
     with _lock:
         _blocks.clear()
         _asked.clear()
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Names of glibc's malloc.h."""
+LARGEST_HEAP_BLOCK = 32 << 20
+"""The most that glibc takes for M_MMAP_THRESHOLD."""
+
+
+def keep_freed_memory() -> bool:
+    """Ask the C library to keep what is freed for the next step; return whether it was asked.
+
+    torch's own tensors, convolutions' gradients above all, then stop costing fresh pages in every
+    step. It holds for the whole process, so only what trains asks for it; where the user has set
+    glibc's variables, or the library is another one, nothing is done. Source: mallopt(3).
+    """
+    set_by_user = {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"}
+    if sys.platform != "linux" or set_by_user.intersection(os.environ):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    large = ctypes.c_int(2**31 - 1)
+    return bool(mallopt(M_MMAP_THRESHOLD, LARGEST_HEAP_BLOCK) and mallopt(M_TRIM_THRESHOLD, large))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from isobit.core import torch_scratch
 from isobit.core.errors import BadArgument, Diverged
 from isobit.core.torch_sums import allow_int8, int8_is_exact
 from isobit.train import augment, checkpoint, losses, optimizers, schedule
@@ -133,6 +134,8 @@ class Training:
                 got=f"{len(self.train[0])}",
                 fix="Use fewer processes.",
             )
+        if self.fabric.device.type == "cpu":
+            torch_scratch.keep_freed_memory()
         try:
             with (
                 ExitStack() as stack,
@@ -154,6 +157,7 @@ class Training:
             model.eval()
             if isinstance(model, Twin):
                 model.is_frozen.fill_(was_frozen)  # the flag alone: freeze() would update ranges
+            torch_scratch.release()
         return self.history
 
     def kept_bytes(self) -> int:

@@ -348,8 +348,10 @@ def frozen_shift(
     """
     if float(bias.detach().abs().max()) > F32_EXACT // 2:  # |acc| is at most that in float32
         acc = acc.double()
-    sums = (acc + bias) * torch.exp2(-shift.to(acc.dtype)) + 0.5
-    return floor_clamp(between.selected(sums), *bounds, soft).float()
+    sums = between.selected((acc + bias) * torch.exp2(-shift.to(acc.dtype)) + 0.5)
+    if between.watch is not None:
+        between.watch(sums.detach() - 0.5)
+    return floor_clamp(sums, *bounds, soft).float()
 
 
 def _with_gradient(acc: Tensor, learned: Affine, gradient: Gradient) -> Tensor:

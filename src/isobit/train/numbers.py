@@ -95,9 +95,14 @@ class Numbers:
 
         def make() -> Tensor:
             found = 1.0 / scale_of(self.types[name].encoding)
-            return torch.as_tensor(found, device=device).float().reshape(shape)
+            with torch.inference_mode(False):  # kept, and gradients need it afterwards
+                return torch.as_tensor(found, device=device).float().reshape(shape)
 
         return self.keep("inverse", name, make)
+
+    def one(self, device: torch.device) -> Tensor:
+        """Return the factor [1] that changes nothing."""
+        return self.keep("one", "", lambda: torch.ones(1, device=device))
 
     def sum_step(self, step: Step) -> FloatArray:
         """Return `Sx * Sw[c]`, the step of a weighted step's sums, [C] or [1]."""

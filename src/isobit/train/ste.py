@@ -79,11 +79,20 @@ class _RoundAll(torch.autograd.Function):
         torch._foreach_round_(found)
         torch._foreach_clamp_min_(found, low)
         torch._foreach_clamp_max_(found, high)
+        wanted = ctx.needs_input_grad[4:]
+        ctx.mark_non_differentiable(*(y for y, own in zip(found, wanted, strict=True) if not own))
+        ctx.set_materialize_grads(False)  # what no loss depends on gets None, as on its own
         return tuple(found)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, None, None, *torch._foreach_mul(grads, ctx.slopes)
+        there = [i for i, grad in enumerate(grads) if grad is not None]
+        found: list[Tensor | None] = [None] * len(grads)
+        if there:
+            scaled = torch._foreach_mul([grads[i] for i in there], [ctx.slopes[i] for i in there])
+            for i, grad in zip(there, scaled, strict=True):
+                found[i] = grad
+        return None, None, None, None, *found
 
 
 def round_all(

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 MOST_SMALL = 1 << 16
 """Elements up to which the calls for weights cost more than the work on them."""
-ONE = torch.ones(1)
 
 
 def constants(
@@ -67,9 +66,8 @@ def rounded_all(
         shape = _along(step, w.dim())
         inverse = numbers.inverse(inputs.w, w.device, shape)
         chosen.append(step)
-        for items, item in zip(
-            given, (w, inverse, ONE if factor is None else factor.reshape(shape)), strict=True
-        ):
+        factor = numbers.one(w.device) if factor is None else factor.reshape(shape)
+        for items, item in zip(given, (w, inverse, factor), strict=True):
             items.append(item)
     if not chosen:
         return {}
