@@ -116,9 +116,9 @@ def advance(twin: Twin, x: Tensor | AnyArray) -> bool:
     count = int(twin.steps_seen)
     if count == 0:
         calibrate(twin, x)
-    elif count % twin.options.update_every == 0:
+        return False  # the batch is in every range already
+    if count % twin.options.update_every == 0:
         twin.update_ranges()
-    twin.steps_seen.add_(1)
     if (count + 1) % twin.options.observe_every != 0:
         return False
     if not twin.traced.dropouts:
@@ -263,7 +263,7 @@ def _observe_value(
 
 @contextmanager
 def all_or_nothing(twin: Twin) -> Iterator[None]:
-    """Undo what a refused batch did to ranges and statistics: to the buffers of a twin."""
+    """Undo what a batch did to ranges and statistics, to the buffers of a twin, if it fails."""
     before = [
         (module, name, buffer, buffer.clone())
         for module in twin.modules()
@@ -271,7 +271,7 @@ def all_or_nothing(twin: Twin) -> Iterator[None]:
     ]
     try:
         yield
-    except IsobitError:
+    except BaseException:  # as when memory ran out, or a key was pressed
         for module, name, buffer, value in before:
             setattr(module, name, buffer.copy_(value))
         twin.forget_numbers()

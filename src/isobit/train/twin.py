@@ -243,21 +243,24 @@ class Twin(nn.Module):
         require_unhooked(self)
         updating = self.training and not self.frozen
         with torch.autocast(self.device.type, enabled=False):  # integers do not fit bfloat16
+            raw = raw_values(self, x)
             observing = updating and calibration.advance(self, x)
             with calibration.all_or_nothing(self) if observing else nullcontext():
-                values = self._run_all(x, training=updating, pooling=True, observing=observing)
+                values = self._run_raw(raw, training=updating, pooling=True, observing=observing)
+            if updating:
+                self.steps_seen.add_(1)
             return tuple(self._dequantize(name, values) for name in names)
 
     def _run_all(
-        self,
-        x: Tensor | AnyArray,
-        *,
-        training: bool = False,
-        pooling: bool = False,
-        observing: bool = False,
+        self, x: Tensor | AnyArray, *, training: bool = False, pooling: bool = False
     ) -> dict[str, Tensor]:
+        return self._run_raw(raw_values(self, x), training=training, pooling=pooling)
+
+    def _run_raw(
+        self, raw: Tensor, *, training: bool = False, pooling: bool = False, observing: bool = False
+    ) -> dict[str, Tensor]:
+        """Run every step from checked raw values, channels last."""
         (source,) = self.traced.graph.inputs
-        raw = raw_values(self, x)
         carriers = self.carriers(raw, self.numbers.types[source.name])
         if observing:
             calibration.observe_input(self, raw)
@@ -422,7 +425,10 @@ class Twin(nn.Module):
         """Move every tensor, as `to(device)`, `cuda` and their like ask; refuse to cast them
         (`half`, `double`, `to(dtype)`).
         """
+        before = self.device
         result: Self = super()._apply(keeping_dtypes(self, fn), recurse)  # type: ignore[no-untyped-call]  # torch's
+        if self.device != before:
+            self.forget_numbers()  # their tensors are where the parameters were
         return result
 
 
