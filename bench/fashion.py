@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import runpy
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 import isobit
-from isobit import nn, targets
+from isobit import targets
 from isobit.codegen.network import generate
 from isobit.core.files import write_atomic
 from isobit.plan.plan import make_plan
@@ -45,33 +45,8 @@ CORES = (
 )
 
 
-class Net(nn.Module):  # type: ignore[misc]  # isobit.nn is made at run time
-    """Three convolutions, one depthwise, batch norms, a residual add."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.standardize = nn.Standardize()
-        self.stem = nn.Conv2d(1, 16, 3, padding=1, bias=False)
-        self.stem_norm = nn.BatchNorm2d(16)
-        self.wide = nn.Conv2d(16, 32, 3, padding=1, bias=False)
-        self.wide_norm = nn.BatchNorm2d(32)
-        self.depthwise = nn.Conv2d(32, 32, 3, padding=1, groups=32, bias=False)
-        self.depthwise_norm = nn.BatchNorm2d(32)
-        self.pointwise = nn.Conv2d(32, 32, 1, bias=False)
-        self.pointwise_norm = nn.BatchNorm2d(32)
-        self.pool = nn.MaxPool2d(2)
-        self.relu = nn.ReLU()
-        self.flatten = nn.Flatten()
-        self.classifier = nn.Linear(32 * 7 * 7, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.standardize(x)
-        x = self.pool(self.relu(self.stem_norm(self.stem(x))))
-        x = self.pool(self.relu(self.wide_norm(self.wide(x))))
-        branch = self.relu(self.depthwise_norm(self.depthwise(x)))
-        x = self.relu(x + self.pointwise_norm(self.pointwise(branch)))
-        result: Tensor = self.classifier(self.flatten(x))
-        return result
+Net = runpy.run_path(str(ROOT / "examples" / "fashion" / "net.py"))["Net"]
+"""Three convolutions, one depthwise, batch norms, a residual add."""
 
 
 def make(kind: str, seed: int) -> Any:
