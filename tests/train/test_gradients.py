@@ -346,3 +346,19 @@ def test_every_parameter_gets_a_finite_gradient(scheme: Scheme) -> None:
             assert not parameter.grad.any(), name
         else:
             assert parameter.grad.any(), name
+
+
+def test_a_shared_batch_norm_moves_once_for_each_layer() -> None:
+    generator = torch.Generator().manual_seed(5)
+    batches = [torch.randn(64, 3, generator=generator) * scale + 1 for scale in (1, 4, 2)]
+    ours, torchs = torch.nn.BatchNorm1d(3), torch.nn.BatchNorm1d(3)
+    moves = []
+    for count, batch in enumerate(batches):
+        var, mean = torch.var_mean(batch, dim=0, correction=0)
+        moves.append((0.1, channels.Statistics(mean.numpy(), var.numpy()), len(batch)))
+        torchs.momentum = 0.1 if count else 1.0  # the first batch replaces what was there
+        torchs(batch)
+    channels.update_running([ours] * 3, moves)
+    for name, want in torchs.named_buffers():
+        # Each move rounds to float32 a few times.
+        assert torch.allclose(ours.get_buffer(name).float(), want.float(), rtol=1e-6), name

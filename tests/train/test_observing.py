@@ -13,11 +13,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from isobit import nn
+from isobit.core.errors import Diverged
 from isobit.core.types import AnyArray, scale_of
 from isobit.ir.graph import Graph, Node
 from isobit.ops.schemes import Scheme
 from isobit.run.golden import run_golden
 from isobit.train import normalised
+from isobit.train.graph_net import GraphNet
 from isobit.train.ranges import RangeOptions
 from isobit.train.twin import Twin
 
@@ -157,6 +159,36 @@ def test_observing_computes_no_sum_twice(scheme: Scheme) -> None:
     assert found[0]
 
 
+@pytest.mark.parametrize("scheme", SCHEMES, ids=lambda s: s.value)
+def test_layers_are_observed_whose_norms_stand_still(scheme: Scheme) -> None:
+    twin, optimizer = trained(scheme)
+    twin.net.get_submodule("norm").eval()
+    before = {name: (float(o.low), float(o.high)) for name, o in twin.observers.items()}
+    learn(twin, optimizer)
+    after = {name: (float(o.low), float(o.high)) for name, o in twin.observers.items()}
+    assert [name for name in before if before[name] == after[name]] == ["x"]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=lambda s: s.value)
+def test_statistics_that_left_float32_are_told(scheme: Scheme) -> None:
+    twin, optimizer = trained(scheme)
+    with torch.no_grad():
+        twin.net.get_submodule("norm").get_buffer("running_var")[2] = float("inf")
+    with pytest.raises(Diverged, match=r"running variance of the batch norm.* 1 of 6"):
+        learn(twin, optimizer)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=lambda s: s.value)
+def test_the_first_batch_is_observed_once(scheme: Scheme) -> None:
+    net = nn.Sequential(nn.Standardize(), nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(144, 10))
+    options = RangeOptions(observe_every=1)
+    twin = Twin(net, input=(1, 8, 8), target="host", scheme=scheme, name="net", ranges=options)
+    x, _ = digits(16)
+    for count in (1, 2, 3):
+        twin(x)
+        assert int(net.get_submodule("0").get_buffer("observed")) == count
+
+
 def test_weights_lie_as_sums_read_them_and_keep_their_values() -> None:
     net = network()
     values = {name: value.clone() for name, value in net.state_dict().items()}
@@ -165,3 +197,12 @@ def test_weights_lie_as_sums_read_them_and_keep_their_values() -> None:
         assert torch.equal(value, values[name])
     weight = net.get_parameter("second.weight")
     assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_weights_of_a_graph_lie_so_already() -> None:
+    layers = nn.Sequential(nn.Conv2d(1, 6, 3), nn.Conv2d(6, 8, 3))
+    written = Twin(layers, input=(1, 8, 8), target="host", scheme=Scheme.POW2, name="net")
+    net = GraphNet(written.traced.graph)
+    Twin(net, input=net.input_shape, target="host", scheme=Scheme.POW2, name="graph")
+    assert [w.shape for w in net.parameters() if w.dim() == 4] == [(6, 3, 3, 1), (8, 3, 3, 6)]
+    assert all(weight.is_contiguous() for weight in net.parameters())

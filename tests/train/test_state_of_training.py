@@ -14,6 +14,10 @@ import isobit
 from isobit import nn
 from isobit.core.errors import BadArgument, BadCheckpoint, BadRunInput, NotTraceable
 from isobit.ir.text import print_graph
+from isobit.train import calibration, weights
+from isobit.train.ranges import RangeOptions
+from isobit.train.steps import Step
+from isobit.train.twin import Twin
 
 SCHEMES = ("affine", "pow2")
 
@@ -47,6 +51,38 @@ def test_values_that_are_no_numbers_are_refused_and_change_nothing(
     assert all(torch.equal(before[k], v) for k, v in one.state_dict().items())
     one.calibrate(images())
     one.export()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("moment", ["before", "within"])
+def test_a_step_that_fails_changes_nothing(
+    scheme: str, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = model(scheme)
+    one.options = RangeOptions(observe_every=1, update_every=100)
+    one.train()
+    one(images())
+    before = {k: v.clone() for k, v in one.state_dict().items()}
+    x = images() * 3
+    if moment == "before":
+        x[0, 0, 0, 0] = float("nan")
+    else:  # memory runs out when the first ranges were observed
+        compute = calibration.observe_step
+
+        def fail(twin: Twin, step: Step, values: dict[str, Tensor]) -> None:
+            compute(twin, step, values)
+            if step is twin.steps[-1]:
+                raise MemoryError
+
+        monkeypatch.setattr(calibration, "observe_step", fail)
+    with pytest.raises((BadRunInput, MemoryError)):
+        one(x)
+    assert all(torch.equal(before[k], v) for k, v in one.state_dict().items())
+    monkeypatch.undo()
+    one(images() * 3)
+    after = one.state_dict()
+    changed = {key for key, value in before.items() if not torch.equal(value, after[key])}
+    assert {"steps_seen", "observers.input.high", "net.1.running_mean"} <= changed
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -173,3 +209,17 @@ def test_live_bytes_count_shared_memory_once() -> None:
     live = [layer.live_bytes for layer in found.layers]
     assert max(live) <= found.arena_bytes
     assert min(live) > 0
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_moved_model_computes_where_it_is(scheme: str) -> None:
+    """`meta` stands for a device that this machine need not have: it refuses operands elsewhere."""
+    one = model(scheme)
+    one.calibrate(images())
+    numbers = one.numbers
+    one.to("meta")
+    assert one._numbers is None, "constants of the numbers are where the model was"
+    given = dict.fromkeys((step.name for step in one.steps if step.op.constants), None)
+    found = weights.rounded_all(one, numbers, given)
+    assert {w.device.type for w in found.values()} == {"meta"}
+    assert len(found) == 2

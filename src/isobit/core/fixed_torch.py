@@ -2,8 +2,7 @@
 
 Activations travel as integer-valued floats `q - zero`. Every function returns the integers of
 `core/fixed`; the derivations of what float32 and float64 hold exactly are in docs/training.md and
-repeated where they are used. The only module of `core` that imports torch; nothing loads it but
-surrogates and `train`.
+repeated where they are used. Nothing but surrogates and `train` loads it.
 """
 
 from __future__ import annotations

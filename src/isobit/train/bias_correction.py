@@ -17,7 +17,7 @@ from torch import Tensor
 
 from isobit.core.types import AnyArray, FloatArray
 from isobit.ops.weighted import WeightedOp
-from isobit.train.calibration import filled, last_readers, real_output, require_filled
+from isobit.train.calibration import last_readers, real_output, require_filled
 from isobit.train.guards import raw_values
 from isobit.train.numbers import NumberBuilder
 from isobit.train.ranges import RangeObserver
@@ -44,7 +44,7 @@ def correct_biases(twin: Twin, x: Tensor | AnyArray, means: Mapping[str, FloatAr
     build = NumberBuilder(twin, twin.numbers.finest if twin.ties else None)
     (source,) = twin.traced.graph.inputs
     raw = raw_values(twin, x)
-    numbers = filled(twin.steps)
+    numbers = twin.filled
     _observe(twin, source.name, raw, numbers)
     build.input()
     values = {source.name: twin.carriers(raw, build.numbers.types[source.name])}

@@ -132,7 +132,7 @@ def advance(twin: Twin, x: Tensor | AnyArray) -> bool:
 def observe_input(twin: Twin, raw: Tensor) -> None:
     """Take raw values of a training step into the input's moving range."""
     (source,) = twin.traced.graph.inputs
-    held = filled(twin.steps).get(source.name, ())
+    held = twin.filled.get(source.name, ())
     _observe_value(twin, source.name, f'input "{source.name}"', raw, held)
 
 
@@ -142,8 +142,7 @@ def watch_of(twin: Twin, step: Step) -> Callable[[Tensor], None] | None:
     """
     if twin.observer(step.name) is None or not issubclass(step.op, WeightedOp):
         return None
-    size = twin.numbers.step_of(step.name)
-    held = filled(twin.steps).get(step.name, ())
+    size, held = twin.numbers.step_of(step.name), twin.filled.get(step.name, ())
 
     @torch.no_grad()
     def watch(values: Tensor) -> None:
@@ -156,15 +155,18 @@ def watch_of(twin: Twin, step: Step) -> Callable[[Tensor], None] | None:
 @torch.no_grad()
 def observe_step(twin: Twin, step: Step, values: dict[str, Tensor]) -> None:
     """Take a training step's batch, at the inputs of a step of the network, into what watches them
-    and, where no sums are watched, into the range of its output.
+    and, where no sums are watched, into the range of its output. Raises `Diverged` for statistics
+    of its batch norm that left float32.
     """
+    if step.norm is not None:
+        require_statistics(twin, _where(step), normalised.running(twin, step))
     _watcher(twin, step, "observe", values[step.activations[0]])
     if twin.observer(step.name) is None or issubclass(step.op, WeightedOp):
         return
     numbers = twin.numbers
     operands = _with_reals(twin, step, twin.operands(step, numbers, values))
     real = step.op.estimate(step.attrs, numbers.around(step), operands)
-    held = filled(twin.steps).get(step.name, ())
+    held = twin.filled.get(step.name, ())
     _observe_value(twin, step.name, _where(step), real.clamp(step.low, step.high), held)
 
 
@@ -178,7 +180,7 @@ def observe(twin: Twin, x: Tensor | AnyArray, *, again: bool = False) -> None:
     build = NumberBuilder(twin, twin.numbers.finest if twin.ties else None)
     (source,) = twin.traced.graph.inputs
     raw = raw_values(twin, x)
-    numbers = filled(twin.steps)
+    numbers = twin.filled
     _observe_value(twin, source.name, f'input "{source.name}"', raw, numbers.get(source.name, ()))
     build.input()
     values = {source.name: twin.carriers(raw, build.numbers.types[source.name])}

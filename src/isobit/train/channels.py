@@ -145,8 +145,12 @@ def before_norm(
 def update_running(modules: Sequence[Any], moves: Sequence[tuple[float, Statistics, int]]) -> None:
     """Move the running statistics of torch batch norms towards a batch's; its variance unbiased, as
     torch does. moves: of each the momentum, the statistics, and how many values of a channel all
-    processes saw.
+    processes saw. A norm that several layers share moves once for each, in their order.
     """
+    if len(set(map(id, modules))) < len(modules):
+        for module, move in zip(modules, moves, strict=True):
+            update_running([module], [move])
+        return
     buffers, targets, weights = [], [], []
     for module, (momentum, found, count) in zip(modules, moves, strict=True):
         unbiased = found.var * np.float32(count / max(count - 1, 1))

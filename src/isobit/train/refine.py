@@ -29,7 +29,7 @@ from isobit.core.errors import IsobitError
 from isobit.core.types import scale_of
 from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import WeightedOp
-from isobit.train.calibration import WeightRange, filled, key_of
+from isobit.train.calibration import WeightRange, key_of
 from isobit.train.steps import Step
 from isobit.train.twin import Twin
 
@@ -237,7 +237,7 @@ def _ends(twin: Twin) -> Iterator[tuple[Tensor, ...]]:
 
     Ranges that a pad's number must lie in are left alone, and ends at 0, where factors do nothing.
     """
-    fixed = filled(twin.steps)
+    fixed = twin.filled
     (source,) = twin.traced.graph.inputs
     for name in (source.name, *(step.name for step in twin.steps)):
         observer = twin.observer(name)

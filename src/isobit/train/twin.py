@@ -104,6 +104,8 @@ class Twin(nn.Module):
         consts = self.traced.graph.const_map()
         read = dict.fromkeys(name for step in self.steps for name in step.activations)
         self.pooled = pools_of(self.steps, self.outputs, self.traced.dropouts)
+        self.filled = calibration.filled(self.steps)
+        """Numbers that a value must have codes for, by its name."""
         self.stored = tuple(name for name in read if name in consts)
         """Constants that stand in an activation's place; only imported networks have such."""
         readers = [step for step in self.steps if source.name in step.activations]

@@ -128,8 +128,8 @@ def order_in_memory(twin: Twin) -> None:
     """
     for step in twin.steps:
         binding = twin.traced.bindings.get(getattr(step.inputs, "w", "") or "")
-        if binding is None or not issubclass(step.op, WeightedOp):
-            continue
+        if binding is None or not binding.order or not issubclass(step.op, WeightedOp):
+            continue  # a graph's own weights (`GraphNet`) are channels last by their axes
         holder, attribute = place_of(twin.net, binding.path)
         weight = holder._parameters.get(attribute)
         if weight is not None and weight.dim() == 4:
