@@ -105,11 +105,12 @@ def plain(name: str) -> Any:
 
 def ours(scheme: str, name: str, x: Any) -> Any:
     """Return our model of the network."""
+    import torch
+
     import isobit
 
-    model = isobit.Model(
-        plain(name), input=layers_of(name)[0], target="host", scheme=scheme, name=name
-    )
+    net = plain(name).to(memory_format=torch.channels_last)
+    model = isobit.Model(net, input=layers_of(name)[0], target="host", scheme=scheme, name=name)
     model.calibrate(x)
     return model
 

@@ -58,9 +58,9 @@ def test_statistics_of_two_halves_are_those_of_the_whole(found: Found, which: in
     exact = values.double().reshape(-1, values.shape[-1])
     moments = norm.moments_of(values)
     mean, var = torch.from_numpy(moments.mean), torch.from_numpy(moments.var)
-    # Sums of at most 512 positions, rounded to float32 at every addition.
+    # float32 sums of up to 2046 positions; the mean of the third is 1500 deviations from 0.
     assert torch.allclose(mean, exact.mean(0), rtol=1e-6, atol=1e-5 * float(exact.std()))
-    assert torch.allclose(var, exact.var(0, correction=0), rtol=1e-5)
+    assert torch.allclose(var, exact.var(0, correction=0), rtol=1e-4)
 
 
 @pytest.mark.parametrize("scheme", ["affine", "pow2"])

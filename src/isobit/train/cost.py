@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from isobit.core import torch_scratch
 from isobit.core.arguments import Arguments
 from isobit.train.checks import check_augment, check_parts
 from isobit.train.distributed import alone
@@ -149,6 +150,7 @@ def _count(start: Callable[[_Phase, OnStep], Training], phase: _Phase) -> tuple[
             raise _EnoughSteps
 
     training = start(phase, stop)
+    torch_scratch.release()  # what an earlier computation left is none of this one's
     with counting(training.fabric.device) as held:
         with suppress(_EnoughSteps):
             training.run()

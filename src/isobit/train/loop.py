@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from isobit.core import torch_scratch
 from isobit.core.errors import BadArgument, Diverged
 from isobit.core.torch_sums import allow_int8, int8_is_exact
-from isobit.train import augment, checkpoint, losses, optimizers, schedule
+from isobit.train import augment, checkpoint, losses, optimizers, schedule, weights
 from isobit.train.distributed import (
     exact_arithmetic,
     from_first,
@@ -131,21 +131,21 @@ class Training:
                 where="fit",
                 what="train",
                 want=f"an example for each of the {self.fabric.world_size} processes",
-                got=f"{len(self.train[0])}",
+                got=str(len(self.train[0])),
                 fix="Use fewer processes.",
             )
-        if self.fabric.device.type == "cpu":
-            torch_scratch.keep_freed_memory()
         try:
             with (
                 ExitStack() as stack,
                 nullcontext() if teacher is None else evaluating(teacher),
                 exact_arithmetic(self.fabric.device),
                 int8_forward(run.int8_forward),
+                weights.in_order(model) if isinstance(model, Twin) else nullcontext(),
                 shared_norms(self.fabric, self._float_net()),
             ):
                 if isinstance(model, Twin):
                     require_exact(self.fabric.device)
+                torch_scratch.keep_freed_memory()
                 self._claim(stack)
                 self._prepare(resume)
                 try:

@@ -39,7 +39,7 @@ class _SteRound(torch.autograd.Function):
         ctx: Any, x: Tensor, inverse: Tensor, low: float, high: float, factor: Tensor | None
     ) -> Tensor:
         ctx.save_for_backward(inverse if factor is None else inverse * factor)
-        out = scratch.empty_like(x)
+        out = scratch.empty(x.shape, x.dtype, x.device)  # in the order in which sums read it
         rows = max(1, ROWS_BYTES * len(x) // max(1, x.numel() * x.element_size()))
         for start in range(0, len(x), rows):  # four passes over what stays in a cache
             part = slice(start, start + rows)

@@ -115,7 +115,6 @@ class Twin(nn.Module):
         self.register_buffer("is_frozen", torch.zeros((), dtype=torch.bool))
         self.observers = nn.ModuleDict()
         self.weight_ranges = nn.ModuleDict()
-        weights.order_in_memory(self)
         calibration.place(self)
         self.register_buffer("steps_seen", torch.zeros((), dtype=torch.int64))
         self.batch_statistics: dict[str, channels.Statistics] = {}

@@ -6,11 +6,12 @@ export all round here, so they cannot differ.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from isobit.core.types import Shape
 from isobit.ops.schemes import Scheme
@@ -121,16 +122,32 @@ def _along(step: Step, dims: int) -> Shape:
     return (1,) * step.op.channel_axis + (-1,) + (1,) * (dims - step.op.channel_axis - 1)
 
 
-@torch.no_grad()
-def order_in_memory(twin: Twin) -> None:
-    """Lay out the weights of convolutions as the sums read them, channels last, which changes no
-    value: otherwise every training step would reorder them, and their gradients back.
+@contextmanager
+def in_order(twin: Twin) -> Iterator[None]:
+    """Keep the weights of convolutions as the sums read them, channels last, while the body runs.
+
+    That changes no value; otherwise every training step would reorder them, and their gradients
+    back. Afterwards they lie as they did: optimizers of the user's may rely on it.
     """
+    chosen = [weight for weight in _permuted(twin) if weight.dim() == 4]
+    plain = [weight.is_contiguous() for weight in chosen]
+    for weight in chosen:
+        weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+    try:
+        yield
+    finally:
+        for weight, was_plain in zip(chosen, plain, strict=True):
+            if was_plain:
+                weight.data = weight.data.contiguous()
+                weight.grad = None if weight.grad is None else weight.grad.contiguous()
+
+
+def _permuted(twin: Twin) -> Iterator[nn.Parameter]:
+    """Yield the weights whose axes are permuted for the sums: not a graph's own (`GraphNet`)."""
     for step in twin.steps:
         binding = twin.traced.bindings.get(getattr(step.inputs, "w", "") or "")
-        if binding is None or not binding.order or not issubclass(step.op, WeightedOp):
-            continue  # a graph's own weights (`GraphNet`) are channels last by their axes
-        holder, attribute = place_of(twin.net, binding.path)
-        weight = holder._parameters.get(attribute)
-        if weight is not None and weight.dim() == 4:
-            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+        if binding is not None and binding.order and issubclass(step.op, WeightedOp):
+            holder, attribute = place_of(twin.net, binding.path)
+            weight = holder._parameters.get(attribute)
+            if weight is not None:
+                yield weight
