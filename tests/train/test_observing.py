@@ -204,7 +204,11 @@ def test_weights_lie_as_sums_read_them_while_fit_runs() -> None:
     def look(_: Moment) -> None:
         seen.append(weight.is_contiguous(memory_format=torch.channels_last))
 
-    plan = Plan(run=Run(epochs=1, batch_size=32), optimizer=Optimizer(), schedule=COSINE)
+    plan = Plan(
+        run=Run(epochs=1, batch_size=32),
+        optimizer=Optimizer(name="adamw", learning_rate=1e-3),
+        schedule=COSINE,
+    )
     train(model, digits(64), digits(32), plan, on_step=look)
     assert seen and all(seen)
     assert weight.is_contiguous(), "as the user had it"
