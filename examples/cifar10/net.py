@@ -2,6 +2,7 @@
 
 import isobit
 from isobit import nn
+from isobit.train.ranges import RangeOptions
 
 net = nn.Sequential(
     nn.Standardize(),  # mean and power-of-two scale, in integers on the chip
@@ -18,5 +19,10 @@ net = nn.Sequential(
     nn.Linear(64 * 4 * 4, 10),
 )
 model = isobit.Model(
-    net, input=(3, 32, 32), target="nucleo-l4r5zi", scheme="affine", name="cifar10"
+    net,
+    input=(3, 32, 32),
+    target="nucleo-l4r5zi",
+    scheme="affine",
+    name="cifar10",
+    ranges=RangeOptions(method="mse"),  # finer steps, which clip a little: pow2 gains most
 )
