@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import runpy
 import subprocess
 import sys
 from dataclasses import asdict
@@ -23,7 +24,6 @@ import torch
 
 import isobit
 from isobit import targets
-from isobit.api.model import Model
 from isobit.codegen.network import generate
 from isobit.core.files import json_text, write_atomic
 from isobit.plan.plan import make_plan
@@ -65,10 +65,25 @@ def train_one(kind: str, seed: int) -> dict[str, Any]:
     return {"kind": kind, "seed": seed, **{k: v for k, v in found.items() if k != "saved"}}
 
 
+def trained(kind: str, seed: int) -> isobit.Model:
+    """Return a trained network: the example's, in the scheme, with the numbers of the file."""
+    found = runpy.run_path(str(EXAMPLE / "net.py"))
+    model = isobit.Model(
+        found["net"],
+        input=(3, 32, 32),
+        target="nucleo-l4r5zi",
+        scheme=kind,
+        name="cifar10",
+        ranges=found["model"].options,
+    )
+    model.restore(RESULTS / "cifar10" / f"{kind}-seed{seed}.isobit")
+    return model.eval()
+
+
 def verify_one(kind: str, seed: int, images: int, on_chip: int) -> dict[str, Any]:
     """Compare torch, golden and C: all images on the host with both compilers, some on the M4."""
     _, test = isobit.data.load("cifar10")
-    model = Model.from_file(RESULTS / "cifar10" / f"{kind}-seed{seed}.isobit").eval()
+    model = trained(kind, seed)
     images = min(images, len(test))
     x = torch.from_numpy(test.images[:images] if model.channels_last else test.nchw()[:images])
     graph, codes = model.export(), model.quantize_input(x)

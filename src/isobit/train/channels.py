@@ -79,7 +79,7 @@ def host(values: Tensor) -> AnyArray:
 
 def tensor(values: AnyArray, like: Tensor) -> Tensor:
     """Return [C] numbers as a tensor of the dtype and on the device of another."""
-    return torch.as_tensor(values).to(like)
+    return torch.from_numpy(values).to(like)
 
 
 def sign_of(gamma: AnyArray) -> AnyArray:

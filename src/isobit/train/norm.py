@@ -364,7 +364,7 @@ def _with_gradient(acc: Tensor, learned: Affine, gradient: Gradient) -> Tensor:
 def _gradient(
     acc: Tensor, line: tuple[AnyArray, AnyArray, AnyArray], y_step: float, *, moving: bool
 ) -> Gradient:
-    weight, mean, inverse = tensor(np.stack(line), acc)
+    weight, mean, inverse = tensor(np.array(line), acc)
     return Gradient(weight, mean, inverse, y_step, moving)
 
 
