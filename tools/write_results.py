@@ -65,7 +65,7 @@ def _cifar10(found: dict[str, Any]) -> list[str]:
     """The CIFAR-10 network: accuracies, the deployment surprise, the comparison of every value."""
     lines = [
         "CIFAR-10, the network of CMSIS-NN's example (32-32-64, `examples/cifar10`), one recipe for all,",
-        f"{len(found['training'][0]['epochs'])} epochs, last epoch, test set of 10,000 images (`bench/cifar10.py`). \"On the device\" is the",
+        f'{len(found["training"][0]["epochs"])} epochs, last epoch, test set of 10,000 images (`bench/cifar10.py`). "On the device" is the',
         "accuracy of the exported integers; fp32 was converted after training, as is usual.",
         "",
         "| | in training | on the device | difference |",
