@@ -176,7 +176,7 @@ def test_a_teacher_is_counted() -> None:
         run=plan().run,
         optimizer=SGD,
         schedule=COSINE,
-        distill=Distill(teacher=__file__),  # type: ignore[arg-type]
+        distill=Distill(teacher=__file__),  # type: ignore[arg-type]  # a name, not yet a Path
         teacher=teacher,
     )
     alone = measure(build("affine"), TRAIN, plan(), steps=1)

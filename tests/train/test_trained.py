@@ -169,4 +169,4 @@ def test_what_cannot_be_recorded_is_refused() -> None:
     with pytest.raises(BadArgument, match=r"accuracy: want .*got 95"):
         model.record_training(history, accuracy=95, accuracy_on="")
     with pytest.raises(BadArgument, match="a History"):
-        model.record_training([], accuracy=1, accuracy_on="")  # type: ignore[arg-type]
+        model.record_training([], accuracy=1, accuracy_on="")  # type: ignore[arg-type]  # on purpose
