@@ -134,7 +134,7 @@ def test_require_verified_accepts_only_published_data() -> None:
 def test_arguments_of_other_types_are_refused_at_once() -> None:
     with pytest.raises(SeveralProblems) as caught:
         Dataset(
-            images=None,  # type: ignore[arg-type]  # what is tested
+            images=None,  # type: ignore[arg-type]  # None is refused: what is tested
             labels=[1, 2],  # type: ignore[arg-type]
             classes=["a"],  # type: ignore[arg-type]
             name=None,  # type: ignore[arg-type]

@@ -38,7 +38,7 @@ class Images:
         try:
             defs.get_schema(code, self.opset)  # the runtime also knows what the definition does not
             found = theirs_of(blob, known)
-        except Exception:  # what either refuses is no network
+        except Exception:  # onnx or onnxruntime refuses it; ours is not asked here
             return
         if any(v.size > LARGEST or not v.size or not np.isfinite(v).all() for v in found):
             return

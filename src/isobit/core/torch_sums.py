@@ -155,7 +155,7 @@ def weighted(
     if inputs.mult is not None:
         acc = _sums(combine, (inputs.x, w, b), types, form, bound)
         acc = between.selected(acc)
-        if between.watch is not None:
+        if between.watch is not None:  # in training, which rounds half up
             real = inputs.mult.double() * torch.exp2(-inputs.shift.double())
             between.watch(acc.detach() * real.to(acc.dtype))
         return requantize(acc, inputs.mult, inputs.shift, rounding, low, high, types.soft)

@@ -110,8 +110,9 @@ def calibrate(twin: Twin, x: Tensor | AnyArray) -> None:
 
 def advance(twin: Twin, x: Tensor | AnyArray) -> bool:
     """Set or update ranges on schedule, before a training step; the first batch sets everything.
-    Return whether the step is to observe its batch: the last one before an update does. Where a
-    dropout acts on what flows, the chip's own numbers are observed here instead.
+    Return whether the step is to observe its batch: where both intervals are equal, the last one
+    before an update does. Where a dropout acts on what flows, the chip's own numbers are
+    observed here instead.
     """
     count = int(twin.steps_seen)
     if count == 0:

@@ -227,7 +227,7 @@ def shared_norms(fabric: Fabric, module: nn.Module) -> Iterator[None]:
     if fabric.world_size > 1:
         for norm in norms:
             # On the instance, and taken away below: the class stays as it is.
-            norm.forward = partial(_shared_forward, norm)  # type: ignore[method-assign]  # meant
+            norm.forward = partial(_shared_forward, norm)  # type: ignore[method-assign]  # of this instance
     try:
         yield
     finally:

@@ -143,7 +143,7 @@ def output_shapes(
     try:
         with torch.no_grad(), evaluating(model):
             outputs = model(x)
-    except Exception as error:  # a user's module raises anything
+    except Exception as error:  # of the user's module, which may raise anything; reported below
         reason = (str(error).strip() or "no message").splitlines()[0]
         given.refuse(
             what,

@@ -71,7 +71,7 @@ class _Reader:
         found = None
         if None not in records.values():
             try:
-                found = Recipe(**records)  # type: ignore[arg-type]  # each was made for its field
+                found = Recipe(**records)  # type: ignore[arg-type]  # each was read for the field of its name
             except IsobitError as error:
                 self.problems.append(self._placed(error, ()))
         self._sort()
