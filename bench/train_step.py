@@ -290,7 +290,7 @@ def summary(found: list[dict[str, list[float]]]) -> list[dict[str, Any]]:
 
 def failures(name: str, rows: list[dict[str, Any]]) -> list[str]:
     """Return the bars that a network misses."""
-    from isobit.core.torch_sums import int8_is_exact
+    from isobit.core.torch_products import int8_is_exact
 
     by_name = {row["variant"]: row for row in rows}
     found = []

@@ -169,8 +169,8 @@ def test_batch_norm_gradient_is_torchs(carrier: torch.dtype) -> None:
     """
     acc, learned, step = normed([0.8, -0.5, 1.3, -1.1])
     x = acc.clone().to(carrier).requires_grad_()
-    statistics = channels.statistics_of(norm.moments_of(x), learned, step)
-    folded = channels.fold(learned, statistics, step, Y_STEP)
+    statistics = channels.statistics_of(norm.moments_of(x), learned.arrays, step)
+    folded = channels.fold(channels.gains(learned.arrays, step, Y_STEP), statistics)
     y = norm.norm_requantize(
         x * 1.0, learned, folded, statistics, step, Y_STEP, (-(2**14), 2**14), HARD, moving=True
     )
@@ -193,8 +193,8 @@ def test_batch_norm_gradient_is_torchs(carrier: torch.dtype) -> None:
 def test_batch_norm_gradient_is_masked_where_clamped(soft: tuple[bool, bool]) -> None:
     acc, learned, step = normed([0.8, -0.5])
     x = acc.float().requires_grad_()
-    statistics = channels.statistics_of(norm.moments_of(x), learned, step)
-    folded = channels.fold(learned, statistics, step, Y_STEP)
+    statistics = channels.statistics_of(norm.moments_of(x), learned.arrays, step)
+    folded = channels.fold(channels.gains(learned.arrays, step, Y_STEP), statistics)
     y = norm.norm_requantize(
         x * 1.0, learned, folded, statistics, step, Y_STEP, (-20, 40), soft, moving=True
     )
@@ -212,8 +212,8 @@ def test_batch_norm_gradient_is_masked_where_clamped(soft: tuple[bool, bool]) ->
 def test_batch_norm_with_gamma_zero_stays_finite_and_can_leave_zero() -> None:
     acc, learned, step = normed([0.0, 1.0])
     x = acc.float().requires_grad_()
-    statistics = channels.statistics_of(norm.moments_of(x), learned, step)
-    folded = channels.fold(learned, statistics, step, Y_STEP)
+    statistics = channels.statistics_of(norm.moments_of(x), learned.arrays, step)
+    folded = channels.fold(channels.gains(learned.arrays, step, Y_STEP), statistics)
     assert int(folded.mult.min()) > 0 and np.abs(folded.bias).max() < 2**29
     y = norm.norm_requantize(
         x * 1.0, learned, folded, statistics, step, Y_STEP, (-127, 127), HARD, moving=True
@@ -237,8 +237,8 @@ def test_frozen_batch_norm_gradient_is_a_plain_slope() -> None:
     """
     acc, learned, step = normed([0.8, -0.5])
     x = acc.float().requires_grad_()
-    statistics = channels.statistics_of(norm.moments_of(x), learned, step)
-    folded = channels.fold(learned, statistics, step, Y_STEP)
+    statistics = channels.statistics_of(norm.moments_of(x), learned.arrays, step)
+    folded = channels.fold(channels.gains(learned.arrays, step, Y_STEP), statistics)
     y = norm.norm_requantize(
         x * 1.0, learned, folded, statistics, step, Y_STEP, (-(2**14), 2**14), HARD, moving=False
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from isobit.core import torch_products as products
 from isobit.core import torch_sums as ts
 from isobit.core.dtypes import DType
 from isobit.core.types import Affine, AnyArray, TensorType
@@ -20,7 +20,7 @@ from isobit.train import norm
 from .nets import SCHEMES, digits, make_twin, take_steps
 
 needs_int8 = pytest.mark.skipif(
-    not ts.int8_is_exact(), reason="this CPU has no exact int8 products (AVX512-VNNI)"
+    not products.int8_is_exact(), reason="this CPU has no exact int8 products (AVX512-VNNI)"
 )
 
 
@@ -78,19 +78,21 @@ def test_int8_products_are_the_sums(
 ) -> None:
     x, w, _ = operands(kernel, channels, zero, extreme=True)
     want = convolution(x, w, stride, pad, dilation)
-    form = ts.Int8Form(stride, pad, dilation)
-    given = torch.from_numpy(x).float(), torch.from_numpy(w).float()
-    assert np.array_equal(ts.int8_products(*given, zero, form).numpy(), want)
+    form = products.Windows(stride, pad, dilation)
+    given = torch.from_numpy(x).float(), torch.from_numpy(w).to(torch.int8)
+    total = torch.from_numpy(w.reshape(6, -1).sum(1)).int()
+    assert np.array_equal(products.int8_products(*given, zero, form, total).numpy(), want)
 
 
 @needs_int8
 def test_int8_products_in_parts_of_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     x, w, _ = operands((3, 3), 32, 3)
-    form = ts.Int8Form((1, 1), (1, 1, 1, 1))
-    given = torch.from_numpy(x).float(), torch.from_numpy(w).float()
-    whole = ts.int8_products(*given, 3, form)
-    monkeypatch.setattr(ts, "PART_BYTES", 1)
-    assert torch.equal(ts.int8_products(*given, 3, form), whole)
+    form = products.Windows((1, 1), (1, 1, 1, 1))
+    given = torch.from_numpy(x).float(), torch.from_numpy(w).to(torch.int8)
+    total = torch.from_numpy(w.reshape(6, -1).sum(1)).int()
+    whole = products.int8_products(*given, 3, form, total)
+    monkeypatch.setattr(products, "PART_BYTES", 1)
+    assert torch.equal(products.int8_products(*given, 3, form, total), whole)
 
 
 @pytest.mark.parametrize("int8", [pytest.param(True, marks=needs_int8), False])
@@ -104,10 +106,8 @@ def test_sums_and_their_gradients(
     x, w, kind = operands(kernel, channels, -128)
     want = convolution(x, w, stride, pad, dilation)
     types = ts.SumTypes(kind, kind)
-    combine = partial(
-        lambda a, v, b: ts.conv2d_nhwc(a, v, b, stride, pad, dilation, 1),
-    )
-    form = ts.Int8Form(stride, pad, dilation)
+    combine = products.Windows(stride, pad, dilation).sums
+    form = products.Windows(stride, pad, dilation)
     bias = torch.arange(6.0) - 3
     step = torch.full((6,), 0.25, dtype=torch.float64) if scaled else None
     found = []
@@ -146,11 +146,11 @@ def test_sums_beyond_float32(sign: str, int8: bool) -> None:
     kind = TensorType((1, 4, 4, 512), DType.S8, Affine((0.1,), -128))
     want = convolution(x, w, (1, 1), (1, 1, 1, 1), (1, 1))
     got = ts.exact_sums(
-        lambda a, v, b: ts.conv2d_nhwc(a, v, b, (1, 1), (1, 1, 1, 1), (1, 1), 1),
+        products.Windows((1, 1), (1, 1, 1, 1)).sums,
         torch.from_numpy(x).float(),
         torch.from_numpy(w).float(),
         ts.SumTypes(kind, kind),
-        ts.Int8Form((1, 1), (1, 1, 1, 1)),
+        products.Windows((1, 1), (1, 1, 1, 1)),
     )
     assert np.array_equal(got.double().numpy(), want)
     if sign == "alike":

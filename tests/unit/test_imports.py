@@ -39,7 +39,7 @@ RANKS = {
 """docs/architecture: a package imports lower ranks only, and itself."""
 
 TORCH_PACKAGES = ("train", "search", "api", "nn")
-TORCH_FACETS = ("surrogate", "estimate", "combine", "int8_form", "module_class")
+TORCH_FACETS = ("surrogate", "estimate", "combine", "windows", "module_class")
 """Functions of an operator that only training calls."""
 
 

@@ -8,6 +8,7 @@ repeated where they are used. Nothing but surrogates and `train` loads it.
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import torch
@@ -31,6 +32,29 @@ HARD: Soft = (False, False)
 def gradient_bounds(low: float, high: float, soft: Soft) -> tuple[float, float]:
     """Return the open interval of results that a gradient passes."""
     return -math.inf if soft[0] else float(low), math.inf if soft[1] else float(high)
+
+
+@cache
+def addcmul_is_fused(device: str) -> bool:
+    """Whether `torch.addcmul` on the CPU rounds `a + x * m` once, not the product, too.
+
+    Its vectorised loops are compiled to fused multiply-add where the CPU has it, for whole vectors
+    and for what is left over; this tries both, on numbers whose product float32 does not hold.
+    """
+    if device != "cpu":
+        return False
+    generator = torch.Generator().manual_seed(0)
+    for rows, channels in ((64, 64), (9, 33), (77, 7), (1, 1), (5, 3), (1, 13), (40000, 24)):
+        x = torch.randint(-(1 << 20), 1 << 20, (rows, channels), generator=generator)
+        m = torch.randint(1 << 15, 1 << 16, (channels,), generator=generator)
+        a = torch.randint(-(1 << 23), 1 << 23, (channels,), generator=generator) - x[0] * m
+        a = (a // 4096 * 4096).clamp(-(1 << 35), 1 << 35)  # float32 holds it
+        want = (x * m + a).double().mul(2.0**-16).float()  # one rounding: 37 bits are exact before
+        found = torch.empty(rows, channels)
+        torch.addcmul((a * 2.0**-16).float(), x.float(), m * 2.0**-16, out=found)
+        if not torch.equal(found, want):
+            return False
+    return True
 
 
 def where_inside(grad: Tensor, y: Tensor, bounds: tuple[float, float]) -> Tensor:

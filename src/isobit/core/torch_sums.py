@@ -3,7 +3,7 @@
 Activations travel as integer-valued floats `q - zero`. A sum runs, in this order of preference,
 
 - as int8 times int8 with int32 accumulators, where the CPU has such instructions and the operator
-  gives its sums that form (`Int8Form`): exact for any weights, and faster than float32;
+  is a convolution of one group (`Windows`): exact for any weights, and faster than float32;
 - in float32, while `sum|w| * max|x| + |b| <= 2^24`: then every partial sum is an exactly
   representable integer, in any order, blocking or number of threads;
 - in float32 over a few parts of the reduction, each within that bound, when what they add up to
@@ -20,17 +20,15 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # torch's own convention
 from torch import Tensor
 
-from isobit.core import torch_scratch as scratch
 from isobit.core.dtypes import DType
 from isobit.core.fixed import Rounding
 from isobit.core.fixed_torch import F32_EXACT, HARD, Soft, floor_clamp, requantize
+from isobit.core.torch_products import Windows, int8_is_exact, int8_products
 from isobit.core.types import TensorType
 
 Combine = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -41,8 +39,6 @@ LEAST_RUN = 96
 """Adjacent bytes of a window, below which gathering windows costs more than int8 saves."""
 LEAST_CHANNELS = 64
 """The same for 1x1 windows, which need no gathering but a conversion to int8 and back."""
-PART_BYTES = 1 << 20
-"""Of the gathered operands of one int8 product: they should stay in a cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +68,6 @@ class SumTypes:
     y: TensorType
     channel_axis: int = 0
     soft: Soft = HARD
-
-
-@dataclass(frozen=True, slots=True)
-class Int8Form:
-    """A sum as a matrix product of windows: NHWC activations, OHWI weights, one group.
-
-    A linear layer is the case of 1x1 on [N, 1, 1, features].
-    """
-
-    stride: tuple[int, int] = (1, 1)
-    pad: tuple[int, int, int, int] = (0, 0, 0, 0)
-    dilation: tuple[int, int] = (1, 1)
 
 
 _int8_allowed = True
@@ -121,7 +105,7 @@ def fan_in_bound(w: Tensor, types: SumTypes) -> float:
 
 
 def exact_sums(
-    combine: Combine, x: Tensor, w: Tensor, types: SumTypes, form: Int8Form | None = None
+    combine: Combine, x: Tensor, w: Tensor, types: SumTypes, form: Windows | None = None
 ) -> Tensor:
     """Return `combine(x, w)`, exactly: float32 where `|sum| <= 2^23`, so that a bias of that size
     can still be added to it, else float64.
@@ -129,7 +113,7 @@ def exact_sums(
     limit, bound = F32_EXACT // 2, fan_in_bound(w, types)
     if bound > limit:
         sums = x.numel() // x.shape[-1] * len(w)  # about
-        if form is not None and w.numel() > sums and _takes_int8(types, w, wide=True):
+        if form is not None and w.numel() > sums and takes_int8(form, types, w, wide=True):
             bound = math.inf  # the int8 sums themselves are fewer than the weights
         else:
             bound = sum_bound(w, None, types)
@@ -142,7 +126,7 @@ def weighted(
     types: SumTypes,
     clamp: tuple[int, int],
     rounding: Rounding,
-    form: Int8Form | None = None,
+    form: Windows | None = None,
     between: Between = NOTHING,
 ) -> Tensor:
     """`clamp(R(combine(x, w, b)))` for a convolution or a matrix product.
@@ -176,7 +160,7 @@ def _sums(
     combine: Combine,
     operands: tuple[Tensor, Tensor, Tensor | None],
     types: SumTypes,
-    form: Int8Form | None,
+    form: Windows | None,
     bound: float,
     limit: float = F32_EXACT,
     *,
@@ -196,7 +180,7 @@ def _sums(
     cpu = x.device.type == "cpu"
     with _no_autocast(x.device.type):
         wide = bound > limit
-        if cpu and form is not None and _takes_int8(types, w, wide=wide):
+        if cpu and form is not None and takes_int8(form, types, w, wide=wide):
             y: Tensor = _Int8Sums.apply(x, scaled, b, w, step, types.x.zero, form, wide, limit)  # type: ignore[no-untyped-call]  # torch's apply is untyped
             return y
         if cpu and not wide:
@@ -242,84 +226,41 @@ def _in_parts(
     return total
 
 
-def _takes_int8(types: SumTypes, w: Tensor, *, wide: bool) -> bool:
-    """Whether the int8 form is possible and faster than float32, or float32 does not hold sums."""
-    if not (_int8_allowed and types.x.dtype is DType.S8 and int8_is_exact()):
+def takes_int8(form: Windows, types: SumTypes, w: Tensor, *, wide: bool) -> bool:
+    """Whether sums are to be int8 products: possible, and faster than float32 or `wide`, more than
+    float32 holds.
+    """
+    if not (_int8_allowed and form.has_int8 and types.x.dtype is DType.S8 and int8_is_exact()):
         return False
     _, kh, kw, channels = w.shape
     least = LEAST_CHANNELS if kh == kw == 1 else LEAST_RUN
     return wide or kw * channels >= least
 
 
-@cache
-def int8_is_exact() -> bool:
-    """Whether this CPU multiplies int8 fast and exactly.
+def plain_sums(
+    x: Tensor, codes: Tensor, total: Tensor | None, types: SumTypes, form: Windows
+) -> Tensor | None:
+    """Return the sums of a convolution in float32, exact, without a gradient; None where float32
+    does not hold them.
 
-    Without VNNI such products go through 16-bit sums that saturate; the flag and a test with codes
-    and weights at their ends keep that out.
+    codes: integer weights, float32, or int8 with their sum per output channel.
     """
-    supported = getattr(torch.cpu, "_is_vnni_supported", None)
-    if supported is None or not supported():
-        return False
-    generator = torch.Generator().manual_seed(0)
-    for k in (64, 75, 800):
-        a = torch.randint(-128, 128, (33, k), generator=generator)
-        w = torch.randint(-127, 128, (40, k), generator=generator)
-        a[0], a[1], w[0], w[1] = -128, 127, -127, 127
-        try:
-            found = torch._int_mm(a.to(torch.int8), w.to(torch.int8).t())
-        except RuntimeError:  # not built into this torch
-            return False
-        if not torch.equal(found.long(), a @ w.t()):
-            return False
-    return True
+    limit = F32_EXACT // 2
+    wide = fan_in_bound(codes, types) > limit
+    if codes.dtype is not torch.int8:
+        if wide and sum_bound(codes, None, types) > limit:
+            return None
+        return form.sums(x, codes)
+    assert total is not None
+    acc = int8_products(x, codes, types.x.zero, form, total)
+    if wide and largest(acc) > limit:
+        return None
+    return acc.view(torch.float32).copy_(acc)  # in place, as large
 
 
-def int8_products(x: Tensor, w: Tensor, zero: int, form: Int8Form) -> Tensor:
-    """Return `sum (x) * w` as int32 [N, H, W, O] for centred codes x [N, H, W, C] and integer
-    weights w [O, KH, KW, C] of int8.
-    """
-    kh, kw = w.shape[1:3]
-    flat = w.reshape(len(w), -1).to(torch.int8).t()
-    codes = _int8_codes(x, zero, form.pad)
-    n, height, width, channels = codes.shape
-    oh = (height - form.dilation[0] * (kh - 1) - 1) // form.stride[0] + 1
-    ow = (width - form.dilation[1] * (kw - 1) - 1) // form.stride[1] + 1
-    if (kh, kw, form.stride) == (1, 1, (1, 1)):
-        acc = scratch.empty((n * oh * ow, len(w)), torch.int32, x.device)
-        torch._int_mm(codes.reshape(-1, channels), flat, out=acc)
-    else:
-        s = codes.stride()
-        shape = (n, oh, ow, kh, kw, channels)
-        down, along = s[1] * form.stride[0], s[2] * form.stride[1]
-        strides = (s[0], down, along, s[1] * form.dilation[0], s[2] * form.dilation[1], 1)
-        windows = codes.as_strided(shape, strides)
-        fan_in = kh * kw * channels
-        count = max(1, PART_BYTES * torch.get_num_threads() // (oh * ow * fan_in))
-        acc = scratch.empty((n * oh * ow, len(w)), torch.int32, x.device)
-        for start in range(0, n, count):
-            part = windows[start : start + count].reshape(-1, fan_in)
-            torch._int_mm(part, flat, out=acc[start * oh * ow :][: len(part)])
-    if zero:
-        acc.sub_(zero * w.reshape(len(w), -1).sum(1).to(torch.int32))
-    return acc.reshape(n, oh, ow, len(w))
-
-
-def _int8_codes(x: Tensor, zero: int, pad: tuple[int, int, int, int]) -> Tensor:
-    """Return the codes of centred ones [N, H, W, C] in a frame of the code of 0."""
-    top, left, bottom, right = pad
-    n, height, width, channels = x.shape
-    shape = (n, top + height + bottom, left + width + right, channels)
-    codes = scratch.empty(shape, torch.int8, x.device)
-    moved = torch.add(x, zero, out=scratch.empty_like(x)) if zero else x
-    codes[:, top : top + height, left : left + width].copy_(moved)
-    if not any(pad):
-        return codes
-    codes[:, :top].fill_(zero)
-    codes[:, top + height :].fill_(zero)
-    codes[:, :, :left].fill_(zero)
-    codes[:, :, left + width :].fill_(zero)
-    return codes
+def largest(acc: Tensor) -> float:
+    """Return the largest magnitude of integers."""
+    return float(torch.stack(torch.aminmax(acc)).double().abs().max())
 
 
 class _Int8Sums(torch.autograd.Function):
@@ -334,17 +275,17 @@ class _Int8Sums(torch.autograd.Function):
         w: Tensor,
         step: Tensor | None,
         zero: int,
-        form: Int8Form,
+        form: Windows,
         wide: bool,
         limit: float,
     ) -> Tensor:
-        acc = int8_products(x, w, zero, form)
+        total = w.reshape(len(w), -1).sum(1).to(torch.int32)
+        acc = int8_products(x, w.to(torch.int8), zero, form, total)
         if wide:
-            ends = torch.stack(torch.aminmax(acc)).double().abs()
             extra = (
                 0.0 if b is None else float((b.double() if step is None else b / step).abs().max())
             )
-            wide = float(ends.max()) + extra > limit
+            wide = largest(acc) + extra > limit
         carrier = torch.float64 if wide else torch.float32
         y = acc.double() if wide else acc.view(torch.float32).copy_(acc)  # in place, as large
         if step is not None:
@@ -358,50 +299,6 @@ class _Int8Sums(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, scaled = ctx.saved_tensors
-        form: Int8Form = ctx.form
-        top, left, bottom, right = form.pad
-        image = x.permute(0, 3, 1, 2)
-        even = (top, left) == (bottom, right)
-        if not even:
-            image = F.pad(image, (left, right, top, bottom))
-        to_x, to_w, to_b = torch.ops.aten.convolution_backward(
-            grads[0].to(x.dtype).permute(0, 3, 1, 2),
-            image,
-            scaled.permute(0, 3, 1, 2),
-            [len(scaled)],
-            form.stride,
-            (top, left) if even else (0, 0),
-            form.dilation,
-            False,
-            [0, 0],
-            1,
-            [ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.needs_input_grad[2]],
-        )
-        if to_x is not None:
-            to_x = to_x.permute(0, 2, 3, 1)
-            if not even:
-                to_x = to_x[:, top : top + x.shape[1], left : left + x.shape[2]]
-        to_w = None if to_w is None else to_w.permute(0, 2, 3, 1)
-        to_b = None if to_b is None else to_b.to(ctx.bias)
-        return to_x, to_w, to_b, *(None,) * 6
-
-
-def conv2d_nhwc(
-    x: Tensor,
-    w: Tensor,
-    b: Tensor | None,
-    stride: tuple[int, int],
-    pad: tuple[int, int, int, int],
-    dilation: tuple[int, int],
-    groups: int,
-) -> Tensor:
-    """`F.conv2d` on NHWC activations and OHWI weights; both permutes are views of channels-last
-    memory.
-    """
-    top, left, bottom, right = pad
-    image = x.permute(0, 3, 1, 2)
-    if (top, left) != (bottom, right):
-        image = F.pad(image, (left, right, top, bottom))
-        top = left = 0
-    kernel = w.permute(0, 3, 1, 2)
-    return F.conv2d(image, kernel, b, stride, (top, left), dilation, groups).permute(0, 2, 3, 1)
+        wanted = ctx.needs_input_grad[:3]
+        to_x, to_w, to_b = ctx.form.gradients(grads[0].to(x.dtype), x, scaled, wanted)
+        return to_x, to_w, None if to_b is None else to_b.to(ctx.bias), *(None,) * 6

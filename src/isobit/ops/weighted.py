@@ -24,7 +24,8 @@ from isobit.ops.schemes import Scheme
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from isobit.core.torch_sums import Between, Int8Form
+    from isobit.core.torch_products import Windows
+    from isobit.core.torch_sums import Between
 
 T = TypeVar("T")
 
@@ -66,8 +67,8 @@ class WeightedOp(Op[A, WeightedInputs[Any]]):
         raise AssertionError("every weighted operator defines combine")
 
     @staticmethod
-    def int8_form(attrs: A) -> Int8Form | None:
-        """Torch: how the sums are one int8 matrix product of windows, if they are."""
+    def windows(attrs: A) -> Windows | None:
+        """Torch: the convolution that `combine` is, if it is one."""
         return None
 
     @classmethod
@@ -89,7 +90,7 @@ class WeightedOp(Op[A, WeightedInputs[Any]]):
             ts.SumTypes(q.inputs.x, q.output, cls.channel_axis, q.soft),
             options.clamp,
             options.round,
-            None if zero else cls.int8_form(attrs),
+            None if zero else cls.windows(attrs),
             between or ts.NOTHING,
         )
 

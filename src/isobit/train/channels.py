@@ -45,6 +45,21 @@ class Affine:
     bias: Tensor
     eps: float
 
+    @property
+    def arrays(self) -> Arrays:
+        """The same in NumPy."""
+        return Arrays(host(self.gamma), host(self.beta), host(self.bias), self.eps)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrays:
+    """`Affine` in NumPy: float32 [C]; eps a number or [C]."""
+
+    gamma: AnyArray
+    beta: AnyArray
+    bias: AnyArray
+    eps: float | FloatArray
+
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
@@ -63,12 +78,34 @@ class Moments:
 
 
 @dataclass(frozen=True, slots=True)
+class Gains:
+    """What of a norm's multiplier and offset does not depend on statistics, in steps of the output:
+    float64 [C].
+    """
+
+    gain: FloatArray
+    lift: FloatArray
+    turn: FloatArray
+    bias: FloatArray
+    eps: FloatArray
+
+    def of(self, some: slice) -> Gains:
+        """Return those of some channels."""
+        return Gains(
+            self.gain[some], self.lift[some], self.turn[some], self.bias[some], self.eps[some]
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Folded:
-    """`R(mult * 2^-shift * (acc + bias))`: integers, as float64 [C]."""
+    """`R(mult * 2^-shift * (acc + bias))`: integers, as float64 [C]. on_grid: every shift is 16 and
+    every multiplier below 2^24.
+    """
 
     mult: FloatArray
     shift: FloatArray
     bias: FloatArray
+    on_grid: bool
 
 
 def host(values: Tensor) -> AnyArray:
@@ -88,55 +125,73 @@ def sign_of(gamma: AnyArray) -> AnyArray:
     return found
 
 
-def slope(learned: Affine, statistics: Statistics) -> AnyArray:
+def slope(learned: Arrays, statistics: Statistics) -> AnyArray:
     """Return gamma / sigma, float32 as `normalised.slope` has it."""
-    found: AnyArray = host(learned.gamma) / np.sqrt(statistics.var + np.float32(learned.eps))
+    eps = np.asarray(learned.eps, np.float32)
+    found: AnyArray = learned.gamma / np.sqrt(statistics.var + eps)
     return found
 
 
 def folded_bias(
-    learned: Affine, running: Statistics, factor: AnyArray, inverse: AnyArray
+    learned: Arrays, running: Statistics, factor: AnyArray, inverse: AnyArray
 ) -> AnyArray:
     """Return the integer bias of a `pow2` batch norm, float32 as `weights.folded_bias` has it.
     factor: `slope`; inverse: 1 / step of the sums.
     """
-    real = host(learned.beta) + (host(learned.bias) - running.mean) * factor
-    found: AnyArray = np.clip(np.rint(real * inverse), -MOST_BIAS, MOST_BIAS)
+    real = learned.beta + (learned.bias - running.mean) * factor
+    return _bounded(np.rint(real * inverse))
+
+
+def _bounded(bias: AnyArray) -> AnyArray:
+    # np.clip takes several times as long on so few numbers.
+    found: AnyArray = np.minimum(np.maximum(bias, -MOST_BIAS), MOST_BIAS)
     return found
 
 
-def fold(learned: Affine, statistics: Statistics, step: FloatArray, y_step: float) -> Folded:
-    """Return the integer multiplier, shift and bias; `step` = Sx * Sw[c]."""
-    gamma, beta = host(learned.gamma).astype(np.float64), host(learned.beta)
-    sigma = np.sqrt(statistics.var.astype(np.float64) + learned.eps)
-    slope = np.maximum(np.abs(gamma) * step / (sigma * y_step), LEAST_MULTIPLIER)
-    grid = np.rint(slope * 65536.0)
-    if grid.min() >= 32 and grid.max() < 1 << 24:
-        mult, shift = grid, np.full_like(grid, 16.0)
+def gains(learned: Arrays, step: FloatArray, y_step: float | FloatArray) -> Gains:
+    """Return what `fold` needs of a norm's parameters. step: Sx * Sw[c]; y_step: Sy."""
+    gamma = learned.gamma.astype(np.float64)
+    return Gains(
+        np.abs(gamma) * step / y_step,
+        learned.beta / np.asarray(y_step, np.float64),
+        gamma / y_step,
+        learned.bias.astype(np.float64),
+        np.broadcast_to(np.asarray(learned.eps, np.float64), gamma.shape),
+    )
+
+
+def fold(own: Gains, statistics: Statistics) -> Folded:
+    """Return the integer multiplier, shift and bias of a norm with these statistics."""
+    sigma = np.sqrt(statistics.var.astype(np.float64) + own.eps)
+    slope = np.maximum(own.gain / sigma, LEAST_MULTIPLIER)
+    mult = np.rint(slope * 65536.0)
+    on_grid = bool(mult.min() >= 32 and mult.max() < 1 << 24)
+    if on_grid:
+        shift, real = np.full_like(mult, 16.0), mult * 2.0**-16
     else:
         _, exponent = np.frexp(slope)
         shift = np.clip(15.0 - exponent, 0.0, 46.0)
         mult = np.minimum(np.rint(slope * np.exp2(shift)), 32767.0)
-    offset = beta + gamma * (host(learned.bias).astype(np.float64) - statistics.mean) / sigma
-    bias = np.clip(np.rint(offset / (y_step * mult * np.exp2(-shift))), -MOST_BIAS, MOST_BIAS)
-    return Folded(mult, shift, bias)
+        real = mult * np.exp2(-shift)
+    offset = own.lift + own.turn * (own.bias - statistics.mean) / sigma
+    return Folded(mult, shift, _bounded(np.rint(offset / real)), on_grid)
 
 
-def statistics_of(moments: Moments, learned: Affine, step: FloatArray) -> Statistics:
+def statistics_of(moments: Moments, learned: Arrays, step: FloatArray) -> Statistics:
     """Return the statistics of a layer's output from those of its sums, whose unit is `step`."""
-    mean = sign_of(host(learned.gamma)) * moments.mean * step + host(learned.bias)
+    mean = sign_of(learned.gamma) * moments.mean * step + learned.bias
     return Statistics(mean.astype(np.float32), (moments.var * step * step).astype(np.float32))
 
 
 def before_norm(
-    moments: Moments, learned: Affine, running: Statistics, factor: AnyArray, step: FloatArray
+    moments: Moments, learned: Arrays, running: Statistics, factor: AnyArray, step: FloatArray
 ) -> Statistics:
     """Undo factor = gamma / sigma in the moments of folded sums to see the statistics before the
     norm; where gamma is 0 they are the running ones.
     """
     usable = np.abs(factor) > LEAST_SLOPE
     scale = step / np.where(usable, factor, 1.0).astype(np.float64)
-    mean = np.where(usable, moments.mean * scale + host(learned.bias), running.mean)
+    mean = np.where(usable, moments.mean * scale + learned.bias, running.mean)
     var = np.where(usable, moments.var * scale * scale, running.var)
     return Statistics(mean.astype(np.float32), var.astype(np.float32))
 

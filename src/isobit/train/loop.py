@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from isobit.core import torch_scratch
 from isobit.core.errors import BadArgument, Diverged
-from isobit.core.torch_sums import allow_int8, int8_is_exact
+from isobit.core.torch_products import int8_is_exact
+from isobit.core.torch_sums import allow_int8
 from isobit.train import augment, checkpoint, losses, optimizers, schedule, weights
 from isobit.train.distributed import (
     exact_arithmetic,

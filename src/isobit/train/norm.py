@@ -5,7 +5,7 @@ The arithmetic per channel is `channels`'.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,25 @@ import torch.distributed as dist
 from torch import Tensor
 
 from isobit.core import torch_scratch as scratch
-from isobit.core.fixed_torch import F32_EXACT, floor_clamp, gradient_bounds, where_inside
+from isobit.core.fixed_torch import (
+    F32_EXACT,
+    addcmul_is_fused,
+    floor_clamp,
+    gradient_bounds,
+    where_inside,
+)
 from isobit.core.torch_sums import NOTHING, Between
 from isobit.core.types import AnyArray, FloatArray
-from isobit.train.channels import Affine, Folded, Moments, Statistics, host, sign_of, tensor
+from isobit.train.channels import (
+    Affine,
+    Arrays,
+    Folded,
+    Moments,
+    Statistics,
+    host,
+    sign_of,
+    tensor,
+)
 
 PARTS = 2
 """Of a batch, whose statistics are added up in their order: then one process and two that share a
@@ -32,14 +47,17 @@ def moments_of(values: Tensor) -> Moments:
     """
     world = processes()
     parts = max(1, PARTS // world)
-    parts = parts if len(values) % parts == 0 else 1
-    each = [moment for part in values.chunk(parts) for moment in _moments(part)]
-    found = torch.stack(each).double()
-    if world > 1:
-        gathered = found.new_empty(world * len(found), found.shape[1])
-        dist.all_gather_into_tensor(gathered, found)
-        found = gathered
-    numbers = host(found)
+    size = len(values) // parts if len(values) % parts == 0 else len(values)
+    each = [_moments(values[start : start + size]) for start in range(0, len(values), size)]
+    if world == 1 and values.device.type == "cpu":
+        numbers = np.array([host(moment) for part in each for moment in part], np.float64)
+    else:
+        found = torch.stack([moment for part in each for moment in part]).double()
+        if world > 1:
+            own = found
+            found = own.new_empty(world * len(own), own.shape[1])
+            dist.all_gather_into_tensor(found, own)
+        numbers = host(found)
     means, variances = numbers[::2], numbers[1::2]
     mean = means.sum(0) / len(means)
     return Moments(mean, (variances + np.square(means - mean)).sum(0) / len(means))
@@ -51,9 +69,8 @@ def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
     On the CPU batch norm's own reduction is some 25 times faster than `var_mean`.
     """
     if values.device.type == "cpu" and values.dtype is torch.float32:
-        mean, var = torch.ops.aten.batch_norm_update_stats(
-            _channels_second(values), None, None, 0.0
-        )
+        second = _channels_second(values)
+        mean, var = torch.ops.aten.batch_norm_update_stats(second, None, None, 0.0)
         return mean, var
     var, mean = torch.var_mean(values.reshape(-1, values.shape[-1]), dim=0, correction=0)
     return mean, var
@@ -67,14 +84,15 @@ def count_of(values: Tensor) -> int:
 @dataclass(frozen=True, slots=True)
 class Gradient:
     """The line `z = weight * (acc - mean) * inverse + offset` whose gradient sums get, [C] each, in
-    units of output codes. moving: mean and inverse deviation are the batch's own, over all
-    processes.
+    units of output codes. turn, lift: what gamma and beta get of the gradients to weight and
+    offset; moving: mean and inverse deviation are the batch's own, over all processes.
     """
 
     weight: Tensor
     mean: Tensor
     inverse: Tensor
-    y_step: float
+    turn: Tensor
+    lift: Tensor
     moving: bool
 
 
@@ -110,20 +128,19 @@ class Line:
 
 
 def _parameter_gradients(
-    inside: Tensor, acc: Tensor, gamma: Tensor, line: Gradient
+    inside: Tensor, acc: Tensor, line: Gradient
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients to acc, gamma, beta and the layer's own bias.
 
     The norm subtracts that bias again: it gets zeros rather than nothing, because data-parallel
     training waits for every parameter.
     """
-    to_acc, to_weight, to_offset = _norm_gradients(inside, acc, line)
-    to_beta = (to_offset / line.y_step).to(gamma.dtype)
-    to_gamma = torch.where(gamma < 0, -to_weight, to_weight).div_(line.y_step).to(gamma.dtype)
-    return to_acc, to_gamma, to_beta, torch.zeros_like(to_beta)
+    to_acc, to_weight, to_offset = norm_gradients(inside, acc, line)
+    to_beta = to_offset.mul(line.lift).float()
+    return to_acc, to_weight.mul(line.turn).float(), to_beta, torch.zeros_like(to_beta)
 
 
-def _norm_gradients(inside: Tensor, acc: Tensor, line: Gradient) -> tuple[Tensor, Tensor, Tensor]:
+def norm_gradients(inside: Tensor, acc: Tensor, line: Gradient) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of a line: to acc, to weight and to the offset. inside: the gradient of
     its value z [N,...,C].
     """
@@ -148,7 +165,7 @@ def _norm_gradients(inside: Tensor, acc: Tensor, line: Gradient) -> tuple[Tensor
 def _shared_gradients(
     inside: Tensor, acc: Tensor, weight: Tensor, mean: Tensor, inverse: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`_norm_gradients` for statistics of all processes: the two means of the gradient that batch
+    """`norm_gradients` for statistics of all processes: the two means of the gradient that batch
     norm subtracts are theirs, too (as in SyncBatchNorm).
 
     Gradients to weight and offset stay this process's: data-parallel training averages them.
@@ -189,14 +206,14 @@ class _NormGradient(torch.autograd.Function):
         own_bias: Tensor,
         gradient: Gradient,
     ) -> Tensor:
-        ctx.save_for_backward(acc, gamma)
+        ctx.save_for_backward(acc)
         ctx.gradient = gradient
         return acc.view_as(acc)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        acc, gamma = ctx.saved_tensors
-        return *_parameter_gradients(grads[0], acc, gamma, ctx.gradient), None
+        (acc,) = ctx.saved_tensors
+        return *_parameter_gradients(grads[0], acc, ctx.gradient), None
 
 
 class _Requantized(torch.autograd.Function):
@@ -213,15 +230,15 @@ class _Requantized(torch.autograd.Function):
         line: Line,
     ) -> Tensor:
         y = line.floored(acc)
-        ctx.save_for_backward(acc, gamma, y)
+        ctx.save_for_backward(acc, y)
         ctx.gradient, ctx.bounds = gradient, line.gradient_bounds
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        acc, gamma, y = ctx.saved_tensors
+        acc, y = ctx.saved_tensors
         inside = where_inside(grads[0], y, ctx.bounds)
-        return *_parameter_gradients(inside, acc, gamma, ctx.gradient), None, None
+        return *_parameter_gradients(inside, acc, ctx.gradient), None, None
 
 
 class _MaskedFloor(torch.autograd.Function):
@@ -259,20 +276,40 @@ def norm_requantize(
     The gradient is batch norm's, masked where clamped. float32 `acc` has magnitudes up to 2^23
     (`torch_sums.exact_sums`).
     """
-    gamma = host(learned.gamma)
-    mean = (statistics.mean.astype(np.float64) - host(learned.bias)) * sign_of(gamma) / step
-    inverse = step / np.sqrt(statistics.var.astype(np.float64) + learned.eps)
-    gradient = _gradient(acc, (np.abs(gamma) / y_step, mean, inverse), y_step, moving=moving)
-    # Near every threshold |(acc + bias) * k| <= 255.5 * 2^16 < 2^24 is an exact integer.
-    small = (
-        bool((folded.shift == 16).all())
-        and folded.mult.max() < F32_EXACT
-        and np.abs(folded.bias).max() <= F32_EXACT // 2
-    )  # else |acc + bias| < 2^31, mult < 2^21: below 2^53
-    carrier = acc if small else acc.new_empty(0, dtype=torch.float64)
+    own = learned.arrays
+    gradient = gradient_of(acc, *affine_line(own, statistics, step, y_step), own.gamma, y_step)
+    line = line_of(folded, acc, bounds, soft)
+    return _requantized(acc, learned, replace(gradient, moving=moving), line, between)
+
+
+def affine_line(
+    own: Arrays, statistics: Statistics, step: FloatArray, y_step: float | FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return weight, mean and inverse deviation of an `affine` norm's `Gradient`, float64 [C]."""
+    mean = (statistics.mean.astype(np.float64) - own.bias) * sign_of(own.gamma) / step
+    inverse = step / np.sqrt(statistics.var.astype(np.float64) + own.eps)
+    return np.abs(own.gamma) / y_step, mean, inverse
+
+
+def line_of(
+    folded: Folded, acc: Tensor, bounds: tuple[int, int], soft: tuple[bool, bool]
+) -> Line:
+    """Return how sums become the codes of a folded norm, exactly.
+
+    On the grid `v = (acc + bias) * mult * 2^-16 + 1/2` is a multiple of 2^-16, which float32 holds
+    up to 256: further than any threshold. So float32 finds the code where it rounds nothing but v:
+    where acc + bias is exact, or where one operation multiplies and adds an offset that it holds.
+    """
     real = folded.mult * np.exp2(-folded.shift)
-    line = Line(tensor(folded.bias, carrier), tensor(real, carrier), 0.5, bounds, soft)
-    return _requantized(acc, learned, gradient, line, between)
+    if folded.on_grid:
+        offset = folded.bias * folded.mult + 2.0**15  # in 2^-16
+        if np.abs(offset).max() <= F32_EXACT and addcmul_is_fused(acc.device.type):
+            return Line(tensor(offset * 2.0**-16, acc), tensor(real, acc), None, bounds, soft)
+        if np.abs(folded.bias).max() <= F32_EXACT // 2:
+            return Line(tensor(folded.bias, acc), tensor(real, acc), 0.5, bounds, soft)
+    # |acc + bias| < 2^31, mult < 2^21: below 2^53
+    wide = acc.new_empty(0, dtype=torch.float64)
+    return Line(tensor(folded.bias, wide), tensor(real, wide), 0.5, bounds, soft)
 
 
 def shift_requantize(
@@ -295,29 +332,51 @@ def shift_requantize(
     at hand, whose `moments` are given: it has no component along scale and offset, so training
     behaves as with batch statistics. bias: integers.
     """
-    inverse = 1.0 / np.sqrt(moments.var + 1e-3)
-    real = np.exp2(-shift.astype(np.float64)) * np.ones_like(inverse)
-    gradient = _gradient(acc, (real / inverse, moments.mean, inverse), y_step, moving=True)
+    own = learned.arrays
+    gradient = gradient_of(acc, *shift_line(moments, shift), own.gamma, y_step)
     largest = float(np.abs(bias).max()) + 0.5 * 2.0 ** float(shift.max())
     carrier = acc if largest <= F32_EXACT // 2 else acc.new_empty(0, dtype=torch.float64)
+    real = np.exp2(-shift.astype(np.float64)) * np.ones(bias.shape)
     offset = bias.astype(np.float64) * real + 0.5
     line = Line(tensor(offset, carrier), tensor(real, carrier), None, bounds, soft)
     return _requantized(acc, learned, gradient, line, between)
 
 
+def shift_line(moments: Moments, shift: AnyArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return weight, mean and inverse deviation of a `pow2` norm's `Gradient`, float64 [C]."""
+    deviation = np.sqrt(moments.var + 1e-3)
+    return np.exp2(-shift.astype(np.float64)) * deviation, moments.mean, 1.0 / deviation
+
+
 def _requantized(
     acc: Tensor, learned: Affine, gradient: Gradient, line: Line, between: Between
 ) -> Tensor:
-    result: Tensor
+    own = (learned.gamma, learned.beta, learned.bias)
     if between.watch is None and between.select is None:
-        result = _Requantized.apply(  # type: ignore[no-untyped-call]  # torch's apply is untyped
-            acc, learned.gamma, learned.beta, learned.bias, gradient, line
-        )
-        return result
-    sums = between.selected(_with_gradient(acc, learned, gradient))
+        return requantized(acc, *own, gradient, line)
+    return selected(normed(acc, *own, gradient), line, between)
+
+
+def selected(sums: Tensor, line: Line, between: Between) -> Tensor:
+    """Return the codes of sums that already have the norm's gradient, after what is between."""
+    sums = between.selected(sums)
     if between.watch is not None:
         between.watch(line.values(sums.detach()) - 0.5)
-    result = _MaskedFloor.apply(sums, line)  # type: ignore[no-untyped-call]  # torch's apply is untyped
+    result: Tensor = _MaskedFloor.apply(sums, line)  # type: ignore[no-untyped-call]  # torch's apply is untyped
+    return result
+
+
+def requantized(
+    acc: Tensor, gamma: Tensor, beta: Tensor, bias: Tensor, gradient: Gradient, line: Line
+) -> Tensor:
+    """Return the codes of sums, with the norm's gradient where they were not clamped."""
+    result: Tensor = _Requantized.apply(acc, gamma, beta, bias, gradient, line)  # type: ignore[no-untyped-call]  # torch's apply is untyped
+    return result
+
+
+def normed(acc: Tensor, gamma: Tensor, beta: Tensor, bias: Tensor, gradient: Gradient) -> Tensor:
+    """Return sums as they are, with the norm's gradient."""
+    result: Tensor = _NormGradient.apply(acc, gamma, beta, bias, gradient)  # type: ignore[no-untyped-call]  # torch's apply is untyped
     return result
 
 
@@ -331,8 +390,9 @@ def with_batch_gradient(
     # The norm's eps in the unit of these sums; nothing is divided by 0 where gamma is 0.
     least = np.maximum(learned.eps * np.square(factor.astype(np.float64)), 1e-30)
     inverse = 1.0 / np.sqrt(moments.var + least)
-    gradient = _gradient(reals, (1.0 / inverse, moments.mean, inverse), 1.0, moving=True)
-    return _with_gradient(reals, learned, gradient)
+    line = (1.0 / inverse, moments.mean, inverse)
+    gradient = gradient_of(reals, *line, host(learned.gamma), 1.0)
+    return normed(reals, learned.gamma, learned.beta, learned.bias, gradient)
 
 
 def frozen_shift(
@@ -354,18 +414,18 @@ def frozen_shift(
     return floor_clamp(sums, *bounds, soft).float()
 
 
-def _with_gradient(acc: Tensor, learned: Affine, gradient: Gradient) -> Tensor:
-    result: Tensor = _NormGradient.apply(  # type: ignore[no-untyped-call]  # torch's apply is untyped
-        acc, learned.gamma, learned.beta, learned.bias, gradient
-    )
-    return result
-
-
-def _gradient(
-    acc: Tensor, line: tuple[AnyArray, AnyArray, AnyArray], y_step: float, *, moving: bool
+def gradient_of(
+    acc: Tensor,
+    weight: FloatArray,
+    mean: FloatArray,
+    inverse: FloatArray,
+    gamma: AnyArray,
+    y_step: float | FloatArray,
 ) -> Gradient:
-    weight, mean, inverse = tensor(np.array(line), acc)
-    return Gradient(weight, mean, inverse, y_step, moving)
+    """Return the gradient of a norm with the batch's own statistics, of the dtype of its sums."""
+    lift = np.broadcast_to(np.divide(1.0, y_step), gamma.shape)
+    rows = tensor(np.array([weight, mean, inverse, sign_of(gamma) * lift, lift]), acc)
+    return Gradient(rows[0], rows[1], rows[2], rows[3], rows[4], moving=True)
 
 
 def _channels_second(x: Tensor) -> Tensor:

@@ -10,16 +10,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from isobit.core import torch_sums as ts
+from isobit.core.torch_products import Windows
 from isobit.core.types import AnyArray
 from isobit.ops import torch_dynamic
 from isobit.ops.dynamic import DynamicOp
 from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import WeightedOp
-from isobit.train import channels, norm, normalised, weights
+from isobit.train import channels, norm, norm_layer, normalised, weights
 from isobit.train.channels import host
+from isobit.train.norm_stack import Fused, Layer, Stack, clamp_of, takes_int8
 from isobit.train.numbers import Numbers, bias_of
 from isobit.train.steps import Step
 
@@ -28,23 +31,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Layer:
-    """A batch norm whose statistics move in this forward.
-
-    module: torch's; own, before: its parameters, and its statistics, which move at the end; factor:
-    gamma / sigma in `pow2`; found: statistics of the batch, over `count` values of a channel.
-    """
-
-    module: Any
-    momentum: float
-    own: channels.Affine
-    before: channels.Statistics
-    factor: AnyArray | None = None
-    found: channels.Statistics | None = None
-    count: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Pass:
     """What the layers of one training forward share, by step: rounded weights, and moving batch
     norms. Both take many calls for little work, so they are made, and moved, for all layers at
@@ -55,9 +41,12 @@ class Pass:
     numbers: Numbers
     w: dict[str, Tensor] = field(default_factory=dict)
     layers: dict[str, Layer] = field(default_factory=dict)
+    stack: Stack | None = None
 
     def end(self) -> None:
-        """Move the running statistics."""
+        """Move the running statistics, and tell the layers their gradients."""
+        if self.stack is not None:
+            self.stack.end()
         modules, moves = [], []
         for layer in self.layers.values():
             if layer.found is not None:
@@ -70,24 +59,27 @@ class Pass:
 def begin(twin: Twin, numbers: Numbers, *, moving: bool) -> Pass:
     """Round the weights of a training forward. moving: statistics of norms in training mode do."""
     this = Pass(twin, numbers)
-    factors: dict[str, Tensor | None] = {}
+    plain: dict[str, Tensor | None] = {}
+    stacked: dict[str, Layer] = {}
     for step in twin.steps:
         if not issubclass(step.op, WeightedOp):
             continue
         if step.norm is None:
             if len(step.outputs) == 1:
-                factors[step.name] = None
+                plain[step.name] = None
             continue
         module = normalised.module(twin, step)
         if not (moving and module.training):  # in eval mode it keeps its statistics
             continue
         own, before = normalised.learned(twin, step), normalised.running(twin, step)
         layer = this.layers[step.name] = Layer(module, step.norm.momentum, own, before)
-        if twin.scheme is Scheme.POW2:
-            layer.factor = channels.slope(own, before)
         if len(step.outputs) == 1:
-            factors[step.name] = _weight_factor(layer)
-    this.w.update(weights.rounded_all(twin, numbers, factors))
+            stacked[step.name] = layer
+        else:
+            layer.factor = channels.slope(own.arrays, before)
+    if stacked:
+        this.stack = Stack(twin, numbers, stacked)
+    this.w.update(weights.rounded_all(twin, numbers, plain))
     return this
 
 
@@ -109,6 +101,10 @@ def run(step: Step, values: dict[str, Tensor], between: ts.Between, this: Pass) 
     twin, numbers = this.twin, this.numbers
     pow2, layer = twin.scheme is Scheme.POW2, this.layers.get(step.name)
     if layer is not None:
+        if layer.fused is not None:
+            y = _run_fused(step, values, between, this, layer, layer.fused)
+            if y is not None:
+                return y
         return (_run_pow2 if pow2 else _run_affine)(step, values, between, this, layer)
     w = weights.rounded(twin, step, numbers, normalised.weight_factor(twin, step))
     acc = _sums(step, numbers, values, w)
@@ -116,7 +112,7 @@ def run(step: Step, values: dict[str, Tensor], between: ts.Between, this: Pass) 
         own, running = normalised.learned(twin, step), normalised.running(twin, step)
         return _requantize(step, numbers, acc, own, running, between, moving=False)
     bias = weights.folded_bias(twin, step, numbers)
-    shift, (bounds, soft) = numbers.derived[step.name]["shift"], _bounds(step, numbers)
+    shift, (bounds, soft) = numbers.derived[step.name]["shift"], clamp_of(step, numbers)
     return norm.frozen_shift(acc, bias, shift, bounds, soft, between)
 
 
@@ -140,28 +136,70 @@ def run_dynamic(step: Step, values: dict[str, Tensor], this: Pass) -> tuple[Tens
     acc = step.op.combine(attrs, values[names.x].double(), w.double(), None)
     unit = torch_dynamic.unit(acc, attrs.product, e)
     reals = acc * unit
-    moments = norm.moments_of(reals.detach())
-    layer.found = channels.before_norm(moments, layer.own, layer.before, factor, np.ones(1))
+    moments, own = norm.moments_of(reals.detach()), layer.own
+    layer.found = channels.before_norm(moments, own.arrays, layer.before, factor, np.ones(1))
     layer.count = norm.count_of(acc)
-    acc = norm.with_batch_gradient(reals, moments, layer.own, factor) / unit
+    acc = norm.with_batch_gradient(reals, moments, own, factor) / unit
     b = channels.tensor(bias, acc.detach())
     return torch_dynamic.quantized(acc, b, e, attrs.product, attrs.bias)
+
+
+def _run_fused(
+    step: Step,
+    values: dict[str, Tensor],
+    between: ts.Between,
+    this: Pass,
+    layer: Layer,
+    fused: Fused,
+) -> Tensor | None:
+    """Run as one autograd function; None where the sums need more than float32."""
+    inputs: Any = step.inputs
+    x, plan, own = values[inputs.x], fused.plan, layer.own
+    with torch.no_grad():
+        rounded = fused.rounded
+        if rounded is None:
+            slope, int8 = fused.slopes.slope, takes_int8(fused)
+            rounded = norm_layer.rounded(fused.w, slope, fused.back, plan.low, int8=int8)
+        acc = ts.plain_sums(x, rounded.codes, rounded.total, plan.types, plan.form)
+        if acc is None:
+            return None
+        layer.moments, layer.count = norm.moments_of(acc), norm.count_of(acc)
+        line = fused.line
+        if line is None:
+            assert fused.gains is not None
+            sizes = this.numbers.sum_step(step)
+            found = channels.statistics_of(layer.moments, own.arrays, sizes)
+            layer.found = this.twin.batch_statistics[step.name] = found
+            folded = channels.fold(fused.gains, found)
+            line = norm.line_of(folded, acc, *clamp_of(step, this.numbers))
+    pooled = between.select is not None
+    if between.watch is not None and not pooled:
+        between.watch(line.values(acc) - 0.5)
+    y: Tensor = norm_layer.NormedSums.apply(  # type: ignore[no-untyped-call]  # torch's apply is untyped
+        x,
+        fused.w,
+        own.gamma,
+        own.beta,
+        None if inputs.b is None else own.bias,
+        acc,
+        rounded.real,
+        norm_layer.Call(plan, fused.slopes, None if pooled else line),
+    )
+    return norm.selected(y, line, between) if pooled else y
 
 
 def _run_pow2(
     step: Step, values: dict[str, Tensor], between: ts.Between, this: Pass, layer: Layer
 ) -> Tensor:
     """Run with the running statistics, which then move; the gradient is that of the batch's."""
-    numbers, own, factor = this.numbers, layer.own, layer.factor
-    assert factor is not None
-    acc = _sums(step, numbers, values, _weights(step, this, layer))
-    moments, sizes = norm.moments_of(acc), numbers.sum_step(step)
-    layer.found = channels.before_norm(moments, own, layer.before, factor, sizes)
-    layer.count = norm.count_of(acc)
+    numbers, own = this.numbers, layer.own
+    w = weights.rounded(this.twin, step, numbers, _weight_factor(layer))
+    acc = _sums(step, numbers, values, w)
+    layer.moments, layer.count = norm.moments_of(acc), norm.count_of(acc)
     bias, shift = _bias(step, numbers, layer), numbers.derived[step.name]["shift"]
-    y_step, (bounds, soft) = numbers.step_of(step.name), _bounds(step, numbers)
+    y_step, (bounds, soft) = numbers.step_of(step.name), clamp_of(step, numbers)
     return norm.shift_requantize(
-        acc, moments, own, bias, host(shift), y_step, bounds, soft, between=between
+        acc, layer.moments, own, bias, host(shift), y_step, bounds, soft, between=between
     )
 
 
@@ -170,18 +208,13 @@ def _run_affine(
 ) -> Tensor:
     """Run with the batch's statistics, towards which the running ones move."""
     twin, numbers, own = this.twin, this.numbers, layer.own
-    acc = _sums(step, numbers, values, _weights(step, this, layer))
-    found = channels.statistics_of(norm.moments_of(acc), own, numbers.sum_step(step))
+    w = weights.rounded(twin, step, numbers, _weight_factor(layer))
+    acc = _sums(step, numbers, values, w)
+    moments = norm.moments_of(acc)
+    found = channels.statistics_of(moments, own.arrays, numbers.sum_step(step))
     layer.found = twin.batch_statistics[step.name] = found
     layer.count = norm.count_of(acc)
     return _requantize(step, numbers, acc, own, found, between, moving=True)
-
-
-def _weights(step: Step, this: Pass, layer: Layer) -> Tensor:
-    w = this.w.get(step.name)
-    if w is None:
-        w = weights.rounded(this.twin, step, this.numbers, _weight_factor(layer))
-    return w
 
 
 def _requantize(
@@ -196,8 +229,8 @@ def _requantize(
 ) -> Tensor:
     """Return the codes of an `affine` batch norm of sums with some statistics."""
     sizes = numbers.sum_step(step)
-    y_step, (bounds, soft) = numbers.step_of(step.name), _bounds(step, numbers)
-    multipliers = channels.fold(own, statistics, sizes, y_step)
+    y_step, (bounds, soft) = numbers.step_of(step.name), clamp_of(step, numbers)
+    multipliers = channels.fold(channels.gains(own.arrays, sizes, y_step), statistics)
     return norm.norm_requantize(
         acc,
         own,
@@ -219,19 +252,11 @@ def _sums(step: Step, numbers: Numbers, values: dict[str, Tensor], w: Tensor) ->
     return ts.exact_sums(combine, values[inputs.x], w, types, form)
 
 
-def _form(step: Step, numbers: Numbers) -> tuple[ts.Combine, ts.SumTypes, ts.Int8Form | None]:
+def _form(step: Step, numbers: Numbers) -> tuple[ts.Combine, ts.SumTypes, Windows | None]:
     assert issubclass(step.op, WeightedOp)
     q = numbers.around(step)
     types = ts.SumTypes(q.inputs.x, q.output, step.op.channel_axis)
-    return partial(step.op.combine, step.attrs), types, step.op.int8_form(step.attrs)
-
-
-def _bounds(step: Step, numbers: Numbers) -> tuple[tuple[int, int], tuple[bool, bool]]:
-    """Return the clamp of a step's codes without their zero point, and which of its ends a gradient
-    passes.
-    """
-    q, attrs = numbers.around(step), numbers.attrs[step.name]
-    return (attrs.clamp[0] - q.output.zero, attrs.clamp[1] - q.output.zero), q.soft
+    return partial(step.op.combine, step.attrs), types, step.op.windows(step.attrs)
 
 
 def _bias(step: Step, numbers: Numbers, layer: Layer) -> AnyArray:
@@ -239,4 +264,4 @@ def _bias(step: Step, numbers: Numbers, layer: Layer) -> AnyArray:
     own, factor = layer.own, layer.factor
     assert factor is not None
     inverse = host(numbers.inverse(bias_of(step), own.gamma.device))
-    return channels.folded_bias(own, layer.before, factor, inverse)
+    return channels.folded_bias(own.arrays, layer.before, factor, inverse)

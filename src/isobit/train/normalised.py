@@ -66,4 +66,5 @@ def folded(twin: Twin, step: Step, numbers: Numbers) -> channels.Folded:
     statistics.
     """
     sizes, y_step = numbers.sum_step(step), numbers.step_of(step.name)
-    return channels.fold(learned(twin, step), running(twin, step), sizes, y_step)
+    own = channels.gains(learned(twin, step).arrays, sizes, y_step)
+    return channels.fold(own, running(twin, step))

@@ -64,7 +64,7 @@ def rounded_all(
         w, factor = twin.parameter(inputs.w), factors[step.name]
         if w.numel() > MOST_SMALL:
             continue
-        shape = _along(step, w.dim())
+        shape = along(step, w.dim())
         inverse = numbers.inverse(inputs.w, w.device, shape)
         chosen.append(step)
         factor = numbers.one(w.device) if factor is None else factor.reshape(shape)
@@ -72,7 +72,7 @@ def rounded_all(
             items.append(item)
     if not chosen:
         return {}
-    low = _low(twin)
+    low = least_code(twin.scheme)
     return dict(zip((s.name for s in chosen), round_all(*given, low, 127), strict=True))
 
 
@@ -82,14 +82,14 @@ def effective(twin: Twin, step: Step) -> Tensor:
     w = twin.parameter(inputs.w)
     if step.norm is None:
         return w
-    return w * normalised.weight_factor(twin, step).reshape(_along(step, w.dim()))
+    return w * normalised.weight_factor(twin, step).reshape(along(step, w.dim()))
 
 
 def rounded(twin: Twin, step: Step, numbers: Numbers, factor: Tensor | None) -> Tensor:
     """Return the weights as integers. factor: [C], multiplies them before they are rounded."""
     inputs: Any = step.inputs
     w = twin.parameter(inputs.w)
-    shape = _along(step, w.dim())
+    shape = along(step, w.dim())
     inverse = numbers.inverse(inputs.w, w.device, shape)
     if factor is not None:
         factor = factor.reshape(shape)
@@ -97,11 +97,12 @@ def rounded(twin: Twin, step: Step, numbers: Numbers, factor: Tensor | None) -> 
             inverse, factor = inverse * factor, None
         elif factor.requires_grad:
             w, factor = w * factor, None
-    return ste_round(w, inverse, _low(twin), 127, factor)
+    return ste_round(w, inverse, least_code(twin.scheme), 127, factor)
 
 
-def _low(twin: Twin) -> int:
-    return -128 if twin.scheme is Scheme.POW2 else -127
+def least_code(scheme: Scheme) -> int:
+    """Return the least code of a weight."""
+    return -128 if scheme is Scheme.POW2 else -127
 
 
 def folded_bias(twin: Twin, step: Step, numbers: Numbers) -> Tensor:
@@ -116,7 +117,7 @@ def _bias(value: Tensor, numbers: Numbers, const: str) -> Tensor:
     return ste_round(value, numbers.inverse(const, value.device), -MOST_BIAS, MOST_BIAS)
 
 
-def _along(step: Step, dims: int) -> Shape:
+def along(step: Step, dims: int) -> Shape:
     """Return the shape in which channels broadcast over weights."""
     assert issubclass(step.op, WeightedOp)
     return (1,) * step.op.channel_axis + (-1,) + (1,) * (dims - step.op.channel_axis - 1)

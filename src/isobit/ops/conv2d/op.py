@@ -32,7 +32,7 @@ from isobit.ops.window import Pair, Quad, Window, pair, torch_padding
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from isobit.core.torch_sums import Int8Form
+    from isobit.core.torch_products import Windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +118,13 @@ class Conv2d(WeightedOp[Conv2dAttrs], name="conv2d"):
 
     @staticmethod
     def combine(attrs: Conv2dAttrs, x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
-        from isobit.core import torch_sums as ts
-
-        return ts.conv2d_nhwc(x, w, b, attrs.stride, attrs.pad, attrs.dilation, attrs.groups)
+        return Conv2d.windows(attrs).sums(x, w, b)
 
     @staticmethod
-    def int8_form(attrs: Conv2dAttrs) -> Int8Form | None:
-        from isobit.core.torch_sums import Int8Form
+    def windows(attrs: Conv2dAttrs) -> Windows:
+        from isobit.core.torch_products import Windows
 
-        return Int8Form(attrs.stride, attrs.pad, attrs.dilation) if attrs.groups == 1 else None
+        return Windows(attrs.stride, attrs.pad, attrs.dilation, attrs.groups)
 
     @staticmethod
     def cost(attrs: Conv2dAttrs, q: NodeTypes[Any]) -> Cost:

@@ -23,6 +23,8 @@ from isobit.ops.window import Pair, Quad, Window
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from isobit.core.torch_products import Windows
+
 
 @dataclass(frozen=True, slots=True)
 class DepthwiseConv2dAttrs(Attrs):
@@ -95,10 +97,13 @@ class DepthwiseConv2d(WeightedOp[DepthwiseConv2dAttrs], name="depthwise_conv2d")
 
     @staticmethod
     def combine(attrs: DepthwiseConv2dAttrs, x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
-        from isobit.core import torch_sums as ts
+        return DepthwiseConv2d.windows(attrs).sums(x, w, b)
 
-        filters = w.permute(2, 0, 1).unsqueeze(3)
-        return ts.conv2d_nhwc(x, filters, b, attrs.stride, attrs.pad, attrs.dilation, x.shape[3])
+    @staticmethod
+    def windows(attrs: DepthwiseConv2dAttrs) -> Windows:
+        from isobit.core.torch_products import Windows
+
+        return Windows(attrs.stride, attrs.pad, attrs.dilation, depthwise=True)
 
     @staticmethod
     def cost(attrs: DepthwiseConv2dAttrs, q: NodeTypes[Any]) -> Cost:

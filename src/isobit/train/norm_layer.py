@@ -1,0 +1,174 @@
+"""A layer with batch norm as one autograd function: sums, statistics, one requantisation.
+
+The same as `weights.rounded`, `torch_sums.exact_sums` and `norm`'s functions one after another, in
+fewer passes over weights and fewer nodes: the backward multiplies weights as they are in real units
+(codes / slope, where codes = round(w * slope)) with a gradient that holds the slope already, so
+that the gradient of the weights needs none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from isobit.core import torch_scratch as scratch
+from isobit.core import torch_sums as ts
+from isobit.core.fixed_torch import where_inside
+from isobit.core.torch_products import Windows
+from isobit.train.norm import Gradient, Line, norm_gradients, normed, requantized
+from isobit.train.ste import ste_round
+
+ROWS_BYTES = 1 << 19
+"""Of weights that are rounded, at a time: several passes over what stays in a cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What of a layer follows from the ranges. low: the least code of a weight; rows: the shape in
+    which channels broadcast over weights.
+    """
+
+    combine: ts.Combine
+    types: ts.SumTypes
+    form: Windows
+    low: int
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rounded:
+    """Weights `codes = clamp(round(w * slope))`, float32, or int8 with their sum per output
+    channel; real: codes / slope, 0 where that is 0.
+    """
+
+    codes: Tensor
+    real: Tensor
+    total: Tensor | None = None
+
+
+@dataclass(slots=True)
+class Slopes:
+    """What a backward needs of its step: known once the forward has ended. scaled: `gradient` whose
+    weight holds the slope of the weights.
+    """
+
+    slope: Tensor
+    gradient: Gradient | None = None
+    scaled: Gradient | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a call of the function knows already. line: None where sums are wanted."""
+
+    plan: Plan
+    slopes: Slopes
+    line: Line | None
+
+
+def rounded(w: Tensor, slope: Tensor, back: Tensor, low: int, *, int8: bool) -> Rounded:
+    """Return weights [O,...] rounded. slope, back: 1 / slope, 0 where that is 0, [O,1,...]; low:
+    the least code.
+    """
+    real = scratch.empty(w.shape, w.dtype, w.device)
+    codes = scratch.empty(w.shape, torch.int8 if int8 else w.dtype, w.device)
+    total = torch.empty(len(w)) if int8 else None
+    count = max(1, ROWS_BYTES * len(w) // max(1, w.numel() * w.element_size()))
+    for start in range(0, len(w), count):
+        part = slice(start, start + count)
+        row = real[part]
+        torch.mul(w[part], slope[part], out=row).round_().clamp_(low, 127)
+        codes[part].copy_(row)
+        if total is not None:
+            torch.sum(row.flatten(1), 1, out=total[part])
+        row.mul_(back[part])
+    return Rounded(codes, real, None if total is None else total.to(torch.int32))
+
+
+def rounded_all(
+    weights: list[Tensor], slopes: list[Tensor], backs: list[Tensor], low: int, int8: list[bool]
+) -> list[Rounded]:
+    """Return `rounded` of several small weights, in as few calls as for one; channels along any
+    axis.
+    """
+    codes = torch._foreach_mul(weights, slopes)
+    torch._foreach_round_(codes)
+    torch._foreach_clamp_min_(codes, low)
+    torch._foreach_clamp_max_(codes, 127)
+    reals = torch._foreach_mul(codes, backs)
+    found = []
+    for w, real, narrow in zip(codes, reals, int8, strict=True):
+        total = w.flatten(1).sum(1).to(torch.int32) if narrow else None
+        found.append(Rounded(w.to(torch.int8) if narrow else w, real, total))
+    return found
+
+
+class NormedSums(torch.autograd.Function):
+    """Codes of a layer, or its sums where `Call.line` is None; the gradient is batch norm's, masked
+    where clamped. Inputs: x, real weights, gamma, beta, the layer's own bias or None.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        w: Tensor,
+        gamma: Tensor,
+        beta: Tensor,
+        bias: Tensor | None,
+        acc: Tensor,
+        real: Tensor,
+        call: Call,
+    ) -> Tensor:
+        ctx.call = call
+        y = acc.view_as(acc) if call.line is None else call.line.floored(acc)
+        codes = None if call.line is None else y
+        ctx.save_for_backward(codes, acc, real, x, w, gamma, beta, bias)
+        ctx.set_materialize_grads(False)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
+        if grad is None:
+            return (None,) * 8
+        y, acc, real, *given = ctx.saved_tensors
+        call: Call = ctx.call
+        if torch.is_grad_enabled():  # gradients of these gradients are wanted
+            return *_by_parts(call, given, grad), None, None, None
+        if call.line is not None:
+            grad = where_inside(grad, y, call.line.gradient_bounds)
+        slopes = call.slopes
+        assert slopes.scaled is not None and slopes.gradient is not None
+        to_acc, to_weight, to_offset = norm_gradients(grad, acc, slopes.scaled)
+        wanted = (ctx.needs_input_grad[0], ctx.needs_input_grad[1], False)
+        to_x, to_w, _ = call.plan.form.gradients(to_acc, given[0], real, wanted)
+        to_gamma = to_weight.mul_(slopes.gradient.turn)
+        to_beta = to_offset.mul_(slopes.gradient.lift)
+        # The norm subtracts the layer's own bias again: zeros, because data-parallel training
+        # waits for every parameter.
+        to_bias = None if given[4] is None else torch.zeros_like(to_beta)
+        return to_x, to_w, to_gamma, to_beta, to_bias, None, None, None
+
+
+def _by_parts(call: Call, given: list[Any], grad: Tensor) -> tuple[Tensor | None, ...]:
+    """Return the gradients of a call computed once more, one function after another, so that they
+    have gradients themselves.
+    """
+    x, w, gamma, beta, bias = given
+    plan, slopes = call.plan, call.slopes
+    assert slopes.gradient is not None
+    codes = ste_round(w, slopes.slope, plan.low, 127)
+    acc = ts.exact_sums(plan.combine, x, codes, plan.types, plan.form)
+    own = (gamma, beta, torch.zeros_like(beta) if bias is None else bias)
+    if call.line is None:
+        y = normed(acc, *own, slopes.gradient)
+    else:
+        y = requantized(acc, *own, slopes.gradient, call.line)
+    wanted = [tensor is not None and tensor.requires_grad for tensor in given]
+    chosen = [tensor for tensor, own in zip(given, wanted, strict=True) if own]
+    found = iter(torch.autograd.grad(y, chosen, grad, create_graph=True, allow_unused=True))
+    return tuple(next(found) if own else None for own in wanted)
