@@ -3,6 +3,7 @@
     python tools/mutants.py                  the sample: at most 20 faults a file
     python tools/mutants.py --only conv2d    files whose path contains a text
     python tools/mutants.py --all            every fault
+    python tools/mutants.py --jobs 1         one process instead of two
     python tools/mutants.py --list           what would be planted
 
 A fault is killed when a targeted part of the battery fails, crashes or runs out of time
@@ -60,7 +61,7 @@ def main() -> int:
         return 0
     started = time.monotonic()
     known = {} if arguments.fresh else _journal()
-    verdicts = _run(chosen, known)
+    verdicts = _run(chosen, known, arguments.jobs)
     report = _report(chosen, verdicts, time.monotonic() - started)
     if not (arguments.only or arguments.limit or arguments.all):
         RESULTS.parent.mkdir(exist_ok=True)
@@ -75,6 +76,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", default="", metavar="TEXT", help="files whose path contains TEXT")
     parser.add_argument("--limit", type=int, default=0, metavar="N", help="at most N faults in all")
     parser.add_argument("--all", action="store_true", help=f"not only {PER_FILE} faults a file")
+    parser.add_argument("--jobs", type=int, default=WORKERS, metavar="N", help="processes at once")
     parser.add_argument("--fresh", action="store_true", help="forget earlier results")
     parser.add_argument("--list", action="store_true", help="print the faults and stop")
     return parser.parse_args()
@@ -100,8 +102,11 @@ def _chosen(arguments: argparse.Namespace) -> list[Fault]:
 # ------------------------------------------------------------------------------------------ running
 
 
-def _run(chosen: list[Fault], known: dict[tuple[str, str], Verdict]) -> dict[str, Verdict]:
-    """Return a verdict for every fault."""
+def _run(
+    chosen: list[Fault], known: dict[tuple[str, str], Verdict], jobs: int
+) -> dict[str, Verdict]:
+    """Return a verdict for every fault; print the survivors without a reason as they come."""
+    reasons = {entry["key"] for entry in _equivalent()}
     states = {file: _state(file) for file in {fault.file for fault in chosen}}
     verdicts = {
         f.key: known[f.key, states[f.file]] for f in chosen if (f.key, states[f.file]) in known
@@ -123,28 +128,28 @@ def _run(chosen: list[Fault], known: dict[tuple[str, str], Verdict]) -> dict[str
             journal.write(json.dumps(row) + "\n")
             journal.flush()
             progress.update(task, advance=1, description=fault.file.removeprefix("src/isobit/"))
-            if verdict.status == SURVIVED:
+            if verdict.status == SURVIVED and fault.key not in reasons:
                 text = f"survived {fault.key} {fault.file}:{fault.line}: "
                 text += f"{fault.before} => {fault.after}"
                 progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-        _run_c([f for f in waiting if not f.file.endswith(".py")], done)
-        _run_python([f for f in waiting if f.file.endswith(".py")], done)
+        _run_c([f for f in waiting if not f.file.endswith(".py")], done, jobs)
+        _run_python([f for f in waiting if f.file.endswith(".py")], done, jobs)
     return verdicts
 
 
-def _run_c(waiting: list[Fault], done: Callable[[Fault, Verdict], None]) -> None:
-    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
+def _run_c(waiting: list[Fault], done: Callable[[Fault, Verdict], None], jobs: int) -> None:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         futures = {pool.submit(checks_c.check_c, fault): fault for fault in waiting}
         for future in as_completed(futures):
             done(futures[future], future.result())
 
 
-def _run_python(waiting: list[Fault], done: Callable[[Fault, Verdict], None]) -> None:
+def _run_python(waiting: list[Fault], done: Callable[[Fault, Verdict], None], jobs: int) -> None:
     if not waiting:
         return
     with ProcessPoolExecutor(
-        WORKERS, mp_context=get_context("spawn"), initializer=checks_python.warm_up
+        jobs, mp_context=get_context("spawn"), initializer=checks_python.warm_up
     ) as pool:
         for file in ("src/isobit/plan/plan.py", "src/isobit/ops/window.py"):
             sound = pool.submit(checks_python.check_python, None, file).result()

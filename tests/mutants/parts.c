@@ -6,12 +6,33 @@
 #include "quantize_reference.c"
 #elif defined(PARTS_LSTM)
 #include "lstm_reference.c"
+#elif defined(PARTS_PER_IMAGE_STANDARDIZE)
+#include "per_image_standardize_reference.c"
 #elif defined(PARTS_DSP)
 #include "isobit_dsp.h"
 #endif
 
 #include <stdint.h>
 #include <stdio.h>
+
+#if defined(PARTS_PER_IMAGE_STANDARDIZE)
+/* The code of the first pixel of an image of up to eight values, which are the bytes of `values`;
+ * the bytes of `times` say how often each occurs. Five fractional bits. */
+static int64_t first_code(uint64_t values, uint64_t times) {
+    static uint8_t x[8 * 255];
+    static int8_t y[sizeof x];
+    static const per_image_standardize_s8_quant q = {5, 0, -128, 127};
+    static const int64_t least = 1;
+    per_image_standardize_s8_geometry g = {0, 0};
+    for (; times != 0; values >>= 8, times >>= 8) {
+        for (uint32_t i = 0; i < (times & 255u); i++) {
+            x[g.size++] = (uint8_t)values;
+        }
+    }
+    per_image_standardize_s8(g, x, &q, &least, y);
+    return y[0];
+}
+#endif
 
 static int64_t call(int64_t function, int64_t a, int64_t b) {
 #if defined(PARTS_SOFTMAX)
@@ -33,6 +54,15 @@ static int64_t call(int64_t function, int64_t a, int64_t b) {
         return lstm_s8_sigmoid((int32_t)a, table);
     default:
         return lstm_s8_tanh((int32_t)a, 3, (int32_t)b, table);
+    }
+#elif defined(PARTS_PER_IMAGE_STANDARDIZE)
+    switch (function) {
+    case 0:
+        return per_image_standardize_s8_root((uint64_t)a);
+    case 1:
+        return per_image_standardize_s8_reciprocal((uint32_t)a);
+    default:
+        return first_code((uint64_t)a, (uint64_t)b);
     }
 #elif defined(PARTS_DSP)
     const int32_t low = (int32_t)(uint32_t)a, high = (int32_t)(a >> 32), word = (int32_t)b;

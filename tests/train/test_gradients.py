@@ -169,8 +169,9 @@ def test_batch_norm_gradient_is_torchs(carrier: torch.dtype) -> None:
     """
     acc, learned, step = normed([0.8, -0.5, 1.3, -1.1])
     x = acc.clone().to(carrier).requires_grad_()
-    statistics = channels.statistics_of(norm.moments_of(x), learned.arrays, step)
-    folded = channels.fold(channels.gains(learned.arrays, step, Y_STEP), statistics)
+    gains = channels.gains(learned.arrays, step, Y_STEP)
+    statistics = channels.statistics_of(norm.moments_of(x), gains)
+    folded = channels.fold(gains, statistics)
     y = norm.norm_requantize(
         x * 1.0, learned, folded, statistics, step, Y_STEP, (-(2**14), 2**14), HARD, moving=True
     )
@@ -193,8 +194,9 @@ def test_batch_norm_gradient_is_torchs(carrier: torch.dtype) -> None:
 def test_batch_norm_gradient_is_masked_where_clamped(soft: tuple[bool, bool]) -> None:
     acc, learned, step = normed([0.8, -0.5])
     x = acc.float().requires_grad_()
-    statistics = channels.statistics_of(norm.moments_of(x), learned.arrays, step)
-    folded = channels.fold(channels.gains(learned.arrays, step, Y_STEP), statistics)
+    gains = channels.gains(learned.arrays, step, Y_STEP)
+    statistics = channels.statistics_of(norm.moments_of(x), gains)
+    folded = channels.fold(gains, statistics)
     y = norm.norm_requantize(
         x * 1.0, learned, folded, statistics, step, Y_STEP, (-20, 40), soft, moving=True
     )
@@ -212,8 +214,9 @@ def test_batch_norm_gradient_is_masked_where_clamped(soft: tuple[bool, bool]) ->
 def test_batch_norm_with_gamma_zero_stays_finite_and_can_leave_zero() -> None:
     acc, learned, step = normed([0.0, 1.0])
     x = acc.float().requires_grad_()
-    statistics = channels.statistics_of(norm.moments_of(x), learned.arrays, step)
-    folded = channels.fold(channels.gains(learned.arrays, step, Y_STEP), statistics)
+    gains = channels.gains(learned.arrays, step, Y_STEP)
+    statistics = channels.statistics_of(norm.moments_of(x), gains)
+    folded = channels.fold(gains, statistics)
     assert int(folded.mult.min()) > 0 and np.abs(folded.bias).max() < 2**29
     y = norm.norm_requantize(
         x * 1.0, learned, folded, statistics, step, Y_STEP, (-127, 127), HARD, moving=True
@@ -237,8 +240,9 @@ def test_frozen_batch_norm_gradient_is_a_plain_slope() -> None:
     """
     acc, learned, step = normed([0.8, -0.5])
     x = acc.float().requires_grad_()
-    statistics = channels.statistics_of(norm.moments_of(x), learned.arrays, step)
-    folded = channels.fold(channels.gains(learned.arrays, step, Y_STEP), statistics)
+    gains = channels.gains(learned.arrays, step, Y_STEP)
+    statistics = channels.statistics_of(norm.moments_of(x), gains)
+    folded = channels.fold(gains, statistics)
     y = norm.norm_requantize(
         x * 1.0, learned, folded, statistics, step, Y_STEP, (-(2**14), 2**14), HARD, moving=False
     )
@@ -352,13 +356,15 @@ def test_a_shared_batch_norm_moves_once_for_each_layer() -> None:
     generator = torch.Generator().manual_seed(5)
     batches = [torch.randn(64, 3, generator=generator) * scale + 1 for scale in (1, 4, 2)]
     ours, torchs = torch.nn.BatchNorm1d(3), torch.nn.BatchNorm1d(3)
-    moves = []
+    means, variances = [], []
     for count, batch in enumerate(batches):
         var, mean = torch.var_mean(batch, dim=0, correction=0)
-        moves.append((0.1, channels.Statistics(mean.numpy(), var.numpy()), len(batch)))
+        means.append(mean.numpy())
+        variances.append(var.numpy())
         torchs.momentum = 0.1 if count else 1.0  # the first batch replaces what was there
         torchs(batch)
-    channels.update_running([ours] * 3, moves)
+    found = channels.Statistics(np.concatenate(means), np.concatenate(variances))
+    channels.update_running([ours] * 3, [0.1] * 3, found, [len(batch) for batch in batches])
     for name, want in torchs.named_buffers():
         # Each move rounds to float32 a few times.
         assert torch.allclose(ours.get_buffer(name).float(), want.float(), rtol=1e-6), name

@@ -282,7 +282,8 @@ def python_edits(text: str, functions: tuple[str, ...]) -> Iterator[Edit]:
     starts = [0]
     for line in lines:
         starts.append(starts[-1] + len(line))
-    for first, last in _bodies(text, functions):
+    bodies = _bodies(text, functions)
+    for first, last in bodies:
         for number in range(first, last + 1):
             line = lines[number - 1]
             if re.match(r'\s+(("[^"]+"|f"[^"]+"): .*|[\w.\[\]*()]+),\n', line):
@@ -291,7 +292,7 @@ def python_edits(text: str, functions: tuple[str, ...]) -> Iterator[Edit]:
         row = token.start[0]
         if row <= len(lines) and lines[row - 1].lstrip().startswith("assert "):
             continue  # impossible states
-        if not any(first <= row <= last for first, last in _bodies(text, functions)):
+        if not any(first <= row <= last for first, last in bodies):
             continue
         start = starts[row - 1] + token.start[1]
         end = starts[row - 1] + token.end[1]

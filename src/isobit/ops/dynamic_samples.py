@@ -12,7 +12,14 @@ from isobit.core.dtypes import DType
 from isobit.core.types import Pow2, Raw, Shape, TensorType
 from isobit.ops import sampling
 from isobit.ops.base import NodeTypes, Sample
-from isobit.ops.dynamic import ENCODING, FINER_BIAS, DynamicInputs, DynamicOp
+from isobit.ops.dynamic import (
+    ENCODING,
+    FINER_BIAS,
+    LEAST_EXPONENT,
+    MOST_EXPONENT,
+    DynamicInputs,
+    DynamicOp,
+)
 from isobit.ops.schemes import Scheme
 
 X_FRAC, W_FRAC = 5, 7
@@ -28,6 +35,8 @@ def layer_samples(
     if "no bias" in label:
         yield _sample(op, rng, f"{label} at all", x, w, attrs, exponents=None, bias=False)
         yield _sample(op, rng, f"{label}, chained, none", x, w, attrs, spread, bias=False)
+        ends = np.asarray([LEAST_EXPONENT, MOST_EXPONENT])  # those of the result saturate
+        yield _sample(op, rng, f"{label}, chained, ends", x, w, attrs, ends, bias=False)
 
 
 def _sample(

@@ -18,6 +18,8 @@ from isobit.ops.weighted import WeightedInputs
 WEIGHT_ZERO = 37
 WIDER = 256
 """How many steps of int16 one of int8 is."""
+FEWER_BITS = 15
+"""About log2 of how much wider all codes of int16 spread than three of them."""
 
 
 def others(rng: sampling.Rng, samples: Sequence[Sample[Any]]) -> Iterator[Sample[Any]]:
@@ -52,6 +54,13 @@ def _rare(
         for sample in (*chosen[2::5], *shifts[1::4]):
             yield _narrowed(rng, sample)
         yield _moved(_narrowed(rng, chosen[4]), x=901)
+        rounded = [s for s in chosen if getattr(s.attrs, "round", None) is Rounding.HALF_UP]
+        for sample in [s for s in rounded if s.types.inputs.b is None][-1:]:
+            yield _moved(_small(rng, _narrowed(rng, sample), 1), x=1)
+        # Where a pixel grows in bytes as well, output may overtake input that is still to be read.
+        growing = [s for s in rounded if s.types.output.shape[-1] > 4 * s.types.inputs.x.shape[-1]]
+        for sample in growing[:1]:
+            yield _small(rng, _narrowed(rng, sample), 0)
 
 
 def _moved(sample: Sample[Any], **zeros: int) -> Sample[Any]:
@@ -63,6 +72,17 @@ def _moved(sample: Sample[Any], **zeros: int) -> Sample[Any]:
         kinds[name] = replace(kinds[name], encoding=replace(encoding, zero=zero))
     moved = replace(sample.types, inputs=replace(types, x=kinds["x"]), outputs=(kinds["y"],))
     return replace(sample, label=f"{sample.label}, zero points", types=moved)
+
+
+def _small(rng: sampling.Rng, sample: Sample[Any], zero: int) -> Sample[Any]:
+    """From int16, only the codes next to a zero point of x, and the results as large: a 1 in a sum
+    or in the zero point shows, and every byte of x that is lost.
+    """
+    arrays: Any = sample.inputs
+    few = sampling.codes(rng, np.shape(arrays.x), zero - 1, zero + 1)
+    b = None if arrays.b is None else arrays.b >> FEWER_BITS
+    inputs: WeightedInputs[Any] = replace(arrays, x=few, b=b, shift=arrays.shift - FEWER_BITS)
+    return replace(sample, label=f"{sample.label}, small sums", inputs=inputs)
 
 
 def _asymmetric(sample: Sample[Any]) -> Sample[Any]:

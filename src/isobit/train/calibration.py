@@ -352,7 +352,7 @@ def normalised_input(
     if int(module.num_batches_tracked) == 0 and not twin.frozen:
         moments = norm.moments_of(c)
         found = channels.Statistics(moments.mean.astype("f4"), moments.var.astype("f4"))
-        channels.update_running([module], [(1.0, found, norm.count_of(c))])
+        channels.update_running([module], [1.0], found, [norm.count_of(c)])
         _freeze_weights(twin, step)
     running = normalised.running(twin, step)
     require_statistics(twin, _where(step), running)

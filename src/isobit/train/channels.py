@@ -79,8 +79,9 @@ class Moments:
 
 @dataclass(frozen=True, slots=True)
 class Gains:
-    """What of a norm's multiplier and offset does not depend on statistics, in steps of the output:
-    float64 [C].
+    """What of an `affine` norm does not depend on statistics: float64 [C]. gain, lift, turn:
+    |gamma| Sx Sw, beta and gamma in steps of the output; unit, squared: of the sums and their
+    squares, with the sign of gamma.
     """
 
     gain: FloatArray
@@ -88,22 +89,31 @@ class Gains:
     turn: FloatArray
     bias: FloatArray
     eps: FloatArray
+    unit: FloatArray
+    squared: FloatArray
 
     def of(self, some: slice) -> Gains:
         """Return those of some channels."""
         return Gains(
-            self.gain[some], self.lift[some], self.turn[some], self.bias[some], self.eps[some]
+            self.gain[some],
+            self.lift[some],
+            self.turn[some],
+            self.bias[some],
+            self.eps[some],
+            self.unit[some],
+            self.squared[some],
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """`R(mult * 2^-shift * (acc + bias))`: integers, as float64 [C]. on_grid: every shift is 16 and
-    every multiplier below 2^24.
+    """`R(mult * 2^-shift * (acc + bias))`: integers, as float64 [C]. real: mult * 2^-shift; on_grid:
+    every shift is 16 and every multiplier below 2^24.
     """
 
     mult: FloatArray
     shift: FloatArray
+    real: FloatArray
     bias: FloatArray
     on_grid: bool
 
@@ -151,18 +161,21 @@ def _bounded(bias: AnyArray) -> AnyArray:
 def gains(learned: Arrays, step: FloatArray, y_step: float | FloatArray) -> Gains:
     """Return what `fold` needs of a norm's parameters. step: Sx * Sw[c]; y_step: Sy."""
     gamma = learned.gamma.astype(np.float64)
+    size = np.abs(gamma)
     return Gains(
-        np.abs(gamma) * step / y_step,
+        size * step / y_step,
         learned.beta / np.asarray(y_step, np.float64),
         gamma / y_step,
         learned.bias.astype(np.float64),
         np.broadcast_to(np.asarray(learned.eps, np.float64), gamma.shape),
+        sign_of(gamma) * step,
+        np.broadcast_to(np.square(step), gamma.shape),
     )
 
 
 def fold(own: Gains, statistics: Statistics) -> Folded:
     """Return the integer multiplier, shift and bias of a norm with these statistics."""
-    sigma = np.sqrt(statistics.var.astype(np.float64) + own.eps)
+    sigma = np.sqrt(statistics.var + own.eps)
     slope = np.maximum(own.gain / sigma, LEAST_MULTIPLIER)
     mult = np.rint(slope * 65536.0)
     on_grid = bool(mult.min() >= 32 and mult.max() < 1 << 24)
@@ -174,13 +187,13 @@ def fold(own: Gains, statistics: Statistics) -> Folded:
         mult = np.minimum(np.rint(slope * np.exp2(shift)), 32767.0)
         real = mult * np.exp2(-shift)
     offset = own.lift + own.turn * (own.bias - statistics.mean) / sigma
-    return Folded(mult, shift, _bounded(np.rint(offset / real)), on_grid)
+    return Folded(mult, shift, real, _bounded(np.rint(offset / real)), on_grid)
 
 
-def statistics_of(moments: Moments, learned: Arrays, step: FloatArray) -> Statistics:
-    """Return the statistics of a layer's output from those of its sums, whose unit is `step`."""
-    mean = sign_of(learned.gamma) * moments.mean * step + learned.bias
-    return Statistics(mean.astype(np.float32), (moments.var * step * step).astype(np.float32))
+def statistics_of(moments: Moments, own: Gains) -> Statistics:
+    """Return the statistics of a layer's output from those of its sums."""
+    mean = moments.mean * own.unit + own.bias
+    return Statistics(mean.astype(np.float32), (moments.var * own.squared).astype(np.float32))
 
 
 def before_norm(
@@ -197,24 +210,36 @@ def before_norm(
 
 
 @torch.no_grad()
-def update_running(modules: Sequence[Any], moves: Sequence[tuple[float, Statistics, int]]) -> None:
+def update_running(
+    modules: Sequence[Any],
+    momenta: Sequence[float],
+    found: Statistics,
+    counts: Sequence[int],
+) -> None:
     """Move the running statistics of torch batch norms towards a batch's; its variance unbiased, as
-    torch does. moves: of each the momentum, the statistics, and how many values of a channel all
-    processes saw. A norm that several layers share moves once for each, in their order.
+    torch does. found: of all of them, one after another; counts: how many values of a channel all
+    processes saw, of each. A norm that several layers share moves once for each, in their order.
     """
-    if len(set(map(id, modules))) < len(modules):
-        for module, move in zip(modules, moves, strict=True):
-            update_running([module], [move])
+    sizes = [len(module.running_mean) for module in modules]
+    unbiased = np.array([count / max(count - 1, 1) for count in counts], np.float32)
+    rows = np.array((found.mean, found.var * np.repeat(unbiased, sizes)))
+    targets = torch.split(torch.from_numpy(rows), sizes, 1)
+    if len(set(map(id, modules))) == len(modules):
+        _move(modules, momenta, targets)
         return
-    buffers, targets, weights = [], [], []
-    for module, (momentum, found, count) in zip(modules, moves, strict=True):
-        unbiased = found.var * np.float32(count / max(count - 1, 1))
-        weight = 1.0 if int(module.num_batches_tracked) == 0 else momentum
-        for buffer, target in ((module.running_mean, found.mean), (module.running_var, unbiased)):
-            buffers.append(buffer)
-            targets.append(tensor(target, buffer))
-            weights.append(weight)
-    for weight in set(weights):
-        chosen = [i for i, own in enumerate(weights) if own == weight]
-        torch._foreach_lerp_([buffers[i] for i in chosen], [targets[i] for i in chosen], weight)
-    torch._foreach_add_([module.num_batches_tracked for module in modules], 1)
+    for module, momentum, target in zip(modules, momenta, targets, strict=True):
+        _move([module], [momentum], [target])
+
+
+def _move(modules: Sequence[Any], momenta: Sequence[float], targets: Sequence[Tensor]) -> None:
+    """Move some norms, all different ones. targets: [2, C] of each."""
+    seen = [module.num_batches_tracked for module in modules]
+    groups: dict[float, tuple[list[Tensor], list[Tensor]]] = {}
+    for module, number, momentum, target in zip(modules, seen, momenta, targets, strict=True):
+        weight = 1.0 if int(number) == 0 else momentum
+        buffers, wanted = groups.setdefault(weight, ([], []))
+        buffers += (module.running_mean, module.running_var)
+        wanted += target.to(module.running_mean).unbind()
+    for weight, (buffers, wanted) in groups.items():
+        torch._foreach_lerp_(buffers, wanted, weight)
+    torch._foreach_add_(seen, 1)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from isobit.core.arguments import shown
 from isobit.core.errors import (
@@ -27,6 +27,7 @@ from isobit.core.errors import (
 )
 from isobit.ops.schemes import Scheme, usable_range
 from isobit.train.numbers import keeps_carrier
+from isobit.train.places import places_of
 
 if TYPE_CHECKING:
     from isobit.train.channels import Statistics
@@ -226,7 +227,7 @@ def require_unhooked(twin: Twin) -> None:
     A hook that only watches could be left out, but `torch.nn.utils.prune` and the old `weight_norm`
     compute the weight in one: without it the twin would train stale weights.
     """
-    if not _any_hook(twin.net):
+    if not places_of(twin).hooked:
         return
     raise_all(
         [
@@ -242,16 +243,6 @@ def require_unhooked(twin: Twin) -> None:
             if getattr(module, kind)
         ]
     )
-
-
-def _any_hook(module: nn.Module) -> bool:
-    """Whether a module or one below it has a hook; spelt out, because every step asks."""
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-    ) or any(_any_hook(below) for below in module._modules.values() if below is not None)
 
 
 def require_carrier(twin: Twin, path: str, value: Tensor) -> Tensor:

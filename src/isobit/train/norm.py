@@ -45,19 +45,26 @@ def moments_of(values: Tensor) -> Moments:
     """Return mean and biased variance over all but the last axis of values [N,...,C], of all
     processes that share a batch.
     """
-    world = processes()
-    parts = max(1, PARTS // world)
+    return combined(torch.stack(parts_of(values)))
+
+
+def parts_of(values: Tensor) -> list[Tensor]:
+    """Return mean and biased variance [C] of every part of this process's batch, in their order."""
+    parts = max(1, PARTS // processes())
     size = len(values) // parts if len(values) % parts == 0 else len(values)
-    each = [_moments(values[start : start + size]) for start in range(0, len(values), size)]
-    if world == 1 and values.device.type == "cpu":
-        numbers = np.array([host(moment) for part in each for moment in part], np.float64)
-    else:
-        found = torch.stack([moment for part in each for moment in part]).double()
-        if world > 1:
-            own = found
-            found = own.new_empty(world * len(own), own.shape[1])
-            dist.all_gather_into_tensor(found, own)
-        numbers = host(found)
+    return [m for at in range(0, len(values), size) for m in _moments(values[at : at + size])]
+
+
+def combined(parts: Tensor) -> Moments:
+    """Return the moments of a batch from those of its parts in all processes. parts: this
+    process's, [2 * parts, C].
+    """
+    found, world = parts, processes()
+    if world > 1:
+        own = parts.double()
+        found = own.new_empty(world * len(own), own.shape[1])
+        dist.all_gather_into_tensor(found, own)
+    numbers = host(found).astype(np.float64)
     means, variances = numbers[::2], numbers[1::2]
     mean = means.sum(0) / len(means)
     return Moments(mean, (variances + np.square(means - mean)).sum(0) / len(means))
@@ -115,16 +122,20 @@ class Line:
 
     def values(self, x: Tensor) -> Tensor:
         """Return what is floored, fresh."""
-        wide = torch.promote_types(x.dtype, self.add.dtype)
-        y = scratch.empty_like(x, wide)
+        add, mult = self.add, self.mult
+        if x.dtype is not add.dtype:
+            wide = torch.promote_types(x.dtype, add.dtype)
+            x, add, mult = x.to(wide), add.to(wide), mult.to(wide)
+        y = scratch.empty_like(x)
         if self.half is None:
-            return torch.addcmul(self.add.to(wide), x.to(wide), self.mult.to(wide), out=y)
-        return torch.add(x, self.add, out=y).mul_(self.mult).add_(self.half)
+            return torch.addcmul(add, x, mult, out=y)
+        return torch.add(x, add, out=y).mul_(mult).add_(self.half)
 
     def floored(self, x: Tensor) -> Tensor:
         """Return centred codes, float32."""
         low, high = self.bounds
-        return self.values(x).floor_().clamp_(float(low), float(high)).float()
+        y = self.values(x).floor_().clamp_(low, high)
+        return y if y.dtype is torch.float32 else y.float()
 
 
 def _parameter_gradients(
@@ -291,25 +302,23 @@ def affine_line(
     return np.abs(own.gamma) / y_step, mean, inverse
 
 
-def line_of(
-    folded: Folded, acc: Tensor, bounds: tuple[int, int], soft: tuple[bool, bool]
-) -> Line:
+def line_of(folded: Folded, acc: Tensor, bounds: tuple[int, int], soft: tuple[bool, bool]) -> Line:
     """Return how sums become the codes of a folded norm, exactly.
 
     On the grid `v = (acc + bias) * mult * 2^-16 + 1/2` is a multiple of 2^-16, which float32 holds
     up to 256: further than any threshold. So float32 finds the code where it rounds nothing but v:
     where acc + bias is exact, or where one operation multiplies and adds an offset that it holds.
     """
-    real = folded.mult * np.exp2(-folded.shift)
     if folded.on_grid:
         offset = folded.bias * folded.mult + 2.0**15  # in 2^-16
         if np.abs(offset).max() <= F32_EXACT and addcmul_is_fused(acc.device.type):
-            return Line(tensor(offset * 2.0**-16, acc), tensor(real, acc), None, bounds, soft)
+            add, mult = tensor(np.array((offset * 2.0**-16, folded.real)), acc).unbind()
+            return Line(add, mult, None, bounds, soft)
         if np.abs(folded.bias).max() <= F32_EXACT // 2:
-            return Line(tensor(folded.bias, acc), tensor(real, acc), 0.5, bounds, soft)
+            return Line(tensor(folded.bias, acc), tensor(folded.real, acc), 0.5, bounds, soft)
     # |acc + bias| < 2^31, mult < 2^21: below 2^53
     wide = acc.new_empty(0, dtype=torch.float64)
-    return Line(tensor(folded.bias, wide), tensor(real, wide), 0.5, bounds, soft)
+    return Line(tensor(folded.bias, wide), tensor(folded.real, wide), 0.5, bounds, soft)
 
 
 def shift_requantize(

@@ -27,8 +27,8 @@ ROWS_BYTES = 1 << 19
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What of a layer follows from the ranges. low: the least code of a weight; rows: the shape in
-    which channels broadcast over weights.
+    """What of a layer follows from the ranges. low: the least code of a weight; rows: two of the
+    shape in which channels broadcast over weights.
     """
 
     combine: ts.Combine
@@ -106,7 +106,7 @@ def rounded_all(
     return found
 
 
-class NormedSums(torch.autograd.Function):
+class _NormedSums(torch.autograd.Function):
     """Codes of a layer, or its sums where `Call.line` is None; the gradient is batch norm's, masked
     where clamped. Inputs: x, real weights, gamma, beta, the layer's own bias or None.
     """
@@ -152,6 +152,19 @@ class NormedSums(torch.autograd.Function):
         # waits for every parameter.
         to_bias = None if given[4] is None else torch.zeros_like(to_beta)
         return to_x, to_w, to_gamma, to_beta, to_bias, None, None, None
+
+
+def normed_sums(
+    given: tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None],
+    acc: Tensor,
+    real: Tensor,
+    call: Call,
+) -> Tensor:
+    """Return a layer's codes, or its sums `acc` where `call.line` is None. given: x, real weights,
+    gamma, beta, and the layer's own bias, if it has one; real: `Rounded.real`.
+    """
+    result: Tensor = _NormedSums.apply(*given, acc, real, call)  # type: ignore[no-untyped-call]  # torch's apply is untyped
+    return result
 
 
 def _by_parts(call: Call, given: list[Any], grad: Tensor) -> tuple[Tensor | None, ...]:

@@ -7,8 +7,8 @@ next one, stays in the layer's turn.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,8 @@ from isobit.ops.weighted import WeightedOp
 from isobit.train import channels, norm, norm_layer, normalised, weights
 from isobit.train.channels import host
 from isobit.train.numbers import Numbers, bias_of
-from isobit.train.steps import Step
+from isobit.train.places import places_of
+from isobit.train.steps import Norm, Step
 
 if TYPE_CHECKING:
     from isobit.train.twin import Twin
@@ -36,8 +37,8 @@ class Layer:
     """A batch norm whose statistics move in this forward.
 
     module: torch's; own, before: its parameters, and its statistics, which move at the end; factor:
-    gamma / sigma in `pow2`; moments: of its sums in this batch, over `count` values of a channel;
-    found: the statistics that they are. fused: for `norm_layer`, if that can do it.
+    gamma / sigma in `pow2`; parts: `norm.parts_of` its sums, over `count` values of a channel;
+    found: the statistics of the batch. fused: for `norm_layer`, if that can do it.
     """
 
     module: Any
@@ -45,7 +46,7 @@ class Layer:
     own: channels.Affine
     before: channels.Statistics
     factor: AnyArray | None = None
-    moments: channels.Moments | None = None
+    parts: list[Tensor] = field(default_factory=list)
     found: channels.Statistics | None = None
     count: int = 0
     fused: Fused | None = None
@@ -57,22 +58,43 @@ class Fused:
     they need; gains: in `affine`; line: in `pow2`.
     """
 
+    slot: Slot
     plan: norm_layer.Plan
     w: Tensor
     back: Tensor
     slopes: norm_layer.Slopes
+    int8: bool
     rounded: norm_layer.Rounded | None = None
     gains: channels.Gains | None = None
     line: norm.Line | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Sizes:
-    """What of the channels follows from the ranges: [C] of all layers. sums, y_step: steps; w, b:
-    1 / step of weights and, in `pow2`, of biases, float32; shift: in `pow2`; eps: the norms'.
+class Slot:
+    """What of a layer does not change between updates of ranges: names of its input and constants,
+    `Plan` if it is a convolution, clamp of its centred codes, and zeros for a bias it has not.
     """
 
+    step: Step
+    norm: Norm
+    x: str
+    w: str
+    b: str | None
+    plan: norm_layer.Plan | None
+    bounds: tuple[int, int]
+    soft: tuple[bool, bool]
+    zeros: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """The same of the channels of all layers: [C]. sums, y_step: steps; w, b: 1 / step of weights
+    and, in `pow2`, of biases, float32; shift: in `pow2`; eps: the norms'.
+    """
+
+    slots: list[Slot]
     counts: list[int]
+    parts: list[slice]
     sums: FloatArray
     y_step: FloatArray
     w: AnyArray
@@ -84,110 +106,124 @@ class Sizes:
 class Stack:
     """The layers of one training forward."""
 
-    def __init__(self, twin: Twin, numbers: Numbers, layers: dict[str, Layer]) -> None:
-        self.layers = list(layers.values())
-        steps = [step for step in twin.steps if step.name in layers]
-        self.sizes = numbers.keep("sizes", " ".join(layers), lambda: _sizes(numbers, steps, layers))
-        ends = [0, *accumulate(self.sizes.counts)]
-        self.parts = [slice(start, end) for start, end in pairwise(ends)]
-        own = [layer.own for layer in self.layers]
-        self.own = channels.Arrays(
-            np.concatenate([host(one.gamma) for one in own]),
-            np.concatenate([host(one.beta) for one in own]),
-            np.concatenate([host(one.bias) for one in own]),
-            self.sizes.eps,
+    def __init__(self, twin: Twin, numbers: Numbers, steps: dict[str, Step]) -> None:
+        names = " ".join(steps)
+        sizes = numbers.keep("sizes", names, lambda: _sizes(twin, numbers, list(steps.values())))
+        read, self.sizes, self.numbers = (
+            partial(places_of(twin).read, otherwise=twin.parameter),
+            sizes,
+            numbers,
         )
-        self.before = channels.Statistics(
-            np.concatenate([layer.before.mean for layer in self.layers]),
-            np.concatenate([layer.before.var for layer in self.layers]),
-        )
+        norms = [slot.norm for slot in sizes.slots]
+        gammas, betas = [read(n.gamma) for n in norms], [read(n.beta) for n in norms]
+        biases = [slot.zeros if slot.b is None else read(slot.b) for slot in sizes.slots]
+        means, variances = [read(n.mean) for n in norms], [read(n.var) for n in norms]
+        with torch.no_grad():
+            rows = host(torch.cat([*gammas, *betas, *biases, *means, *variances]))
+        gamma, beta, bias, mean, var = rows.reshape(5, -1)
+        self.own = channels.Arrays(gamma, beta, bias, sizes.eps)
+        self.before = channels.Statistics(mean, var)
         self.pow2 = twin.scheme is Scheme.POW2
-        if self.pow2:
-            self.factor = channels.slope(self.own, self.before)
-            for layer, part in zip(self.layers, self.parts, strict=True):
-                layer.factor = self.factor[part]
-        self.slope = (self.factor if self.pow2 else channels.sign_of(self.own.gamma)) * self.sizes.w
-        self._fuse(twin, numbers, steps)
+        self.factor = channels.slope(self.own, self.before) if self.pow2 else None
+        turned = channels.sign_of(gamma) if self.factor is None else self.factor
+        self.slope = turned * sizes.w
+        self.layers = {}
+        for index, (slot, part) in enumerate(zip(sizes.slots, sizes.parts, strict=True)):
+            module = normalised.module(twin, slot.step)
+            self.layers[slot.step.name] = Layer(
+                module,
+                slot.norm.momentum,
+                channels.Affine(gammas[index], betas[index], biases[index], slot.norm.eps),
+                channels.Statistics(mean[part], var[part]),
+                None if self.factor is None else self.factor[part],
+            )
+        if twin.device.type == "cpu":
+            self._fuse(read)
 
-    def _fuse(self, twin: Twin, numbers: Numbers, steps: Sequence[Step]) -> None:
+    def _fuse(self, read: Callable[[str], Tensor]) -> None:
         """Prepare the layers that are one autograd function."""
+        sizes = self.sizes
         backs = np.divide(1, self.slope, out=np.zeros_like(self.slope), where=self.slope != 0)
-        if twin.device.type != "cpu":
-            return
-        both = torch.split(torch.from_numpy(np.array([self.slope, backs])), self.sizes.counts, 1)
-        lines = self._lines(numbers, steps) if self.pow2 else None
-        gains = None
-        if not self.pow2:
-            gains = channels.gains(self.own, self.sizes.sums, self.sizes.y_step)
+        both = torch.split(torch.from_numpy(np.array((self.slope, backs))), sizes.counts, 1)
+        lines = self._lines() if self.pow2 else None
+        gains = None if self.pow2 else channels.gains(self.own, sizes.sums, sizes.y_step)
         small: list[Fused] = []
-        for index, (step, layer) in enumerate(zip(steps, self.layers, strict=True)):
-            plan = numbers.keep("plan", step.name, partial(plan_of, step, numbers, twin.scheme))
+        for index, (slot, layer) in enumerate(zip(sizes.slots, self.layers.values(), strict=True)):
+            plan = slot.plan
             if plan is None:
                 continue
-            inputs: Any = step.inputs
-            slope, back = both[index].reshape(2, *plan.rows)
-            slopes = norm_layer.Slopes(slope)
-            layer.fused = Fused(plan, twin.parameter(inputs.w), back, slopes)
-            layer.fused.line = None if lines is None else lines[index]
-            layer.fused.gains = None if gains is None else gains.of(self.parts[index])
-            if layer.fused.w.numel() <= weights.MOST_SMALL:
-                small.append(layer.fused)
+            w = read(slot.w)
+            slope, back = both[index].reshape(plan.rows).unbind()
+            int8 = ts.takes_int8(plan.form, plan.types, w, wide=False)
+            fused = Fused(slot, plan, w, back, norm_layer.Slopes(slope), int8)
+            fused.line = None if lines is None else lines[index]
+            fused.gains = None if gains is None else gains.of(sizes.parts[index])
+            layer.fused = fused
+            if w.numel() <= weights.MOST_SMALL:
+                small.append(fused)
         if small:
-            round_small(small)
+            _round(small)
 
-    def _lines(self, numbers: Numbers, steps: Sequence[Step]) -> list[norm.Line]:
+    def _lines(self) -> list[norm.Line]:
         """Return how sums become codes in `pow2`, by layer."""
-        bias = channels.folded_bias(self.own, self.before, self.factor, self.sizes.b)
-        real = np.exp2(-self.sizes.shift)
+        assert self.factor is not None
+        sizes = self.sizes
+        bias = channels.folded_bias(self.own, self.before, self.factor, sizes.b)
+        real = np.exp2(-sizes.shift)
         # float32 holds sums and biases up to 2^23 with the half of a step added to them.
-        wide = bool((np.abs(bias) + 0.5 / real > F32_EXACT // 2).any())
-        dtype = np.float64 if wide else np.float32
-        rows = torch.from_numpy(np.array([bias * real + 0.5, real]).astype(dtype))
-        found = []
-        for both, step in zip(torch.split(rows, self.sizes.counts, 1), steps, strict=True):
-            add, mult = both.unbind()
-            found.append(norm.Line(add, mult, None, *clamp_of(step, numbers)))
-        return found
+        wide = bool((np.abs(bias) + 0.5 / real).max() > F32_EXACT // 2)
+        both = np.array((bias * real + 0.5, real), np.float64 if wide else np.float32)
+        rows = [part.unbind() for part in torch.split(torch.from_numpy(both), sizes.counts, 1)]
+        return [
+            norm.Line(add, mult, None, slot.bounds, slot.soft)
+            for (add, mult), slot in zip(rows, sizes.slots, strict=True)
+        ]
 
     def end(self) -> None:
         """Say what the statistics of the batch were, and what gradient the layers get."""
-        own, sizes = self.own, self.sizes
-        if self.pow2:
-            moments = self._moments()
-            found = channels.before_norm(moments, own, self.before, self.factor, sizes.sums)
-            for layer, part in zip(self.layers, self.parts, strict=True):
+        sizes, layers = self.sizes, list(self.layers.values())
+        if self.factor is not None:
+            moments = self._moments(layers)
+            found = channels.before_norm(moments, self.own, self.before, self.factor, sizes.sums)
+            for layer, part in zip(layers, sizes.parts, strict=True):
                 layer.found = channels.Statistics(found.mean[part], found.var[part])
             line = norm.shift_line(moments, sizes.shift)
         else:
-            line = norm.affine_line(own, self._found(), sizes.sums, sizes.y_step)
+            each = [layer.found for layer in layers if layer.found is not None]
+            found = channels.Statistics(
+                np.concatenate([one.mean for one in each]),
+                np.concatenate([one.var for one in each]),
+            )
+            line = norm.affine_line(self.own, found, sizes.sums, sizes.y_step)
         rows = np.empty((6, len(self.slope)), np.float32)
         rows[0], rows[2:4] = line[0], line[1:]
         np.multiply(line[0], self.slope, out=rows[1])
         np.divide(1.0, sizes.y_step, out=rows[5])
-        np.multiply(channels.sign_of(own.gamma), rows[5], out=rows[4])
-        each = torch.split(torch.from_numpy(rows), sizes.counts, 1)
-        for layer, own_rows in zip(self.layers, each, strict=True):
+        np.multiply(channels.sign_of(self.own.gamma), rows[5], out=rows[4])
+        split = torch.split(torch.from_numpy(rows), sizes.counts, 1)
+        for layer, own in zip(layers, split, strict=True):
             if layer.fused is not None:
-                plain, scaled, mean, inverse, turn, lift = own_rows.unbind()
+                plain, scaled, mean, inverse, turn, lift = own.unbind()
                 slopes = layer.fused.slopes
                 slopes.gradient = norm.Gradient(plain, mean, inverse, turn, lift, moving=True)
                 slopes.scaled = norm.Gradient(scaled, mean, inverse, turn, lift, moving=True)
-
-    def _moments(self) -> channels.Moments:
-        found = [layer.moments for layer in self.layers if layer.moments is not None]
-        return channels.Moments(
-            np.concatenate([one.mean for one in found]), np.concatenate([one.var for one in found])
+        channels.update_running(
+            [layer.module for layer in layers],
+            [layer.momentum for layer in layers],
+            found,
+            [layer.count for layer in layers],
         )
 
-    def _found(self) -> channels.Statistics:
-        found = [layer.found for layer in self.layers if layer.found is not None]
-        return channels.Statistics(
-            np.concatenate([one.mean for one in found]), np.concatenate([one.var for one in found])
-        )
+    def _moments(self, layers: Sequence[Layer]) -> channels.Moments:
+        """Return the moments of all layers' sums, in one exchange between processes."""
+        count = len(layers[0].parts)  # parts of the batch, the same for all
+        parts = [layer.parts[index] for index in range(count) for layer in layers]
+        return norm.combined(torch.cat(parts).reshape(count, -1))
 
 
-def _sizes(numbers: Numbers, steps: Sequence[Step], layers: dict[str, Layer]) -> Sizes:
-    counts = [len(layer.own.gamma) for layer in layers.values()]
+def _sizes(twin: Twin, numbers: Numbers, steps: Sequence[Step]) -> Sizes:
+    slots = [_slot(twin, numbers, step) for step in steps]
+    counts = [len(slot.zeros) for slot in slots]
 
     def stacked(each: list[Any], dtype: Any) -> AnyArray:
         wide = [np.broadcast_to(np.asarray(a, dtype), n) for a, n in zip(each, counts, strict=True)]
@@ -196,17 +232,28 @@ def _sizes(numbers: Numbers, steps: Sequence[Step], layers: dict[str, Layer]) ->
     def inverse(name: str) -> FloatArray:
         return 1.0 / scale_of(numbers.types[name].encoding)
 
-    names: list[Any] = [step.inputs for step in steps]
     shifts = [numbers.derived[step.name].get("shift") for step in steps]
+    ends = [0, *accumulate(counts)]
     return Sizes(
+        slots,
         counts,
+        [slice(start, end) for start, end in pairwise(ends)],
         stacked([numbers.sum_step(step) for step in steps], np.float64),
         stacked([numbers.step_of(step.name) for step in steps], np.float64),
-        stacked([inverse(own.w) for own in names], np.float32),
+        stacked([inverse(slot.w) for slot in slots], np.float32),
         stacked([inverse(bias_of(step)) for step in steps], np.float32),
         stacked([0 if shift is None else host(shift) for shift in shifts], np.float64),
-        stacked([layer.own.eps for layer in layers.values()], np.float64),
+        stacked([slot.norm.eps for slot in slots], np.float64),
     )
+
+
+def _slot(twin: Twin, numbers: Numbers, step: Step) -> Slot:
+    assert step.norm is not None
+    names: Any = step.inputs
+    zeros = torch.zeros_like(twin.parameter(step.norm.gamma).detach())
+    plan = plan_of(step, numbers, twin.scheme)
+    bounds, soft = clamp_of(step, numbers)
+    return Slot(step, step.norm, names.x, names.w, names.b, plan, bounds, soft, zeros)
 
 
 def plan_of(step: Step, numbers: Numbers, scheme: Scheme) -> norm_layer.Plan | None:
@@ -222,7 +269,7 @@ def plan_of(step: Step, numbers: Numbers, scheme: Scheme) -> norm_layer.Plan | N
         ts.SumTypes(q.inputs.x, q.output, axis),
         form,
         weights.least_code(scheme),
-        weights.along(step, len(q.inputs.w.shape)),
+        (2, *weights.along(step, len(q.inputs.w.shape))),
     )
 
 
@@ -235,19 +282,14 @@ def clamp_of(step: Step, numbers: Numbers) -> tuple[tuple[int, int], tuple[bool,
 
 
 @torch.no_grad()
-def round_small(some: list[Fused]) -> None:
+def _round(some: list[Fused]) -> None:
     """Round the weights of several layers."""
     found = norm_layer.rounded_all(
         [one.w for one in some],
         [one.slopes.slope for one in some],
         [one.back for one in some],
         some[0].plan.low,
-        [takes_int8(one) for one in some],
+        [one.int8 for one in some],
     )
     for one, rounded in zip(some, found, strict=True):
         one.rounded = rounded
-
-
-def takes_int8(fused: Fused) -> bool:
-    """Whether a layer's sums are int8 products."""
-    return ts.takes_int8(fused.plan.form, fused.plan.types, fused.w, wide=False)

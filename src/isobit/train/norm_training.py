@@ -22,7 +22,7 @@ from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import WeightedOp
 from isobit.train import channels, norm, norm_layer, normalised, weights
 from isobit.train.channels import host
-from isobit.train.norm_stack import Fused, Layer, Stack, clamp_of, takes_int8
+from isobit.train.norm_stack import Fused, Layer, Stack, clamp_of
 from isobit.train.numbers import Numbers, bias_of
 from isobit.train.steps import Step
 
@@ -47,40 +47,37 @@ class Pass:
         """Move the running statistics, and tell the layers their gradients."""
         if self.stack is not None:
             self.stack.end()
-        modules, moves = [], []
-        for layer in self.layers.values():
-            if layer.found is not None:
-                modules.append(layer.module)
-                moves.append((layer.momentum, layer.found, layer.count))
-        if modules:
-            channels.update_running(modules, moves)
+        for name, layer in self.layers.items():
+            if layer.found is not None and (self.stack is None or name not in self.stack.layers):
+                moves = [layer.module], [layer.momentum], layer.found, [layer.count]
+                channels.update_running(*moves)
 
 
 def begin(twin: Twin, numbers: Numbers, *, moving: bool) -> Pass:
     """Round the weights of a training forward. moving: statistics of norms in training mode do."""
     this = Pass(twin, numbers)
     plain: dict[str, Tensor | None] = {}
-    stacked: dict[str, Layer] = {}
-    for step in twin.steps:
-        if not issubclass(step.op, WeightedOp):
-            continue
+    stacked: dict[str, Step] = {}
+    for step in twin.weighted:
         if step.norm is None:
             if len(step.outputs) == 1:
                 plain[step.name] = None
-            continue
-        module = normalised.module(twin, step)
-        if not (moving and module.training):  # in eval mode it keeps its statistics
-            continue
-        own, before = normalised.learned(twin, step), normalised.running(twin, step)
-        layer = this.layers[step.name] = Layer(module, step.norm.momentum, own, before)
-        if len(step.outputs) == 1:
-            stacked[step.name] = layer
-        else:
-            layer.factor = channels.slope(own.arrays, before)
+        elif moving and normalised.module(twin, step).training:  # else it keeps its statistics
+            if len(step.outputs) == 1:
+                stacked[step.name] = step
+            else:
+                this.layers[step.name] = _dynamic_layer(twin, step, step.norm.momentum)
     if stacked:
         this.stack = Stack(twin, numbers, stacked)
+        this.layers.update(this.stack.layers)
     this.w.update(weights.rounded_all(twin, numbers, plain))
     return this
+
+
+def _dynamic_layer(twin: Twin, step: Step, momentum: float) -> Layer:
+    own, before = normalised.learned(twin, step), normalised.running(twin, step)
+    factor = channels.slope(own.arrays, before)
+    return Layer(normalised.module(twin, step), momentum, own, before, factor)
 
 
 def _weight_factor(layer: Layer) -> Tensor | None:
@@ -101,11 +98,12 @@ def run(step: Step, values: dict[str, Tensor], between: ts.Between, this: Pass) 
     twin, numbers = this.twin, this.numbers
     pow2, layer = twin.scheme is Scheme.POW2, this.layers.get(step.name)
     if layer is not None:
+        y = None
         if layer.fused is not None:
-            y = _run_fused(step, values, between, this, layer, layer.fused)
-            if y is not None:
-                return y
-        return (_run_pow2 if pow2 else _run_affine)(step, values, between, this, layer)
+            y = _run_fused(values[layer.fused.slot.x], between, this, layer, layer.fused)
+        if y is None:
+            y = (_run_pow2 if pow2 else _run_affine)(step, values, between, this, layer)
+        return y
     w = weights.rounded(twin, step, numbers, normalised.weight_factor(twin, step))
     acc = _sums(step, numbers, values, w)
     if not pow2:
@@ -145,46 +143,31 @@ def run_dynamic(step: Step, values: dict[str, Tensor], this: Pass) -> tuple[Tens
 
 
 def _run_fused(
-    step: Step,
-    values: dict[str, Tensor],
-    between: ts.Between,
-    this: Pass,
-    layer: Layer,
-    fused: Fused,
+    x: Tensor, between: ts.Between, this: Pass, layer: Layer, fused: Fused
 ) -> Tensor | None:
     """Run as one autograd function; None where the sums need more than float32."""
-    inputs: Any = step.inputs
-    x, plan, own = values[inputs.x], fused.plan, layer.own
+    slot, plan, own = fused.slot, fused.plan, layer.own
     with torch.no_grad():
         rounded = fused.rounded
         if rounded is None:
-            slope, int8 = fused.slopes.slope, takes_int8(fused)
-            rounded = norm_layer.rounded(fused.w, slope, fused.back, plan.low, int8=int8)
+            slope, back = fused.slopes.slope, fused.back
+            rounded = norm_layer.rounded(fused.w, slope, back, plan.low, int8=fused.int8)
         acc = ts.plain_sums(x, rounded.codes, rounded.total, plan.types, plan.form)
         if acc is None:
             return None
-        layer.moments, layer.count = norm.moments_of(acc), norm.count_of(acc)
+        layer.parts, layer.count = norm.parts_of(acc), norm.count_of(acc)
         line = fused.line
         if line is None:
             assert fused.gains is not None
-            sizes = this.numbers.sum_step(step)
-            found = channels.statistics_of(layer.moments, own.arrays, sizes)
-            layer.found = this.twin.batch_statistics[step.name] = found
-            folded = channels.fold(fused.gains, found)
-            line = norm.line_of(folded, acc, *clamp_of(step, this.numbers))
-    pooled = between.select is not None
-    if between.watch is not None and not pooled:
-        between.watch(line.values(acc) - 0.5)
-    y: Tensor = norm_layer.NormedSums.apply(  # type: ignore[no-untyped-call]  # torch's apply is untyped
-        x,
-        fused.w,
-        own.gamma,
-        own.beta,
-        None if inputs.b is None else own.bias,
-        acc,
-        rounded.real,
-        norm_layer.Call(plan, fused.slopes, None if pooled else line),
-    )
+            found = channels.statistics_of(norm.combined(torch.stack(layer.parts)), fused.gains)
+            layer.found = this.twin.batch_statistics[slot.step.name] = found
+            line = norm.line_of(channels.fold(fused.gains, found), acc, slot.bounds, slot.soft)
+        pooled = between.select is not None
+        if between.watch is not None and not pooled:
+            between.watch(line.values(acc) - 0.5)
+    bias = None if slot.b is None else own.bias
+    call = norm_layer.Call(plan, fused.slopes, None if pooled else line)
+    y = norm_layer.normed_sums((x, fused.w, own.gamma, own.beta, bias), acc, rounded.real, call)
     return norm.selected(y, line, between) if pooled else y
 
 
@@ -195,11 +178,12 @@ def _run_pow2(
     numbers, own = this.numbers, layer.own
     w = weights.rounded(this.twin, step, numbers, _weight_factor(layer))
     acc = _sums(step, numbers, values, w)
-    layer.moments, layer.count = norm.moments_of(acc), norm.count_of(acc)
+    layer.parts, layer.count = norm.parts_of(acc.detach()), norm.count_of(acc)
+    moments = norm.combined(torch.stack(layer.parts))
     bias, shift = _bias(step, numbers, layer), numbers.derived[step.name]["shift"]
     y_step, (bounds, soft) = numbers.step_of(step.name), clamp_of(step, numbers)
     return norm.shift_requantize(
-        acc, layer.moments, own, bias, host(shift), y_step, bounds, soft, between=between
+        acc, moments, own, bias, host(shift), y_step, bounds, soft, between=between
     )
 
 
@@ -210,8 +194,8 @@ def _run_affine(
     twin, numbers, own = this.twin, this.numbers, layer.own
     w = weights.rounded(twin, step, numbers, _weight_factor(layer))
     acc = _sums(step, numbers, values, w)
-    moments = norm.moments_of(acc)
-    found = channels.statistics_of(moments, own.arrays, numbers.sum_step(step))
+    gains = channels.gains(own.arrays, numbers.sum_step(step), numbers.step_of(step.name))
+    found = channels.statistics_of(norm.moments_of(acc), gains)
     layer.found = twin.batch_statistics[step.name] = found
     layer.count = norm.count_of(acc)
     return _requantize(step, numbers, acc, own, found, between, moving=True)

@@ -41,6 +41,7 @@ from isobit.train.guards import (
     require_wide,
 )
 from isobit.train.numbers import InputDType, Numbers, decide_all
+from isobit.train.places import Places
 from isobit.train.ranges import RangeObserver, RangeOptions
 from isobit.train.selftest import require_exact
 from isobit.train.ste import quantize_real
@@ -96,10 +97,12 @@ class Twin(nn.Module):
             if isinstance(net, GraphNet)
             else trace(net, self.input_shape, name, target)
         )
+        self.places: Places | None = None
         require_unhooked(self)
         (source,) = self.traced.graph.inputs
         steps, self.carried = group(self.traced.graph, load_ops())
         self.steps, self.ties = tie(steps, source, load_ops())
+        self.weighted = [step for step in self.steps if issubclass(step.op, WeightedOp)]
         self.exponents = exponents(self.traced.graph, load_ops())
         consts = self.traced.graph.const_map()
         read = dict.fromkeys(name for step in self.steps for name in step.activations)
