@@ -22,6 +22,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
 from collections import Counter
@@ -61,7 +62,9 @@ def main() -> int:
         return 0
     started = time.monotonic()
     known = {} if arguments.fresh else _journal()
-    verdicts = _run(chosen, known, arguments.jobs)
+    with tempfile.TemporaryDirectory(prefix="isobit-mutants-") as place:
+        os.environ["TMPDIR"] = place  # checks that die leave their folders behind
+        verdicts = _run(chosen, known, arguments.jobs)
     report = _report(chosen, verdicts, time.monotonic() - started)
     if not (arguments.only or arguments.limit or arguments.all):
         RESULTS.parent.mkdir(exist_ok=True)

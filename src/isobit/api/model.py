@@ -31,6 +31,8 @@ from isobit.passes.base import load_passes, run_passes
 from isobit.run.codes import check_inputs
 from isobit.run.compilers import Kind
 from isobit.run.estimate import Estimate, check_options, estimate
+from isobit.run.shared import shared_library
+from isobit.train import native
 from isobit.train.graph_net import GraphNet
 from isobit.train.history import History
 from isobit.train.numbers import InputDType
@@ -89,6 +91,7 @@ class Model(Twin):
         codes = given.member("input_dtype", input_dtype, InputDType)
         chip = _target(given, target)
         given.check()
+        native.offer(shared_library)
         self.target = chip
         self.provenance: Mapping[str, str] = {}
         """Notes that `save` adds: where an imported network came from."""

@@ -107,8 +107,8 @@ class Gains:
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """`R(mult * 2^-shift * (acc + bias))`: integers, as float64 [C]. real: mult * 2^-shift; on_grid:
-    every shift is 16 and every multiplier below 2^24.
+    """`R(mult * 2^-shift * (acc + bias))`: integers, as float64 [C]. real: mult * 2^-shift;
+    on_grid: every shift is 16 and every multiplier below 2^24.
     """
 
     mult: FloatArray

@@ -70,6 +70,24 @@ def combined(parts: Tensor) -> Moments:
     return Moments(mean, (variances + np.square(means - mean)).sum(0) / len(means))
 
 
+def of_sums(sums: FloatArray, count: float | FloatArray) -> Moments:
+    """Return the moments of a batch from this process's sums of values and of their squares, [2,
+    C]. count: how many values of a channel all processes have.
+    """
+    mean, square = shared_sums(sums) / count
+    return Moments(mean, np.maximum(square - np.square(mean), 0.0))
+
+
+def shared_sums(sums: FloatArray) -> FloatArray:
+    """Return sums over all processes."""
+    if processes() == 1:
+        return sums
+    total = torch.from_numpy(sums.copy())
+    dist.all_reduce(total)
+    found: FloatArray = total.numpy()
+    return found
+
+
 def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
     """Return `moments_of` one part.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +19,8 @@ from isobit.core import torch_scratch as scratch
 from isobit.core import torch_sums as ts
 from isobit.core.fixed_torch import where_inside
 from isobit.core.torch_products import Windows
-from isobit.train.norm import Gradient, Line, norm_gradients, normed, requantized
+from isobit.train.native import Kernels
+from isobit.train.norm import Gradient, Line, norm_gradients, normed, requantized, shared_sums
 from isobit.train.ste import ste_round
 
 ROWS_BYTES = 1 << 19
@@ -51,22 +53,32 @@ class Rounded:
 
 @dataclass(slots=True)
 class Slopes:
-    """What a backward needs of its step: known once the forward has ended. scaled: `gradient` whose
-    weight holds the slope of the weights.
+    """What a backward needs of its step: slope of the weights, and once the forward has ended rows
+    [6, C], float32: weight, weight * slope, mean, inverse, turn and lift of `norm.Gradient`.
     """
 
     slope: Tensor
-    gradient: Gradient | None = None
-    scaled: Gradient | None = None
+    rows: Tensor | None = None
+
+    def gradient(self, *, scaled: bool = False) -> Gradient:
+        """Return the gradient of the sums; scaled: by the slope of the weights."""
+        assert self.rows is not None
+        plain, with_slope, mean, inverse, turn, lift = self.rows.unbind()
+        weight = with_slope if scaled else plain
+        return Gradient(weight, mean, inverse, turn, lift, moving=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a call of the function knows already. line: None where sums are wanted."""
+    """What a call of the function knows already. line: None where sums are wanted; count: values of
+    a channel, in all processes; kernels: None where torch's operators do it.
+    """
 
     plan: Plan
     slopes: Slopes
     line: Line | None
+    count: int
+    kernels: Kernels | None
 
 
 def rounded(w: Tensor, slope: Tensor, back: Tensor, low: int, *, int8: bool) -> Rounded:
@@ -124,7 +136,7 @@ class _NormedSums(torch.autograd.Function):
         call: Call,
     ) -> Tensor:
         ctx.call = call
-        y = acc.view_as(acc) if call.line is None else call.line.floored(acc)
+        y = acc.view_as(acc) if call.line is None else codes_of(acc, call.line, call.kernels)
         codes = None if call.line is None else y
         ctx.save_for_backward(codes, acc, real, x, w, gamma, beta, bias)
         ctx.set_materialize_grads(False)
@@ -139,19 +151,49 @@ class _NormedSums(torch.autograd.Function):
         call: Call = ctx.call
         if torch.is_grad_enabled():  # gradients of these gradients are wanted
             return *_by_parts(call, given, grad), None, None, None
-        if call.line is not None:
-            grad = where_inside(grad, y, call.line.gradient_bounds)
-        slopes = call.slopes
-        assert slopes.scaled is not None and slopes.gradient is not None
-        to_acc, to_weight, to_offset = norm_gradients(grad, acc, slopes.scaled)
+        if call.kernels is None:
+            if call.line is not None:
+                grad = where_inside(grad, y, call.line.gradient_bounds)
+            scaled = call.slopes.gradient(scaled=True)
+            to_acc, to_gamma, to_beta = norm_gradients(grad, acc, scaled)
+            to_gamma, to_beta = to_gamma.mul_(scaled.turn), to_beta.mul_(scaled.lift)
+        else:
+            to_acc, to_gamma, to_beta = _compiled(grad.contiguous(), y, acc, call, call.kernels)
         wanted = (ctx.needs_input_grad[0], ctx.needs_input_grad[1], False)
         to_x, to_w, _ = call.plan.form.gradients(to_acc, given[0], real, wanted)
-        to_gamma = to_weight.mul_(slopes.gradient.turn)
-        to_beta = to_offset.mul_(slopes.gradient.lift)
         # The norm subtracts the layer's own bias again: zeros, because data-parallel training
         # waits for every parameter.
         to_bias = None if given[4] is None else torch.zeros_like(to_beta)
         return to_x, to_w, to_gamma, to_beta, to_bias, None, None, None
+
+
+def codes_of(acc: Tensor, line: Line, kernels: Kernels | None) -> Tensor:
+    """Return the codes of sums."""
+    if kernels is None or line.half is not None or line.add.dtype is not acc.dtype:
+        return line.floored(acc)
+    return kernels.codes(acc, line.add, line.mult, *line.bounds)
+
+
+def _compiled(
+    grad: Tensor, y: Tensor | None, acc: Tensor, call: Call, kernels: Kernels
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients to acc, scaled by the slope of the weights, gamma and beta.
+
+    Those of batch norm: what the gradient has along the batch's mean and deviation, of all
+    processes, is taken out of it (Ioffe and Szegedy 2015, section 3). The parameters' own are this
+    process's, which data-parallel training averages.
+    """
+    rows = call.slopes.rows
+    assert rows is not None
+    _, weight, _, inverse, turn, lift = rows.numpy()
+    low, high = (0.0, 0.0) if call.line is None else call.line.gradient_bounds
+    sums = kernels.gradient_sums(grad, y, acc, rows[2], low, high)
+    total = shared_sums(sums) / call.count
+    factors = np.array((total[0], total[1] * inverse * inverse, inverse * weight), np.float32)
+    to_acc = kernels.gradient(grad, y, acc, rows[2], low, high, factors)
+    own = torch.from_numpy(np.array((sums[1] * inverse * turn, sums[0] * lift), np.float32))
+    to_gamma, to_beta = own.unbind()
+    return to_acc, to_gamma, to_beta
 
 
 def normed_sums(
@@ -172,15 +214,14 @@ def _by_parts(call: Call, given: list[Any], grad: Tensor) -> tuple[Tensor | None
     have gradients themselves.
     """
     x, w, gamma, beta, bias = given
-    plan, slopes = call.plan, call.slopes
-    assert slopes.gradient is not None
-    codes = ste_round(w, slopes.slope, plan.low, 127)
+    plan, gradient = call.plan, call.slopes.gradient()
+    codes = ste_round(w, call.slopes.slope, plan.low, 127)
     acc = ts.exact_sums(plan.combine, x, codes, plan.types, plan.form)
     own = (gamma, beta, torch.zeros_like(beta) if bias is None else bias)
     if call.line is None:
-        y = normed(acc, *own, slopes.gradient)
+        y = normed(acc, *own, gradient)
     else:
-        y = requantized(acc, *own, slopes.gradient, call.line)
+        y = requantized(acc, *own, gradient, call.line)
     wanted = [tensor is not None and tensor.requires_grad for tensor in given]
     chosen = [tensor for tensor, own in zip(given, wanted, strict=True) if own]
     found = iter(torch.autograd.grad(y, chosen, grad, create_graph=True, allow_unused=True))

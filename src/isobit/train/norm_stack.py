@@ -22,7 +22,7 @@ from isobit.core.fixed_torch import F32_EXACT
 from isobit.core.types import AnyArray, FloatArray, scale_of
 from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import WeightedOp
-from isobit.train import channels, norm, norm_layer, normalised, weights
+from isobit.train import channels, native, norm, norm_layer, normalised, weights
 from isobit.train.channels import host
 from isobit.train.numbers import Numbers, bias_of
 from isobit.train.places import places_of
@@ -37,8 +37,9 @@ class Layer:
     """A batch norm whose statistics move in this forward.
 
     module: torch's; own, before: its parameters, and its statistics, which move at the end; factor:
-    gamma / sigma in `pow2`; parts: `norm.parts_of` its sums, over `count` values of a channel;
-    found: the statistics of the batch. fused: for `norm_layer`, if that can do it.
+    gamma / sigma in `pow2`; parts or sums: of what it normalises, `norm.parts_of` it or sums and
+    sums of squares, over `count` values of a channel; found: the statistics of the batch. fused:
+    for `norm_layer`, if that can do it.
     """
 
     module: Any
@@ -47,6 +48,7 @@ class Layer:
     before: channels.Statistics
     factor: AnyArray | None = None
     parts: list[Tensor] = field(default_factory=list)
+    sums: FloatArray | None = None
     found: channels.Statistics | None = None
     count: int = 0
     fused: Fused | None = None
@@ -137,6 +139,7 @@ class Stack:
                 channels.Statistics(mean[part], var[part]),
                 None if self.factor is None else self.factor[part],
             )
+        self.kernels = native.kernels(twin.device)
         if twin.device.type == "cpu":
             self._fuse(read)
 
@@ -203,10 +206,7 @@ class Stack:
         split = torch.split(torch.from_numpy(rows), sizes.counts, 1)
         for layer, own in zip(layers, split, strict=True):
             if layer.fused is not None:
-                plain, scaled, mean, inverse, turn, lift = own.unbind()
-                slopes = layer.fused.slopes
-                slopes.gradient = norm.Gradient(plain, mean, inverse, turn, lift, moving=True)
-                slopes.scaled = norm.Gradient(scaled, mean, inverse, turn, lift, moving=True)
+                layer.fused.slopes.rows = own
         channels.update_running(
             [layer.module for layer in layers],
             [layer.momentum for layer in layers],
@@ -216,9 +216,22 @@ class Stack:
 
     def _moments(self, layers: Sequence[Layer]) -> channels.Moments:
         """Return the moments of all layers' sums, in one exchange between processes."""
-        count = len(layers[0].parts)  # parts of the batch, the same for all
-        parts = [layer.parts[index] for index in range(count) for layer in layers]
-        return norm.combined(torch.cat(parts).reshape(count, -1))
+        each = [layer.sums for layer in layers if layer.sums is not None]
+        if len(each) == len(layers):
+            counts = np.repeat([float(layer.count) for layer in layers], self.sizes.counts)
+            return norm.of_sums(np.concatenate(each, 1), counts)
+        moments = [moments_of(layer) for layer in layers]
+        return channels.Moments(
+            np.concatenate([one.mean for one in moments]),
+            np.concatenate([one.var for one in moments]),
+        )
+
+
+def moments_of(layer: Layer) -> channels.Moments:
+    """Return the moments of a layer's sums, of all processes."""
+    if layer.sums is not None:
+        return norm.of_sums(layer.sums, layer.count)
+    return norm.combined(torch.stack(layer.parts))
 
 
 def _sizes(twin: Twin, numbers: Numbers, steps: Sequence[Step]) -> Sizes:

@@ -22,7 +22,7 @@ from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import WeightedOp
 from isobit.train import channels, norm, norm_layer, normalised, weights
 from isobit.train.channels import host
-from isobit.train.norm_stack import Fused, Layer, Stack, clamp_of
+from isobit.train.norm_stack import Fused, Layer, Stack, clamp_of, moments_of
 from isobit.train.numbers import Numbers, bias_of
 from isobit.train.steps import Step
 
@@ -100,7 +100,9 @@ def run(step: Step, values: dict[str, Tensor], between: ts.Between, this: Pass) 
     if layer is not None:
         y = None
         if layer.fused is not None:
-            y = _run_fused(values[layer.fused.slot.x], between, this, layer, layer.fused)
+            assert this.stack is not None
+            x = values[layer.fused.slot.x]
+            y = _run_fused(x, between, twin, this.stack, layer, layer.fused)
         if y is None:
             y = (_run_pow2 if pow2 else _run_affine)(step, values, between, this, layer)
         return y
@@ -143,7 +145,7 @@ def run_dynamic(step: Step, values: dict[str, Tensor], this: Pass) -> tuple[Tens
 
 
 def _run_fused(
-    x: Tensor, between: ts.Between, this: Pass, layer: Layer, fused: Fused
+    x: Tensor, between: ts.Between, twin: Twin, stack: Stack, layer: Layer, fused: Fused
 ) -> Tensor | None:
     """Run as one autograd function; None where the sums need more than float32."""
     slot, plan, own = fused.slot, fused.plan, layer.own
@@ -155,18 +157,23 @@ def _run_fused(
         acc = ts.plain_sums(x, rounded.codes, rounded.total, plan.types, plan.form)
         if acc is None:
             return None
-        layer.parts, layer.count = norm.parts_of(acc), norm.count_of(acc)
+        kernels, layer.count = stack.kernels if acc.is_contiguous() else None, norm.count_of(acc)
+        if kernels is None:
+            layer.parts = norm.parts_of(acc)
+        else:
+            layer.sums = kernels.moments(acc)
         line = fused.line
         if line is None:
             assert fused.gains is not None
-            found = channels.statistics_of(norm.combined(torch.stack(layer.parts)), fused.gains)
-            layer.found = this.twin.batch_statistics[slot.step.name] = found
+            found = channels.statistics_of(moments_of(layer), fused.gains)
+            layer.found = twin.batch_statistics[slot.step.name] = found
             line = norm.line_of(channels.fold(fused.gains, found), acc, slot.bounds, slot.soft)
         pooled = between.select is not None
         if between.watch is not None and not pooled:
             between.watch(line.values(acc) - 0.5)
     bias = None if slot.b is None else own.bias
-    call = norm_layer.Call(plan, fused.slopes, None if pooled else line)
+    wanted = None if pooled else line
+    call = norm_layer.Call(plan, fused.slopes, wanted, layer.count, kernels)
     y = norm_layer.normed_sums((x, fused.w, own.gamma, own.beta, bias), acc, rounded.real, call)
     return norm.selected(y, line, between) if pooled else y
 
