@@ -37,7 +37,7 @@ MOST_PARTS = 4
 """Splitting a reduction further costs more than float64 does."""
 LEAST_RUN = 96
 """Adjacent bytes of a window, below which gathering windows costs more than int8 saves."""
-LEAST_CHANNELS = 64
+LEAST_CHANNELS = 128
 """The same for 1x1 windows, which need no gathering but a conversion to int8 and back."""
 
 

@@ -10,7 +10,7 @@
 #include <string.h>
 
 enum {
-    TOGETHER = 4, /* rows added to sums at a time */
+    TOGETHER = 8, /* rows added to sums at a time */
     LANES = 16,   /* channels whose sums stay in registers */
     TILE = 16     /* rows that stay in the first cache while their channels are gone through */
 };
@@ -130,6 +130,7 @@ typedef struct {
     const float *add;
     const float *mult;
     float *y;
+    uint8_t *packed;
     ptrdiff_t rows;
     ptrdiff_t channels;
     int threads;
@@ -137,79 +138,137 @@ typedef struct {
     float high;
 } codes_call;
 
+static inline void codes_block(const float *restrict x, const float *restrict add,
+                               const float *restrict mult, float *restrict y,
+                               uint8_t *restrict packed, float low, float high, int width) {
+    float v[LANES];
+    for (int k = 0; k < width; k++) {
+        v[k] = __builtin_floorf(__builtin_fmaf(x[k], mult[k], add[k]));
+        v[k] = v[k] < low ? low : v[k];
+        v[k] = v[k] > high ? high : v[k];
+        y[k] = v[k];
+        packed[k] = (uint8_t)(int)(v[k] - low);
+    }
+}
+
 static void codes_share(void *given) {
     const codes_call *a = given;
     share own = share_of(a->rows, a->threads);
     ptrdiff_t channels = a->channels;
-    const float *restrict add = a->add, *restrict mult = a->mult;
+    const float *add = a->add, *mult = a->mult;
     float low = a->low, high = a->high;
     for (ptrdiff_t r = own.from; r < own.to; r++) {
-        const float *restrict x = a->x + r * channels;
-        float *restrict y = a->y + r * channels;
-        for (ptrdiff_t c = 0; c < channels; c++) {
-            float v = __builtin_floorf(__builtin_fmaf(x[c], mult[c], add[c]));
-            v = v < low ? low : v;
-            y[c] = v > high ? high : v;
+        const float *x = a->x + r * channels;
+        float *y = a->y + r * channels;
+        uint8_t *packed = a->packed + r * channels;
+        ptrdiff_t c = 0;
+        for (; c + LANES <= channels; c += LANES) {
+            codes_block(x + c, add + c, mult + c, y + c, packed + c, low, high, LANES);
+        }
+        for (; c < channels; c++) {
+            codes_block(x + c, add + c, mult + c, y + c, packed + c, low, high, 1);
         }
     }
 }
 
 /* y = clamp(floor(x * mult + add), low, high), x * mult + add rounded once; add, mult: [channels].
+ * packed = y - low, which is at most 255.
  */
 void isobit_native_codes(const float *x, const float *add, const float *mult, float *y,
-                         ptrdiff_t rows, ptrdiff_t channels, int threads, float low, float high) {
-    codes_call call = {x, add, mult, y, rows, channels, threads, low, high};
+                         uint8_t *packed, ptrdiff_t rows, ptrdiff_t channels, int threads,
+                         float low, float high) {
+    codes_call call = {x, add, mult, y, packed, rows, channels, threads, low, high};
     in_threads(codes_share, &call, threads);
 }
 
 typedef struct {
+    const uint8_t *packed;
+    float *y;
+    ptrdiff_t size;
+    int threads;
+    float low;
+} unpack_call;
+
+static void unpack_share(void *given) {
+    const unpack_call *a = given;
+    share own = share_of(a->size, a->threads);
+    const uint8_t *restrict packed = a->packed;
+    float *restrict y = a->y, low = a->low;
+    for (ptrdiff_t i = own.from; i < own.to; i++) {
+        y[i] = (float)packed[i] + low;
+    }
+}
+
+/* y = packed + low, of `size` elements. */
+void isobit_native_unpack(const uint8_t *packed, float *y, ptrdiff_t size, int threads, float low) {
+    unpack_call call = {packed, y, size, threads, low};
+    in_threads(unpack_share, &call, threads);
+}
+
+typedef struct {
     const float *grad;
-    const float *y;
+    const uint8_t *y;
     const float *x;
     const float *mean;
     ptrdiff_t rows;
     ptrdiff_t channels;
     int threads;
-    float low;
-    float high;
+    int low;
+    int high;
     double *sums;
     const float *factors;
     float *out;
 } gradient_call;
 
 /* The gradient where y is strictly inside (low, high), else 0; without y everywhere. */
-static inline float inside(float grad, const float *y, ptrdiff_t at, float low, float high) {
+static inline float inside(float grad, const uint8_t *y, ptrdiff_t at, int low, int high) {
     return y == NULL || (y[at] > low && y[at] < high) ? grad : 0.0f;
 }
 
-static inline void sums_share(const gradient_call *a, const float *restrict y) {
-    share own = share_of(a->rows, a->threads);
-    ptrdiff_t channels = a->channels, r = own.from;
-    double *restrict sum = a->sums + 2 * channels * own.thread, *restrict along = sum + channels;
-    const float *restrict mean = a->mean;
-    float low = a->low, high = a->high;
-    for (; r + TOGETHER <= own.to; r += TOGETHER) {
-        const float *restrict grad = a->grad + r * channels, *restrict x = a->x + r * channels;
-        const float *restrict own_y = y == NULL ? NULL : y + r * channels;
-        for (ptrdiff_t c = 0; c < channels; c++) {
-            double s = sum[c], q = along[c];
-            for (int i = 0; i < TOGETHER; i++) {
-                ptrdiff_t at = i * channels + c;
-                float v = inside(grad[at], own_y, at, low, high);
-                s += v;
-                q += v * (x[at] - mean[c]);
-            }
-            sum[c] = s;
-            along[c] = q;
+/* The sums of a few rows are float32: what they lose is far less than a gradient's own rounding. */
+static inline void sums_block(const float *restrict grad, const uint8_t *restrict y,
+                              const float *restrict x, const float *restrict mean,
+                              double *restrict sum, double *restrict along, ptrdiff_t channels,
+                              int low, int high, int rows, int width) {
+    float s[LANES] = {0}, q[LANES] = {0};
+    for (int r = 0; r < rows; r++) {
+        for (int k = 0; k < width; k++) {
+            ptrdiff_t at = r * channels + k;
+            float v = inside(grad[at], y, at, low, high);
+            s[k] += v;
+            q[k] += v * (x[at] - mean[k]);
         }
     }
+    for (int k = 0; k < width; k++) {
+        sum[k] += s[k];
+        along[k] += q[k];
+    }
+}
+
+static inline void sums_rows(const gradient_call *a, const uint8_t *y, ptrdiff_t row, int rows,
+                             double *sum, double *along) {
+    ptrdiff_t channels = a->channels, at = row * channels, c = 0;
+    const float *grad = a->grad + at, *x = a->x + at, *mean = a->mean;
+    const uint8_t *own_y = y == NULL ? NULL : y + at;
+    for (; c + LANES <= channels; c += LANES) {
+        sums_block(grad + c, y == NULL ? NULL : own_y + c, x + c, mean + c, sum + c, along + c,
+                   channels, a->low, a->high, rows, LANES);
+    }
+    for (; c < channels; c++) {
+        sums_block(grad + c, y == NULL ? NULL : own_y + c, x + c, mean + c, sum + c, along + c,
+                   channels, a->low, a->high, rows, 1);
+    }
+}
+
+static inline void sums_share(const gradient_call *a, const uint8_t *y) {
+    share own = share_of(a->rows, a->threads);
+    double *sum = a->sums + 2 * a->channels * own.thread, *along = sum + a->channels;
+    ptrdiff_t r = own.from;
+    for (; r + TOGETHER <= own.to; r += TOGETHER) {
+        sums_rows(a, y, r, TOGETHER, sum, along);
+    }
     for (; r < own.to; r++) {
-        for (ptrdiff_t c = 0; c < channels; c++) {
-            ptrdiff_t at = r * channels + c;
-            float v = inside(a->grad[at], y, at, low, high);
-            sum[c] += v;
-            along[c] += v * (a->x[at] - mean[c]);
-        }
+        sums_rows(a, y, r, 1, sum, along);
     }
 }
 
@@ -223,31 +282,41 @@ static void sums_of_inside(void *given) {
 }
 
 /* sums [threads][2][channels]: the first two rows become the sums of the gradient and of the
- * gradient times (x - mean). y may be NULL: then nothing was clamped. mean: [channels].
+ * gradient times (x - mean). y: packed codes, or NULL: then nothing was clamped. mean: [channels].
  */
-void isobit_native_gradient_sums(const float *grad, const float *y, const float *x,
+void isobit_native_gradient_sums(const float *grad, const uint8_t *y, const float *x,
                                  const float *mean, ptrdiff_t rows, ptrdiff_t channels, int threads,
-                                 float low, float high, double *sums) {
+                                 int low, int high, double *sums) {
     gradient_call call = {grad, y, x, mean, rows, channels, threads, low, high, sums, NULL, NULL};
     memset(sums, 0, sizeof *sums * 2 * (size_t)channels * (size_t)threads);
     in_threads(y == NULL ? sums_of_all : sums_of_inside, &call, threads);
     add_threads(sums, channels, threads);
 }
 
-static inline void apply_share(const gradient_call *a, const float *y) {
+static inline void apply_block(const float *restrict grad, const uint8_t *restrict y,
+                               const float *restrict x, const float *restrict mean,
+                               const float *restrict base, const float *restrict along,
+                               const float *restrict scale, float *restrict out, int low, int high,
+                               int width) {
+    for (int k = 0; k < width; k++) {
+        float v = inside(grad[k], y, k, low, high);
+        out[k] = (v - base[k] - (x[k] - mean[k]) * along[k]) * scale[k];
+    }
+}
+
+static inline void apply_share(const gradient_call *a, const uint8_t *y) {
     share own = share_of(a->rows, a->threads);
     ptrdiff_t channels = a->channels;
-    const float *restrict mean = a->mean, *restrict base = a->factors;
-    const float *restrict along = base + channels, *restrict scale = along + channels;
-    float low = a->low, high = a->high;
+    const float *base = a->factors, *along = base + channels, *scale = along + channels;
     for (ptrdiff_t r = own.from; r < own.to; r++) {
-        ptrdiff_t at = r * channels;
-        const float *restrict x = a->x + at, *restrict grad = a->grad + at;
-        const float *own_y = y == NULL ? NULL : y + at;
-        float *restrict out = a->out + at;
-        for (ptrdiff_t c = 0; c < channels; c++) {
-            float v = inside(grad[c], own_y, c, low, high);
-            out[c] = (v - base[c] - (x[c] - mean[c]) * along[c]) * scale[c];
+        ptrdiff_t at = r * channels, c = 0;
+        for (; c + LANES <= channels; c += LANES) {
+            apply_block(a->grad + at + c, y == NULL ? NULL : y + at + c, a->x + at + c, a->mean + c,
+                        base + c, along + c, scale + c, a->out + at + c, a->low, a->high, LANES);
+        }
+        for (; c < channels; c++) {
+            apply_block(a->grad + at + c, y == NULL ? NULL : y + at + c, a->x + at + c, a->mean + c,
+                        base + c, along + c, scale + c, a->out + at + c, a->low, a->high, 1);
         }
     }
 }
@@ -262,8 +331,8 @@ static void apply_inside(void *given) {
 }
 
 /* out = (gradient - base - (x - mean) * along) * scale; factors: base, along, scale [channels]. */
-void isobit_native_gradient(const float *grad, const float *y, const float *x, const float *mean,
-                            ptrdiff_t rows, ptrdiff_t channels, int threads, float low, float high,
+void isobit_native_gradient(const float *grad, const uint8_t *y, const float *x, const float *mean,
+                            ptrdiff_t rows, ptrdiff_t channels, int threads, int low, int high,
                             const float *factors, float *out) {
     gradient_call call = {grad, y, x, mean, rows, channels, threads, low, high, NULL, factors, out};
     in_threads(y == NULL ? apply_to_all : apply_inside, &call, threads);

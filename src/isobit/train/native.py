@@ -12,6 +12,7 @@ import ctypes
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -92,11 +93,13 @@ class Kernels:
         self._moments = library.isobit_native_moments
         self._moments.argtypes = (p, n, n, i, p)
         self._codes = library.isobit_native_codes
-        self._codes.argtypes = (p, p, p, p, n, n, i, f, f)
+        self._codes.argtypes = (p, p, p, p, p, n, n, i, f, f)
+        self._unpack = library.isobit_native_unpack
+        self._unpack.argtypes = (p, p, n, i, f)
         self._gradient_sums = library.isobit_native_gradient_sums
-        self._gradient_sums.argtypes = (p, p, p, p, n, n, i, f, f, p)
+        self._gradient_sums.argtypes = (p, p, p, p, n, n, i, i, i, p)
         self._gradient = library.isobit_native_gradient
-        self._gradient.argtypes = (p, p, p, p, n, n, i, f, f, p, p)
+        self._gradient.argtypes = (p, p, p, p, n, n, i, i, i, p, p)
         functions = openmp()
         self.has_threads = functions is not None
         """Whether they run in torch's own threads; else in one."""
@@ -119,25 +122,36 @@ class Kernels:
         first: FloatArray = sums[0]
         return first
 
-    def codes(self, x: Tensor, add: Tensor, mult: Tensor, low: float, high: float) -> Tensor:
-        """Return `clamp(floor(x * mult + add), low, high)`, the multiply-add rounded once. add,
-        mult: [C].
+    def codes(
+        self, x: Tensor, add: Tensor, mult: Tensor, low: int, high: int
+    ) -> tuple[Tensor, Packed]:
+        """Return `clamp(floor(x * mult + add), low, high)`, the multiply-add rounded once, and the
+        same packed. add, mult: [C]; high - low: at most 255.
         """
         y = scratch.empty(x.shape, x.dtype, x.device)
-        given = x.data_ptr(), add.data_ptr(), mult.data_ptr(), y.data_ptr()
+        packed = scratch.empty(x.shape, torch.uint8, x.device)
+        given = x.data_ptr(), add.data_ptr(), mult.data_ptr(), y.data_ptr(), packed.data_ptr()
         self._codes(*given, *self._shape(x), low, high)
+        return y, Packed(packed, low)
+
+    def unpack(self, packed: Packed) -> Tensor:
+        """Return packed codes, float32."""
+        y = scratch.empty(packed.bytes.shape, torch.float32, packed.bytes.device)
+        rows, channels, threads = self._shape(y)
+        places = packed.bytes.data_ptr(), y.data_ptr()
+        self._unpack(*places, rows * channels, threads, packed.low)
         return y
 
     def gradient_sums(
-        self, grad: Tensor, y: Tensor | None, x: Tensor, mean: Tensor, low: float, high: float
+        self, grad: Tensor, y: Tensor | None, x: Tensor, mean: Tensor, inside: tuple[int, int]
     ) -> FloatArray:
-        """Return the sums of a gradient and of it times (x - mean), [2, C], where y is strictly
-        between low and high, or everywhere without y.
+        """Return the sums of a gradient and of it times (x - mean), [2, C], where y, the bytes of
+        packed codes, is strictly between two, or everywhere without y.
         """
         rows, channels, threads = self._shape(x)
         sums = np.empty((threads, 2, channels))
         given = grad.data_ptr(), _place(y), x.data_ptr(), mean.data_ptr()
-        self._gradient_sums(*given, rows, channels, threads, low, high, sums.ctypes.data)
+        self._gradient_sums(*given, rows, channels, threads, *inside, sums.ctypes.data)
         first: FloatArray = sums[0]
         return first
 
@@ -147,8 +161,7 @@ class Kernels:
         y: Tensor | None,
         x: Tensor,
         mean: Tensor,
-        low: float,
-        high: float,
+        inside: tuple[int, int],
         factors: AnyArray,
     ) -> Tensor:
         """Return `(grad - base - (x - mean) * along) * scale`, grad as in `gradient_sums`. factors:
@@ -156,9 +169,16 @@ class Kernels:
         """
         out = torch.empty_like(x)
         given = grad.data_ptr(), _place(y), x.data_ptr(), mean.data_ptr()
-        last = low, high, factors.ctypes.data, out.data_ptr()
-        self._gradient(*given, *self._shape(x), *last)
+        self._gradient(*given, *self._shape(x), *inside, factors.ctypes.data, out.data_ptr())
         return out
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Codes in bytes, a quarter of what a backward would have to keep: uint8, code - low."""
+
+    bytes: Tensor
+    low: int
 
 
 def _place(y: Tensor | None) -> int | None:
@@ -188,7 +208,7 @@ def is_right(found: Kernels) -> bool:
     """Whether the kernels compute what they should: codes and sums exactly, gradients nearly, for
     whole vectors, what is left over, and several threads.
     """
-    rng, ends = np.random.default_rng(0), (-100.0, 127.0)
+    rng, ends = np.random.default_rng(0), (-100, 127)
     for rows, channels in ((1, 1), (5, 3), (40, 16), (7, 33), (900, 50)):
         x = rng.integers(-(1 << 20), 1 << 20, (rows, channels)).astype(np.float64)
         mult = rng.integers(1 << 4, 1 << 12, channels) * 2.0**-16
@@ -196,9 +216,9 @@ def is_right(found: Kernels) -> bool:
         add = np.clip(np.floor(add * 16) / 16, -(2.0**18), 2.0**18)
         acc, offset, factor = (torch.from_numpy(a.astype(np.float32)) for a in (x, add, mult))
         wanted = np.clip(np.floor(x * mult + add), -100, 127)
-        codes = found.codes(acc, offset, factor, *ends)
+        codes, packed = found.codes(acc, offset, factor, *ends)
         sums = found.moments(acc)
-        if not np.array_equal(codes.numpy(), wanted):
+        if not (np.array_equal(codes, wanted) and np.array_equal(found.unpack(packed), wanted)):
             return False
         if not np.array_equal(sums, np.array([x.sum(0), np.square(x).sum(0)])):
             return False
@@ -206,10 +226,10 @@ def is_right(found: Kernels) -> bool:
         upstream, centre = (torch.from_numpy(a.astype(np.float32)) for a in (grad, mean))
         factors = rng.standard_normal((3, channels)).astype(np.float32)
         base, along, scale = factors.astype(np.float64)
-        for y in (codes, None):
+        for y in (packed.bytes, None):
             inside = grad if y is None else grad * ((wanted > -100) & (wanted < 127))
-            sums = found.gradient_sums(upstream, y, acc, centre, *ends)
-            out = found.gradient(upstream, y, acc, centre, *ends, factors).numpy()
+            given = upstream, y, acc, centre, (0, ends[1] - ends[0])
+            sums, out = found.gradient_sums(*given), found.gradient(*given, factors).numpy()
             away = x - mean
             exact = np.array([inside.sum(0), (inside * away).sum(0)])
             size = np.array([np.abs(inside).sum(0), np.abs(inside * away).sum(0)]) + 1e-30

@@ -8,18 +8,20 @@ that the gradient of the weights needs none.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 from isobit.core import torch_scratch as scratch
 from isobit.core import torch_sums as ts
 from isobit.core.fixed_torch import where_inside
 from isobit.core.torch_products import Windows
-from isobit.train.native import Kernels
+from isobit.train.native import Kernels, Packed
 from isobit.train.norm import Gradient, Line, norm_gradients, normed, requantized, shared_sums
 from isobit.train.ste import ste_round
 
@@ -68,10 +70,11 @@ class Slopes:
         return Gradient(weight, mean, inverse, turn, lift, moving=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """What a call of the function knows already. line: None where sums are wanted; count: values of
-    a channel, in all processes; kernels: None where torch's operators do it.
+    a channel, in all processes; kernels: None where torch's operators do it; packed: its codes,
+    once it was called.
     """
 
     plan: Plan
@@ -79,6 +82,7 @@ class Call:
     line: Line | None
     count: int
     kernels: Kernels | None
+    packed: Packed | None = None
 
 
 def rounded(w: Tensor, slope: Tensor, back: Tensor, low: int, *, int8: bool) -> Rounded:
@@ -136,8 +140,14 @@ class _NormedSums(torch.autograd.Function):
         call: Call,
     ) -> Tensor:
         ctx.call = call
-        y = acc.view_as(acc) if call.line is None else codes_of(acc, call.line, call.kernels)
-        codes = None if call.line is None else y
+        if call.line is None:
+            y, codes = acc.view_as(acc), None
+        elif call.kernels is None:
+            y = codes = call.line.floored(acc)
+        else:
+            line = call.line
+            y, call.packed = call.kernels.codes(acc, line.add, line.mult, *line.bounds)
+            codes = call.packed.bytes
         ctx.save_for_backward(codes, acc, real, x, w, gamma, beta, bias)
         ctx.set_materialize_grads(False)
         return y
@@ -167,13 +177,6 @@ class _NormedSums(torch.autograd.Function):
         return to_x, to_w, to_gamma, to_beta, to_bias, None, None, None
 
 
-def codes_of(acc: Tensor, line: Line, kernels: Kernels | None) -> Tensor:
-    """Return the codes of sums."""
-    if kernels is None or line.half is not None or line.add.dtype is not acc.dtype:
-        return line.floored(acc)
-    return kernels.codes(acc, line.add, line.mult, *line.bounds)
-
-
 def _compiled(
     grad: Tensor, y: Tensor | None, acc: Tensor, call: Call, kernels: Kernels
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -186,11 +189,11 @@ def _compiled(
     rows = call.slopes.rows
     assert rows is not None
     _, weight, _, inverse, turn, lift = rows.numpy()
-    low, high = (0.0, 0.0) if call.line is None else call.line.gradient_bounds
-    sums = kernels.gradient_sums(grad, y, acc, rows[2], low, high)
+    inside = (0, 0) if call.line is None else inside_of(call.line)
+    sums = kernels.gradient_sums(grad, y, acc, rows[2], inside)
     total = shared_sums(sums) / call.count
     factors = np.array((total[0], total[1] * inverse * inverse, inverse * weight), np.float32)
-    to_acc = kernels.gradient(grad, y, acc, rows[2], low, high, factors)
+    to_acc = kernels.gradient(grad, y, acc, rows[2], inside, factors)
     own = torch.from_numpy(np.array((sums[1] * inverse * turn, sums[0] * lift), np.float32))
     to_gamma, to_beta = own.unbind()
     return to_acc, to_gamma, to_beta
@@ -201,11 +204,22 @@ def normed_sums(
     acc: Tensor,
     real: Tensor,
     call: Call,
+    packed: Packed | None = None,
 ) -> Tensor:
     """Return a layer's codes, or its sums `acc` where `call.line` is None. given: x, real weights,
-    gamma, beta, and the layer's own bias, if it has one; real: `Rounded.real`.
+    gamma, beta, and the layer's own bias, if it has one; real: `Rounded.real`; packed: x, which is
+    then kept so for the backward.
     """
-    result: Tensor = _NormedSums.apply(*given, acc, real, call)  # type: ignore[no-untyped-call]  # torch's apply is untyped
+    hooks: AbstractContextManager[object] = nullcontext()
+    if packed is not None:
+        assert call.kernels is not None
+        unpack, place = call.kernels.unpack, given[0].data_ptr()
+        hooks = saved_tensors_hooks(
+            lambda kept: packed if kept.data_ptr() == place else kept,
+            lambda kept: unpack(kept) if kept is packed else kept,
+        )
+    with hooks:
+        result: Tensor = _NormedSums.apply(*given, acc, real, call)  # type: ignore[no-untyped-call]  # torch's apply is untyped
     return result
 
 
@@ -226,3 +240,15 @@ def _by_parts(call: Call, given: list[Any], grad: Tensor) -> tuple[Tensor | None
     chosen = [tensor for tensor, own in zip(given, wanted, strict=True) if own]
     found = iter(torch.autograd.grad(y, chosen, grad, create_graph=True, allow_unused=True))
     return tuple(next(found) if own else None for own in wanted)
+
+
+def packs(line: Line, acc: Tensor) -> bool:
+    """Whether the kernels can do a line: one multiply-add in float32, to codes of a byte."""
+    low, high = line.bounds
+    return line.half is None and line.add.dtype is acc.dtype and high - low <= 255
+
+
+def inside_of(line: Line) -> tuple[int, int]:
+    """Return the open interval of packed codes that a gradient passes; a soft end passes it."""
+    low, high = line.bounds
+    return -1 if line.soft[0] else 0, 256 if line.soft[1] else high - low

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import WeightedOp
 from isobit.train import channels, norm, norm_layer, normalised, weights
 from isobit.train.channels import host
+from isobit.train.native import Packed
 from isobit.train.norm_stack import Fused, Layer, Stack, clamp_of, moments_of
 from isobit.train.numbers import Numbers, bias_of
 from isobit.train.steps import Step
@@ -42,6 +44,12 @@ class Pass:
     w: dict[str, Tensor] = field(default_factory=dict)
     layers: dict[str, Layer] = field(default_factory=dict)
     stack: Stack | None = None
+    packed: dict[str, tuple[ref[Tensor], Packed]] = field(default_factory=dict)
+
+    def packed_of(self, name: str, x: Tensor) -> Packed | None:
+        """Return the packed codes of a value, if x is still what they were packed of."""
+        made, packed = self.packed.get(name, (None, None))
+        return packed if made is not None and made() is x else None
 
     def end(self) -> None:
         """Move the running statistics, and tell the layers their gradients."""
@@ -100,9 +108,7 @@ def run(step: Step, values: dict[str, Tensor], between: ts.Between, this: Pass) 
     if layer is not None:
         y = None
         if layer.fused is not None:
-            assert this.stack is not None
-            x = values[layer.fused.slot.x]
-            y = _run_fused(x, between, twin, this.stack, layer, layer.fused)
+            y = _run_fused(values, between, this, layer, layer.fused)
         if y is None:
             y = (_run_pow2 if pow2 else _run_affine)(step, values, between, this, layer)
         return y
@@ -145,10 +151,12 @@ def run_dynamic(step: Step, values: dict[str, Tensor], this: Pass) -> tuple[Tens
 
 
 def _run_fused(
-    x: Tensor, between: ts.Between, twin: Twin, stack: Stack, layer: Layer, fused: Fused
+    values: dict[str, Tensor], between: ts.Between, this: Pass, layer: Layer, fused: Fused
 ) -> Tensor | None:
     """Run as one autograd function; None where the sums need more than float32."""
-    slot, plan, own = fused.slot, fused.plan, layer.own
+    slot, plan, own, stack = fused.slot, fused.plan, layer.own, this.stack
+    x = values[slot.x]
+    assert stack is not None
     with torch.no_grad():
         rounded = fused.rounded
         if rounded is None:
@@ -166,16 +174,24 @@ def _run_fused(
         if line is None:
             assert fused.gains is not None
             found = channels.statistics_of(moments_of(layer), fused.gains)
-            layer.found = twin.batch_statistics[slot.step.name] = found
+            layer.found = this.twin.batch_statistics[slot.step.name] = found
             line = norm.line_of(channels.fold(fused.gains, found), acc, slot.bounds, slot.soft)
-        pooled = between.select is not None
-        if between.watch is not None and not pooled:
+        if between.watch is not None and between.select is None:
             between.watch(line.values(acc) - 0.5)
-    bias = None if slot.b is None else own.bias
-    wanted = None if pooled else line
+    wanted = None if between.select is not None else line
+    if wanted is not None and not norm_layer.packs(line, acc):
+        kernels = None
     call = norm_layer.Call(plan, fused.slopes, wanted, layer.count, kernels)
-    y = norm_layer.normed_sums((x, fused.w, own.gamma, own.beta, bias), acc, rounded.real, call)
-    return norm.selected(y, line, between) if pooled else y
+    bias = None if slot.b is None else own.bias
+    given = (x, fused.w, own.gamma, own.beta, bias)
+    packed = this.packed_of(slot.x, x) if kernels is not None else None
+    y = norm_layer.normed_sums(given, acc, rounded.real, call, packed)
+    if wanted is None:
+        return norm.selected(y, line, between)
+    if call.packed is not None:
+        this.packed[slot.step.name] = ref(y), call.packed
+        call.packed = None  # saved for the backward, as long as that needs it
+    return y
 
 
 def _run_pow2(

@@ -61,6 +61,15 @@ class Step:
         return tuple(name for name in operands(self.inputs) if name not in consts)
 
 
+def last_read(steps: Sequence[Step]) -> tuple[tuple[str, ...], ...]:
+    """Return, for every step, the activations that no step behind it reads."""
+    last = {name: index for index, step in enumerate(steps) for name in step.activations}
+    found: list[list[str]] = [[] for _ in steps]
+    for name, index in last.items():
+        found[index].append(name)
+    return tuple(map(tuple, found))
+
+
 def pools_of(
     steps: Sequence[Step], outputs: Sequence[str], dropouts: Collection[str]
 ) -> dict[str, Step]:

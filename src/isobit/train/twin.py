@@ -45,7 +45,7 @@ from isobit.train.places import Places
 from isobit.train.ranges import RangeObserver, RangeOptions
 from isobit.train.selftest import require_exact
 from isobit.train.ste import quantize_real
-from isobit.train.steps import Step, group, pools_of
+from isobit.train.steps import Step, group, last_read, pools_of
 from isobit.train.ties import tie
 from isobit.train.trace import trace
 
@@ -102,6 +102,7 @@ class Twin(nn.Module):
         (source,) = self.traced.graph.inputs
         steps, self.carried = group(self.traced.graph, load_ops())
         self.steps, self.ties = tie(steps, source, load_ops())
+        self.last_read = last_read(self.steps)
         self.weighted = [step for step in self.steps if issubclass(step.op, WeightedOp)]
         self.exponents = exponents(self.traced.graph, load_ops())
         consts = self.traced.graph.const_map()
@@ -249,8 +250,11 @@ class Twin(nn.Module):
         with torch.autocast(self.device.type, enabled=False):  # integers do not fit bfloat16
             raw = raw_values(self, x)
             observing = updating and calibration.advance(self, x)
+            wanted = (*names, *(self.exponents[n] for n in names if n in self.exponents))
             with calibration.all_or_nothing(self) if observing else nullcontext():
-                values = self._run_raw(raw, training=updating, pooling=True, observing=observing)
+                values = self._run_raw(
+                    raw, training=updating, pooling=True, observing=observing, keep=wanted
+                )
             if updating:
                 self.steps_seen.add_(1)
             return tuple(self._dequantize(name, values) for name in names)
@@ -261,7 +265,13 @@ class Twin(nn.Module):
         return self._run_raw(raw_values(self, x), training=training, pooling=pooling)
 
     def _run_raw(
-        self, raw: Tensor, *, training: bool = False, pooling: bool = False, observing: bool = False
+        self,
+        raw: Tensor,
+        *,
+        training: bool = False,
+        pooling: bool = False,
+        observing: bool = False,
+        keep: tuple[str, ...] | None = None,
     ) -> dict[str, Tensor]:
         """Run every step from checked raw values, channels last."""
         (source,) = self.traced.graph.inputs
@@ -269,7 +279,12 @@ class Twin(nn.Module):
         if observing:
             calibration.observe_input(self, raw)
         return self._run_carriers(
-            source.name, carriers, training=training, pooling=pooling, observing=observing
+            source.name,
+            carriers,
+            training=training,
+            pooling=pooling,
+            observing=observing,
+            keep=keep,
         )
 
     def _run_carriers(
@@ -280,12 +295,13 @@ class Twin(nn.Module):
         training: bool = False,
         pooling: bool = False,
         observing: bool = False,
+        keep: tuple[str, ...] | None = None,
     ) -> dict[str, Tensor]:
         """Run every step from the input's carriers (`code - zero`, NHWC).
 
         pooling: leave out values that only a pool reads, and pool before requantising: the same,
         and less work. observing: take what flows into the moving ranges, which stay as they are for
-        this run.
+        this run. keep: values that are wanted; others go when nothing reads them any more.
         """
         require_exact(carriers.device)
         values = {name: carriers, **self.stored_carriers(self.numbers, len(carriers))}
@@ -293,8 +309,9 @@ class Twin(nn.Module):
             apply_dropout(self, values, name)
         learning = self.training and torch.is_grad_enabled()
         this = norm_training.begin(self, self.numbers, moving=training) if learning else None
-        for step in self.steps:
+        for index, step in enumerate(self.steps):
             if step.name in values:  # a pool that ran inside the step before it
+                self._drop(values, index, keep)
                 continue
             pool = self.pooled.get(step.name) if pooling else None
             if observing:
@@ -306,9 +323,17 @@ class Twin(nn.Module):
             if training:
                 for value in (pool or step).outputs:
                     apply_dropout(self, values, value.name)
+            self._drop(values, index, keep)
         if this is not None:
             this.end()
         return values
+
+    def _drop(self, values: dict[str, Tensor], index: int, keep: tuple[str, ...] | None) -> None:
+        """Drop what no step behind one reads, but for what is wanted."""
+        if keep is not None:
+            for name in self.last_read[index]:
+                if name not in keep:
+                    values.pop(name, None)
 
     def carriers(self, raw: Tensor, kind: TensorType) -> Tensor:
         """Return raw values as the first step takes them: `code - zero`, float32."""

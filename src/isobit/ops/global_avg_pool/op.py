@@ -118,6 +118,7 @@ class GlobalAvgPool(Op[GlobalAvgPoolAttrs, GlobalAvgPoolInputs[Any]], name="glob
                 zero,
                 GlobalAvgPoolAttrs(round=Average.HALF_UP),
             ),
+            ("2x2, half up", (40, 2, 2, 7), shifted, GlobalAvgPoolAttrs(round=Average.HALF_UP)),
         )
         for label, shape, encoding, attrs in cases:
             x = sampling.kind((1, *shape[1:]), encoding)
