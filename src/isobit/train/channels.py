@@ -81,7 +81,7 @@ class Moments:
 class Gains:
     """What of an `affine` norm does not depend on statistics: float64 [C]. gain, lift, turn:
     |gamma| Sx Sw, beta and gamma in steps of the output; unit, squared: of the sums and their
-    squares, with the sign of gamma.
+    squares, with the sign of gamma. `native.c` takes them in this order.
     """
 
     gain: FloatArray
@@ -91,18 +91,6 @@ class Gains:
     eps: FloatArray
     unit: FloatArray
     squared: FloatArray
-
-    def of(self, some: slice) -> Gains:
-        """Return those of some channels."""
-        return Gains(
-            self.gain[some],
-            self.lift[some],
-            self.turn[some],
-            self.bias[some],
-            self.eps[some],
-            self.unit[some],
-            self.squared[some],
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,26 +208,29 @@ def update_running(
     torch does. found: of all of them, one after another; counts: how many values of a channel all
     processes saw, of each. A norm that several layers share moves once for each, in their order.
     """
-    sizes = [len(module.running_mean) for module in modules]
+    buffers = [module._buffers for module in modules]
+    sizes = [len(own["running_mean"]) for own in buffers]
     unbiased = np.array([count / max(count - 1, 1) for count in counts], np.float32)
-    rows = np.array((found.mean, found.var * np.repeat(unbiased, sizes)))
-    targets = torch.split(torch.from_numpy(rows), sizes, 1)
+    rows = torch.from_numpy(np.array((found.mean, found.var * np.repeat(unbiased, sizes))))
+    targets = torch.split(rows.to(buffers[0]["running_mean"]), sizes, 1)
     if len(set(map(id, modules))) == len(modules):
-        _move(modules, momenta, targets)
+        _move(buffers, momenta, targets)
         return
-    for module, momentum, target in zip(modules, momenta, targets, strict=True):
-        _move([module], [momentum], [target])
+    for own, momentum, target in zip(buffers, momenta, targets, strict=True):
+        _move([own], [momentum], [target])
 
 
-def _move(modules: Sequence[Any], momenta: Sequence[float], targets: Sequence[Tensor]) -> None:
+def _move(
+    buffers: Sequence[dict[str, Any]], momenta: Sequence[float], targets: Sequence[Tensor]
+) -> None:
     """Move some norms, all different ones. targets: [2, C] of each."""
-    seen = [module.num_batches_tracked for module in modules]
+    seen = [own["num_batches_tracked"] for own in buffers]
+    numbers = torch.stack(seen).tolist()
     groups: dict[float, tuple[list[Tensor], list[Tensor]]] = {}
-    for module, number, momentum, target in zip(modules, seen, momenta, targets, strict=True):
-        weight = 1.0 if int(number) == 0 else momentum
-        buffers, wanted = groups.setdefault(weight, ([], []))
-        buffers += (module.running_mean, module.running_var)
-        wanted += target.to(module.running_mean).unbind()
-    for weight, (buffers, wanted) in groups.items():
-        torch._foreach_lerp_(buffers, wanted, weight)
+    for own, number, momentum, target in zip(buffers, numbers, momenta, targets, strict=True):
+        moved, wanted = groups.setdefault(momentum if number else 1.0, ([], []))
+        moved += (own["running_mean"], own["running_var"])
+        wanted += target.unbind()
+    for weight, (moved, wanted) in groups.items():
+        torch._foreach_lerp_(moved, wanted, weight)
     torch._foreach_add_(seen, 1)

@@ -5,6 +5,7 @@
  * Sums are kept in float64. Those of integers are exact while squares add up to less than 2^53, so
  * they are the same in any order, for any number of threads and of processes.
  */
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -123,6 +124,40 @@ void isobit_native_moments(const float *x, ptrdiff_t rows, ptrdiff_t channels, i
     memset(sums, 0, sizeof *sums * 2 * (size_t)channels * (size_t)threads);
     in_threads(moments_share, &call, threads);
     add_threads(sums, channels, threads);
+}
+
+/* What channels.py calls Gains: rows of float64, `stride` apart. */
+enum { GAIN, LIFT, TURN, BIAS, EPS, UNIT, SQUARED };
+
+/* channels.statistics_of and channels.fold of sums [2][channels] over `count` values, the same
+ * bits: statistics [2][channels] become mean and variance, line [2][channels] the offset and
+ * multiplier of isobit_native_codes. Returns 0 where those are not exact in float32: then line is
+ * not written.
+ */
+int isobit_native_fold(const double *sums, double count, const double *gains, ptrdiff_t stride,
+                       ptrdiff_t channels, float *statistics, float *line) {
+    static const double least = 1.0 / 1048576.0, most_bias = 536870912.0;
+    int exact = 1;
+    for (ptrdiff_t c = 0; c < channels; c++) {
+        const double *own = gains + c;
+        double mean = sums[c] / count, square = sums[channels + c] / count - mean * mean;
+        statistics[c] = (float)(mean * own[UNIT * stride] + own[BIAS * stride]);
+        statistics[channels + c] = (float)((square > 0.0 ? square : 0.0) * own[SQUARED * stride]);
+        double sigma = sqrt((double)statistics[channels + c] + own[EPS * stride]);
+        double slope = own[GAIN * stride] / sigma;
+        double mult = rint((slope > least ? slope : least) * 65536.0);
+        double real = mult * (1.0 / 65536.0);
+        double offset = own[LIFT * stride] +
+                        own[TURN * stride] * (own[BIAS * stride] - (double)statistics[c]) / sigma;
+        double bias = rint(offset / real);
+        bias = bias > -most_bias ? bias : -most_bias;
+        bias = bias < most_bias ? bias : most_bias;
+        double add = bias * mult + 32768.0;
+        exact &= mult >= 32.0 && mult < 16777216.0 && fabs(add) <= 16777216.0;
+        line[c] = (float)(add * (1.0 / 65536.0));
+        line[channels + c] = (float)real;
+    }
+    return exact;
 }
 
 typedef struct {
@@ -330,10 +365,26 @@ static void apply_inside(void *given) {
     apply_share(a, a->y);
 }
 
-/* out = (gradient - base - (x - mean) * along) * scale; factors: base, along, scale [channels]. */
-void isobit_native_gradient(const float *grad, const uint8_t *y, const float *x, const float *mean,
-                            ptrdiff_t rows, ptrdiff_t channels, int threads, int low, int high,
-                            const float *factors, float *out) {
+/* Rows of float32 of a layer's gradient, `stride` apart: norm_layer.py's. */
+enum { WEIGHT, SCALED, MEAN, INVERSE, ROW_TURN, ROW_LIFT };
+
+/* The gradient of a batch norm, from the sums of all processes over `count` values of a channel,
+ * and of its parameters, from this process's: out [rows][channels], parameters [2][channels].
+ * factors: room for [3][channels].
+ */
+void isobit_native_gradient(const float *grad, const uint8_t *y, const float *x, const float *layer,
+                            ptrdiff_t stride, ptrdiff_t rows, ptrdiff_t channels, int threads,
+                            int low, int high, const double *sums, const double *total,
+                            double count, float *factors, float *out, float *parameters) {
+    for (ptrdiff_t c = 0; c < channels; c++) {
+        double inverse = layer[INVERSE * stride + c];
+        factors[c] = (float)(total[c] / count);
+        factors[channels + c] = (float)(total[channels + c] / count * inverse * inverse);
+        factors[2 * channels + c] = (float)(inverse * layer[SCALED * stride + c]);
+        parameters[c] = (float)(sums[channels + c] * inverse * layer[ROW_TURN * stride + c]);
+        parameters[channels + c] = (float)(sums[c] * layer[ROW_LIFT * stride + c]);
+    }
+    const float *mean = layer + MEAN * stride;
     gradient_call call = {grad, y, x, mean, rows, channels, threads, low, high, NULL, factors, out};
     in_threads(y == NULL ? apply_to_all : apply_inside, &call, threads);
 }

@@ -24,12 +24,15 @@ from torch import Tensor
 
 from isobit.core import torch_scratch as scratch
 from isobit.core.errors import IsobitError
-from isobit.core.types import AnyArray, FloatArray
 
 SOURCE = Path(__file__).with_name("native.c")
 LEVELS = {"AVX512": "x86_64_v4", "AVX2": "x86_64_v3"}
 """What torch calls the vectors it uses here, and what compilers call a CPU that has them."""
 FLAGS = ("-mprefer-vector-width=512", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
+WEIGHT, SCALED, MEAN, INVERSE, TURN, LIFT = range(6)
+"""Rows of what a backward needs of a layer: those of `norm.Gradient`, and its weight scaled by the
+slope of the layer's weights.
+"""
 LEAST_SHARED = 1 << 15
 """Elements from which several threads are faster than one."""
 Build = Callable[[Path, str, tuple[str, ...]], Path]
@@ -89,17 +92,20 @@ class Kernels:
     """`native.c`: float32 tensors [N,...,C], contiguous, on the CPU."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
-        p, n, i, f = ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int, ctypes.c_float
+        p, n, i = ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int
+        f, d = ctypes.c_float, ctypes.c_double
         self._moments = library.isobit_native_moments
         self._moments.argtypes = (p, n, n, i, p)
         self._codes = library.isobit_native_codes
         self._codes.argtypes = (p, p, p, p, p, n, n, i, f, f)
         self._unpack = library.isobit_native_unpack
         self._unpack.argtypes = (p, p, n, i, f)
+        self._fold = library.isobit_native_fold
+        self._fold.argtypes = (p, d, p, n, n, p, p)
         self._gradient_sums = library.isobit_native_gradient_sums
         self._gradient_sums.argtypes = (p, p, p, p, n, n, i, i, i, p)
         self._gradient = library.isobit_native_gradient
-        self._gradient.argtypes = (p, p, p, p, n, n, i, i, i, p, p)
+        self._gradient.argtypes = (p, p, p, p, n, n, n, i, i, i, p, p, d, p, p, p)
         functions = openmp()
         self.has_threads = functions is not None
         """Whether they run in torch's own threads; else in one."""
@@ -112,15 +118,26 @@ class Kernels:
         threads = torch.get_num_threads() if self.has_threads and size >= LEAST_SHARED else 1
         return size // channels, channels, threads
 
-    def moments(self, x: Tensor) -> FloatArray:
-        """Return the sums of x and of its squares over all but the last axis, [2, C]; exact for
-        integers while the second stays below 2^53.
+    def moments(self, x: Tensor) -> Tensor:
+        """Return the sums of x and of its squares over all but the last axis, float64 [2, C]; exact
+        for integers while the second stays below 2^53.
         """
         rows, channels, threads = self._shape(x)
-        sums = np.empty((threads, 2, channels))
-        self._moments(x.data_ptr(), rows, channels, threads, sums.ctypes.data)
-        first: FloatArray = sums[0]
-        return first
+        sums = torch.empty(threads, 2, channels, dtype=torch.float64)
+        self._moments(x.data_ptr(), rows, channels, threads, sums.data_ptr())
+        return sums[0]
+
+    def fold(self, sums: Tensor, count: int, gains: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return `channels.statistics_of` sums [2, C] of all processes, and of `norm.line_of` what
+        `codes` takes, where float32 is enough for it: mean and variance, add and mult, [2, C].
+        gains: `channels.Gains`, float64 [7, C].
+        """
+        found = torch.empty(2, 2, sums.shape[1])
+        statistics, line = found.unbind()
+        places = gains.data_ptr(), gains.stride(0), sums.shape[1]
+        outputs = statistics.data_ptr(), line.data_ptr()
+        exact = self._fold(sums.data_ptr(), count, *places, *outputs)
+        return statistics, line if exact else None
 
     def codes(
         self, x: Tensor, add: Tensor, mult: Tensor, low: int, high: int
@@ -143,34 +160,39 @@ class Kernels:
         return y
 
     def gradient_sums(
-        self, grad: Tensor, y: Tensor | None, x: Tensor, mean: Tensor, inside: tuple[int, int]
-    ) -> FloatArray:
-        """Return the sums of a gradient and of it times (x - mean), [2, C], where y, the bytes of
-        packed codes, is strictly between two, or everywhere without y.
+        self, grad: Tensor, y: Tensor | None, x: Tensor, layer: Tensor, inside: tuple[int, int]
+    ) -> Tensor:
+        """Return the sums of a gradient and of it times (x - mean), float64 [2, C], where y, the
+        bytes of packed codes, is strictly between two, or everywhere without y. layer:
+        `norm_layer.Call.rows`.
         """
         rows, channels, threads = self._shape(x)
-        sums = np.empty((threads, 2, channels))
-        given = grad.data_ptr(), _place(y), x.data_ptr(), mean.data_ptr()
-        self._gradient_sums(*given, rows, channels, threads, *inside, sums.ctypes.data)
-        first: FloatArray = sums[0]
-        return first
+        sums = torch.empty(threads, 2, channels, dtype=torch.float64)
+        given = grad.data_ptr(), _place(y), x.data_ptr(), layer[MEAN].data_ptr()
+        self._gradient_sums(*given, rows, channels, threads, *inside, sums.data_ptr())
+        return sums[0]
 
     def gradient(
         self,
         grad: Tensor,
         y: Tensor | None,
         x: Tensor,
-        mean: Tensor,
+        layer: Tensor,
         inside: tuple[int, int],
-        factors: AnyArray,
-    ) -> Tensor:
-        """Return `(grad - base - (x - mean) * along) * scale`, grad as in `gradient_sums`. factors:
-        base, along, scale: float32 [3, C].
+        sums: Tensor,
+        total: Tensor,
+        count: int,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the gradients to x, scaled by the slope of the weights, and to gamma and beta [2,
+        C]. sums, total: of this and of all processes, `count` values of a channel.
         """
         out = torch.empty_like(x)
-        given = grad.data_ptr(), _place(y), x.data_ptr(), mean.data_ptr()
-        self._gradient(*given, *self._shape(x), *inside, factors.ctypes.data, out.data_ptr())
-        return out
+        room = torch.empty(5, x.shape[-1])
+        given = grad.data_ptr(), _place(y), x.data_ptr(), layer.data_ptr(), layer.stride(0)
+        last = out.data_ptr(), room[3].data_ptr()
+        numbers = sums.data_ptr(), total.data_ptr(), count, room.data_ptr()
+        self._gradient(*given, *self._shape(x), *inside, *numbers, *last)
+        return out, room[3:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,28 +237,34 @@ def is_right(found: Kernels) -> bool:
         add = np.floor(-x[0] * mult) + rng.integers(0, 1 << 16, channels) * 2.0**-16
         add = np.clip(np.floor(add * 16) / 16, -(2.0**18), 2.0**18)
         acc, offset, factor = (torch.from_numpy(a.astype(np.float32)) for a in (x, add, mult))
-        wanted = np.clip(np.floor(x * mult + add), -100, 127)
         codes, packed = found.codes(acc, offset, factor, *ends)
-        sums = found.moments(acc)
+        wanted = np.clip(np.floor(x * mult + add), *ends)
         if not (np.array_equal(codes, wanted) and np.array_equal(found.unpack(packed), wanted)):
             return False
-        if not np.array_equal(sums, np.array([x.sum(0), np.square(x).sum(0)])):
+        if not np.array_equal(found.moments(acc), np.array([x.sum(0), np.square(x).sum(0)])):
             return False
-        grad, mean = rng.standard_normal(x.shape), rng.standard_normal(channels)
-        upstream, centre = (torch.from_numpy(a.astype(np.float32)) for a in (grad, mean))
-        factors = rng.standard_normal((3, channels)).astype(np.float32)
-        base, along, scale = factors.astype(np.float64)
+        grad = rng.standard_normal(x.shape).astype(np.float32)
+        layer = rng.standard_normal((6, channels)).astype(np.float32)
+        _, scaled, mean, inverse, turn, lift = layer.astype(np.float64)
         for y in (packed.bytes, None):
-            inside = grad if y is None else grad * ((wanted > -100) & (wanted < 127))
-            given = upstream, y, acc, centre, (0, ends[1] - ends[0])
-            sums, out = found.gradient_sums(*given), found.gradient(*given, factors).numpy()
+            given = torch.from_numpy(grad), y, acc, torch.from_numpy(layer), (0, ends[1] - ends[0])
+            sums = found.gradient_sums(*given)
+            out, parameters = found.gradient(*given, sums, sums, rows)
+            own = grad * (1.0 if y is None else (wanted > ends[0]) & (wanted < ends[1]))
             away = x - mean
-            exact = np.array([inside.sum(0), (inside * away).sum(0)])
-            size = np.array([np.abs(inside).sum(0), np.abs(inside * away).sum(0)]) + 1e-30
-            # float32 inputs and products: a few roundings of 2^-24 each.
-            if np.any(np.abs(sums - exact) > 1e-6 * size):
-                return False
-            terms = np.abs(inside) + np.abs(base) + np.abs(away * along)
-            if np.any(np.abs(out - (inside - base - away * along) * scale) > 1e-6 * terms * 8):
+            exact = np.array([own.sum(0), (own * away).sum(0)])
+            size = np.array([np.abs(own).sum(0), np.abs(own * away).sum(0)]) + 1e-30
+            along = away * exact[1] / rows * inverse**2
+            wanted_out = (own - exact[0] / rows - along) * inverse * scaled
+            room = (np.abs(own) + size[0] / rows + np.abs(along)) * np.abs(inverse * scaled)
+            room += np.abs(away * size[1] / rows * inverse**3 * scaled)
+            wanted_own = np.array([exact[1] * inverse * turn, exact[0] * lift])
+            room_own = np.array([size[1] * np.abs(inverse * turn), size[0] * np.abs(lift)])
+            # Sums and products in float32: a few roundings of 2^-24 each.
+            if (
+                np.any(np.abs(sums.numpy() - exact) > 1e-6 * size)
+                or np.any(np.abs(out.numpy() - wanted_out) > 4e-6 * room)
+                or np.any(np.abs(parameters.numpy() - wanted_own) > 4e-6 * room_own)
+            ):
                 return False
     return True

@@ -70,22 +70,21 @@ def combined(parts: Tensor) -> Moments:
     return Moments(mean, (variances + np.square(means - mean)).sum(0) / len(means))
 
 
-def of_sums(sums: FloatArray, count: float | FloatArray) -> Moments:
-    """Return the moments of a batch from this process's sums of values and of their squares, [2,
-    C]. count: how many values of a channel all processes have.
+def of_sums(sums: Tensor, count: float | FloatArray) -> Moments:
+    """Return the moments of a batch from the sums of values and of their squares, [2, C], of all
+    processes. count: how many values of a channel they have.
     """
-    mean, square = shared_sums(sums) / count
+    mean, square = host(sums) / count
     return Moments(mean, np.maximum(square - np.square(mean), 0.0))
 
 
-def shared_sums(sums: FloatArray) -> FloatArray:
+def shared_sums(sums: Tensor) -> Tensor:
     """Return sums over all processes."""
     if processes() == 1:
         return sums
-    total = torch.from_numpy(sums.copy())
+    total = sums.clone()
     dist.all_reduce(total)
-    found: FloatArray = total.numpy()
-    return found
+    return total
 
 
 def _moments(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
@@ -54,12 +53,20 @@ class Rounded:
 
 
 @dataclass(slots=True)
-class Slopes:
-    """What a backward needs of its step: slope of the weights, and once the forward has ended rows
-    [6, C], float32: weight, weight * slope, mean, inverse, turn and lift of `norm.Gradient`.
+class Call:
+    """What a call of the function knows. slope: of the weights; line: None where sums are wanted;
+    count: values of a channel, in all processes; kernels: None where torch's operators do it.
+
+    packed: its codes, once it was called. rows: once the forward has ended, float32 [6, C]: weight,
+    weight * slope, mean, inverse, turn and lift of `norm.Gradient`.
     """
 
+    plan: Plan
     slope: Tensor
+    line: Line | None
+    count: int
+    kernels: Kernels | None
+    packed: Packed | None = None
     rows: Tensor | None = None
 
     def gradient(self, *, scaled: bool = False) -> Gradient:
@@ -70,22 +77,7 @@ class Slopes:
         return Gradient(weight, mean, inverse, turn, lift, moving=True)
 
 
-@dataclass(slots=True)
-class Call:
-    """What a call of the function knows already. line: None where sums are wanted; count: values of
-    a channel, in all processes; kernels: None where torch's operators do it; packed: its codes,
-    once it was called.
-    """
-
-    plan: Plan
-    slopes: Slopes
-    line: Line | None
-    count: int
-    kernels: Kernels | None
-    packed: Packed | None = None
-
-
-def rounded(w: Tensor, slope: Tensor, back: Tensor, low: int, *, int8: bool) -> Rounded:
+def rounded(w: Tensor, slope: Tensor, back: Tensor, low: int, int8: bool) -> Rounded:
     """Return weights [O,...] rounded. slope, back: 1 / slope, 0 where that is 0, [O,1,...]; low:
     the least code.
     """
@@ -164,7 +156,7 @@ class _NormedSums(torch.autograd.Function):
         if call.kernels is None:
             if call.line is not None:
                 grad = where_inside(grad, y, call.line.gradient_bounds)
-            scaled = call.slopes.gradient(scaled=True)
+            scaled = call.gradient(scaled=True)
             to_acc, to_gamma, to_beta = norm_gradients(grad, acc, scaled)
             to_gamma, to_beta = to_gamma.mul_(scaled.turn), to_beta.mul_(scaled.lift)
         else:
@@ -186,15 +178,11 @@ def _compiled(
     processes, is taken out of it (Ioffe and Szegedy 2015, section 3). The parameters' own are this
     process's, which data-parallel training averages.
     """
-    rows = call.slopes.rows
+    rows, inside = call.rows, (0, 0) if call.line is None else inside_of(call.line)
     assert rows is not None
-    _, weight, _, inverse, turn, lift = rows.numpy()
-    inside = (0, 0) if call.line is None else inside_of(call.line)
-    sums = kernels.gradient_sums(grad, y, acc, rows[2], inside)
-    total = shared_sums(sums) / call.count
-    factors = np.array((total[0], total[1] * inverse * inverse, inverse * weight), np.float32)
-    to_acc = kernels.gradient(grad, y, acc, rows[2], inside, factors)
-    own = torch.from_numpy(np.array((sums[1] * inverse * turn, sums[0] * lift), np.float32))
+    sums = kernels.gradient_sums(grad, y, acc, rows, inside)
+    total = shared_sums(sums)
+    to_acc, own = kernels.gradient(grad, y, acc, rows, inside, sums, total, call.count)
     to_gamma, to_beta = own.unbind()
     return to_acc, to_gamma, to_beta
 
@@ -228,8 +216,8 @@ def _by_parts(call: Call, given: list[Any], grad: Tensor) -> tuple[Tensor | None
     have gradients themselves.
     """
     x, w, gamma, beta, bias = given
-    plan, gradient = call.plan, call.slopes.gradient()
-    codes = ste_round(w, call.slopes.slope, plan.low, 127)
+    plan, gradient = call.plan, call.gradient()
+    codes = ste_round(w, call.slope, plan.low, 127)
     acc = ts.exact_sums(plan.combine, x, codes, plan.types, plan.form)
     own = (gamma, beta, torch.zeros_like(beta) if bias is None else bias)
     if call.line is None:

@@ -7,8 +7,8 @@ next one, stays in the layer's turn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
@@ -22,10 +22,10 @@ from isobit.core.fixed_torch import F32_EXACT
 from isobit.core.types import AnyArray, FloatArray, scale_of
 from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import WeightedOp
-from isobit.train import channels, native, norm, norm_layer, normalised, weights
+from isobit.train import channels, native, norm, norm_layer, weights
 from isobit.train.channels import host
 from isobit.train.numbers import Numbers, bias_of
-from isobit.train.places import places_of
+from isobit.train.places import Places
 from isobit.train.steps import Norm, Step
 
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ class Layer:
     """A batch norm whose statistics move in this forward.
 
     module: torch's; own, before: its parameters, and its statistics, which move at the end; factor:
-    gamma / sigma in `pow2`; parts or sums: of what it normalises, `norm.parts_of` it or sums and
-    sums of squares, over `count` values of a channel; found: the statistics of the batch. fused:
-    for `norm_layer`, if that can do it.
+    gamma / sigma in `pow2`; parts or sums: of what it normalises, `norm.parts_of` it or, of all
+    processes, sums and sums of squares, over `count` values of a channel; found: the statistics of
+    the batch. fused: for `norm_layer`, if that can do it.
     """
 
     module: Any
@@ -47,8 +47,8 @@ class Layer:
     own: channels.Affine
     before: channels.Statistics
     factor: AnyArray | None = None
-    parts: list[Tensor] = field(default_factory=list)
-    sums: FloatArray | None = None
+    parts: list[Tensor] | None = None
+    sums: Tensor | None = None
     found: channels.Statistics | None = None
     count: int = 0
     fused: Fused | None = None
@@ -57,18 +57,19 @@ class Layer:
 @dataclass(slots=True)
 class Fused:
     """What `norm_layer` takes: real weights w, rounded already where they are few, and what else
-    they need; gains: in `affine`; line: in `pow2`.
+    they need; gains: in `affine`, [7, C]; line: in `pow2`.
     """
 
     slot: Slot
     plan: norm_layer.Plan
     w: Tensor
+    slope: Tensor
     back: Tensor
-    slopes: norm_layer.Slopes
     int8: bool
+    gains: Tensor | None
+    line: norm.Line | None
     rounded: norm_layer.Rounded | None = None
-    gains: channels.Gains | None = None
-    line: norm.Line | None = None
+    call: norm_layer.Call | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,67 +109,74 @@ class Sizes:
 class Stack:
     """The layers of one training forward."""
 
-    def __init__(self, twin: Twin, numbers: Numbers, steps: dict[str, Step]) -> None:
-        names = " ".join(steps)
-        sizes = numbers.keep("sizes", names, lambda: _sizes(twin, numbers, list(steps.values())))
-        read, self.sizes, self.numbers = (
-            partial(places_of(twin).read, otherwise=twin.parameter),
-            sizes,
-            numbers,
-        )
-        norms = [slot.norm for slot in sizes.slots]
-        gammas, betas = [read(n.gamma) for n in norms], [read(n.beta) for n in norms]
-        biases = [slot.zeros if slot.b is None else read(slot.b) for slot in sizes.slots]
-        means, variances = [read(n.mean) for n in norms], [read(n.var) for n in norms]
+    def __init__(
+        self, twin: Twin, numbers: Numbers, places: Places, steps: dict[str, Step]
+    ) -> None:
+        make = partial(_sizes, twin, numbers, steps.values())
+        self.sizes = sizes = numbers.keep("sizes", " ".join(steps), make)
+        self.kernels = native.kernels(twin.device)
+        self.pow2 = twin.scheme is Scheme.POW2
+
+        def read(name: str) -> Tensor:
+            return places.read(name, twin.parameter)
+
+        slots = sizes.slots
+        gammas, betas = [read(s.norm.gamma) for s in slots], [read(s.norm.beta) for s in slots]
+        biases = [s.zeros if s.b is None else read(s.b) for s in slots]
+        means, variances = [read(s.norm.mean) for s in slots], [read(s.norm.var) for s in slots]
         with torch.no_grad():
             rows = host(torch.cat([*gammas, *betas, *biases, *means, *variances]))
         gamma, beta, bias, mean, var = rows.reshape(5, -1)
         self.own = channels.Arrays(gamma, beta, bias, sizes.eps)
         self.before = channels.Statistics(mean, var)
-        self.pow2 = twin.scheme is Scheme.POW2
         self.factor = channels.slope(self.own, self.before) if self.pow2 else None
         turned = channels.sign_of(gamma) if self.factor is None else self.factor
         self.slope = turned * sizes.w
-        self.layers = {}
-        for index, (slot, part) in enumerate(zip(sizes.slots, sizes.parts, strict=True)):
-            module = normalised.module(twin, slot.step)
-            self.layers[slot.step.name] = Layer(
-                module,
+        self.layers = {
+            slot.step.name: Layer(
+                places.holders[slot.norm.mean],
                 slot.norm.momentum,
-                channels.Affine(gammas[index], betas[index], biases[index], slot.norm.eps),
+                channels.Affine(one, offset, own, slot.norm.eps),
                 channels.Statistics(mean[part], var[part]),
                 None if self.factor is None else self.factor[part],
             )
-        self.kernels = native.kernels(twin.device)
+            for slot, part, one, offset, own in zip(
+                slots, sizes.parts, gammas, betas, biases, strict=True
+            )
+        }
         if twin.device.type == "cpu":
-            self._fuse(read)
+            self._fuse([read(s.w) for s in slots])
 
-    def _fuse(self, read: Callable[[str], Tensor]) -> None:
+    def _fuse(self, all_weights: Sequence[Tensor]) -> None:
         """Prepare the layers that are one autograd function."""
         sizes = self.sizes
         backs = np.divide(1, self.slope, out=np.zeros_like(self.slope), where=self.slope != 0)
         both = torch.split(torch.from_numpy(np.array((self.slope, backs))), sizes.counts, 1)
-        lines = self._lines() if self.pow2 else None
-        gains = None if self.pow2 else channels.gains(self.own, sizes.sums, sizes.y_step)
+        none = [None] * len(both)
+        lines: Sequence[norm.Line | None] = self._lines() if self.pow2 else none
+        gains: Sequence[Tensor | None] = none if self.pow2 else self._gains()
         small: list[Fused] = []
-        for index, (slot, layer) in enumerate(zip(sizes.slots, self.layers.values(), strict=True)):
+        for slot, layer, w, two, line, gain in zip(
+            sizes.slots, self.layers.values(), all_weights, both, lines, gains, strict=True
+        ):
             plan = slot.plan
-            if plan is None:
-                continue
-            w = read(slot.w)
-            slope, back = both[index].reshape(plan.rows).unbind()
-            int8 = ts.takes_int8(plan.form, plan.types, w, wide=False)
-            fused = Fused(slot, plan, w, back, norm_layer.Slopes(slope), int8)
-            fused.line = None if lines is None else lines[index]
-            fused.gains = None if gains is None else gains.of(sizes.parts[index])
-            layer.fused = fused
-            if w.numel() <= weights.MOST_SMALL:
-                small.append(fused)
+            if plan is not None:
+                slope, back = two.reshape(plan.rows).unbind()
+                int8 = ts.takes_int8(plan.form, plan.types, w, wide=False)
+                layer.fused = Fused(slot, plan, w, slope, back, int8, gain, line)
+                if w.numel() <= weights.MOST_SMALL:
+                    small.append(layer.fused)
         if small:
             _round(small)
 
+    def _gains(self) -> Sequence[Tensor]:
+        """Return `channels.Gains` by layer, in `affine`."""
+        own = channels.gains(self.own, self.sizes.sums, self.sizes.y_step)
+        rows = (own.gain, own.lift, own.turn, own.bias, own.eps, own.unit, own.squared)
+        return torch.split(torch.from_numpy(np.array(rows)), self.sizes.counts, 1)
+
     def _lines(self) -> list[norm.Line]:
-        """Return how sums become codes in `pow2`, by layer."""
+        """Return how sums become codes by layer, in `pow2`."""
         assert self.factor is not None
         sizes = self.sizes
         bias = channels.folded_bias(self.own, self.before, self.factor, sizes.b)
@@ -188,8 +196,6 @@ class Stack:
         if self.factor is not None:
             moments = self._moments(layers)
             found = channels.before_norm(moments, self.own, self.before, self.factor, sizes.sums)
-            for layer, part in zip(layers, sizes.parts, strict=True):
-                layer.found = channels.Statistics(found.mean[part], found.var[part])
             line = norm.shift_line(moments, sizes.shift)
         else:
             each = [layer.found for layer in layers if layer.found is not None]
@@ -199,27 +205,24 @@ class Stack:
             )
             line = norm.affine_line(self.own, found, sizes.sums, sizes.y_step)
         rows = np.empty((6, len(self.slope)), np.float32)
-        rows[0], rows[2:4] = line[0], line[1:]
-        np.multiply(line[0], self.slope, out=rows[1])
-        np.divide(1.0, sizes.y_step, out=rows[5])
-        np.multiply(channels.sign_of(self.own.gamma), rows[5], out=rows[4])
-        split = torch.split(torch.from_numpy(rows), sizes.counts, 1)
-        for layer, own in zip(layers, split, strict=True):
-            if layer.fused is not None:
-                layer.fused.slopes.rows = own
-        channels.update_running(
-            [layer.module for layer in layers],
-            [layer.momentum for layer in layers],
-            found,
-            [layer.count for layer in layers],
-        )
+        rows[native.WEIGHT], rows[native.MEAN], rows[native.INVERSE] = line
+        np.multiply(line[0], self.slope, out=rows[native.SCALED])
+        np.divide(1.0, sizes.y_step, out=rows[native.LIFT])
+        np.multiply(channels.sign_of(self.own.gamma), rows[native.LIFT], out=rows[native.TURN])
+        for layer, own in zip(
+            layers, torch.split(torch.from_numpy(rows), sizes.counts, 1), strict=True
+        ):
+            if layer.fused is not None and layer.fused.call is not None:
+                layer.fused.call.rows = own
+        modules, momenta = [one.module for one in layers], [one.momentum for one in layers]
+        channels.update_running(modules, momenta, found, [one.count for one in layers])
 
     def _moments(self, layers: Sequence[Layer]) -> channels.Moments:
         """Return the moments of all layers' sums, in one exchange between processes."""
         each = [layer.sums for layer in layers if layer.sums is not None]
         if len(each) == len(layers):
             counts = np.repeat([float(layer.count) for layer in layers], self.sizes.counts)
-            return norm.of_sums(np.concatenate(each, 1), counts)
+            return norm.of_sums(norm.shared_sums(torch.cat(each, 1)), counts)
         moments = [moments_of(layer) for layer in layers]
         return channels.Moments(
             np.concatenate([one.mean for one in moments]),
@@ -230,11 +233,12 @@ class Stack:
 def moments_of(layer: Layer) -> channels.Moments:
     """Return the moments of a layer's sums, of all processes."""
     if layer.sums is not None:
-        return norm.of_sums(layer.sums, layer.count)
+        return norm.of_sums(norm.shared_sums(layer.sums), layer.count)
+    assert layer.parts is not None
     return norm.combined(torch.stack(layer.parts))
 
 
-def _sizes(twin: Twin, numbers: Numbers, steps: Sequence[Step]) -> Sizes:
+def _sizes(twin: Twin, numbers: Numbers, steps: Collection[Step]) -> Sizes:
     slots = [_slot(twin, numbers, step) for step in steps]
     counts = [len(slot.zeros) for slot in slots]
 
@@ -299,7 +303,7 @@ def _round(some: list[Fused]) -> None:
     """Round the weights of several layers."""
     found = norm_layer.rounded_all(
         [one.w for one in some],
-        [one.slopes.slope for one in some],
+        [one.slope for one in some],
         [one.back for one in some],
         some[0].plan.low,
         [one.int8 for one in some],

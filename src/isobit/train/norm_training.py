@@ -23,9 +23,10 @@ from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import WeightedOp
 from isobit.train import channels, norm, norm_layer, normalised, weights
 from isobit.train.channels import host
-from isobit.train.native import Packed
+from isobit.train.native import Kernels, Packed
 from isobit.train.norm_stack import Fused, Layer, Stack, clamp_of, moments_of
 from isobit.train.numbers import Numbers, bias_of
+from isobit.train.places import places_of
 from isobit.train.steps import Step
 
 if TYPE_CHECKING:
@@ -66,17 +67,18 @@ def begin(twin: Twin, numbers: Numbers, *, moving: bool) -> Pass:
     this = Pass(twin, numbers)
     plain: dict[str, Tensor | None] = {}
     stacked: dict[str, Step] = {}
+    places = places_of(twin)
     for step in twin.weighted:
         if step.norm is None:
             if len(step.outputs) == 1:
                 plain[step.name] = None
-        elif moving and normalised.module(twin, step).training:  # else it keeps its statistics
+        elif moving and places.holders[step.norm.mean].training:  # else it keeps its statistics
             if len(step.outputs) == 1:
                 stacked[step.name] = step
             else:
                 this.layers[step.name] = _dynamic_layer(twin, step, step.norm.momentum)
     if stacked:
-        this.stack = Stack(twin, numbers, stacked)
+        this.stack = Stack(twin, numbers, places, stacked)
         this.layers.update(this.stack.layers)
     this.w.update(weights.rounded_all(twin, numbers, plain))
     return this
@@ -160,8 +162,8 @@ def _run_fused(
     with torch.no_grad():
         rounded = fused.rounded
         if rounded is None:
-            slope, back = fused.slopes.slope, fused.back
-            rounded = norm_layer.rounded(fused.w, slope, back, plan.low, int8=fused.int8)
+            form = plan.low, fused.int8
+            rounded = norm_layer.rounded(fused.w, fused.slope, fused.back, *form)
         acc = ts.plain_sums(x, rounded.codes, rounded.total, plan.types, plan.form)
         if acc is None:
             return None
@@ -172,16 +174,16 @@ def _run_fused(
             layer.sums = kernels.moments(acc)
         line = fused.line
         if line is None:
-            assert fused.gains is not None
-            found = channels.statistics_of(moments_of(layer), fused.gains)
-            layer.found = this.twin.batch_statistics[slot.step.name] = found
-            line = norm.line_of(channels.fold(fused.gains, found), acc, slot.bounds, slot.soft)
+            line = _affine_line(acc, layer, fused, kernels)
+            assert layer.found is not None
+            this.twin.batch_statistics[slot.step.name] = layer.found
         if between.watch is not None and between.select is None:
             between.watch(line.values(acc) - 0.5)
     wanted = None if between.select is not None else line
     if wanted is not None and not norm_layer.packs(line, acc):
         kernels = None
-    call = norm_layer.Call(plan, fused.slopes, wanted, layer.count, kernels)
+    call = norm_layer.Call(plan, fused.slope, wanted, layer.count, kernels)
+    fused.call = call
     bias = None if slot.b is None else own.bias
     given = (x, fused.w, own.gamma, own.beta, bias)
     packed = this.packed_of(slot.x, x) if kernels is not None else None
@@ -192,6 +194,26 @@ def _run_fused(
         this.packed[slot.step.name] = ref(y), call.packed
         call.packed = None  # saved for the backward, as long as that needs it
     return y
+
+
+def _affine_line(acc: Tensor, layer: Layer, fused: Fused, kernels: Kernels | None) -> norm.Line:
+    """Return how sums become codes with the batch's statistics, which are `found`."""
+    assert fused.gains is not None
+    slot = fused.slot
+    if kernels is not None and layer.sums is not None:
+        layer.sums = norm.shared_sums(layer.sums)
+        statistics, line = kernels.fold(layer.sums, layer.count, fused.gains)
+        mean, var = host(statistics)
+        layer.found = channels.Statistics(mean, var)
+        if line is not None:
+            add, mult = line.unbind()
+            return norm.Line(add, mult, None, slot.bounds, slot.soft)
+        moments = norm.of_sums(layer.sums, layer.count)
+    else:
+        moments = moments_of(layer)
+    gains = channels.Gains(*host(fused.gains))
+    layer.found = channels.statistics_of(moments, gains)
+    return norm.line_of(channels.fold(gains, layer.found), acc, slot.bounds, slot.soft)
 
 
 def _run_pow2(

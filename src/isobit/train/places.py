@@ -35,8 +35,11 @@ class Places:
             )
         ]
         self._stores: dict[str, tuple[Store, str, Binding | None]] = {}
+        self.holders: dict[str, nn.Module] = {}
+        """The module that a constant is bound to a part of."""
         for const, binding in bindings.items():
             holder, attribute = place_of(net, binding.path)
+            self.holders[const] = holder
             plain = not (binding.view or binding.order or binding.final)
             for store in (holder._parameters, holder._buffers):
                 if attribute in store:
