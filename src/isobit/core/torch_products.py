@@ -144,11 +144,7 @@ def _int8_codes(x: Tensor, zero: int, pad: tuple[int, int, int, int]) -> Tensor:
     shape = (n, top + height + bottom, left + width + right, channels)
     codes = scratch.empty(shape, torch.int8, x.device)
     inside = codes[:, top : top + height, left : left + width] if any(pad) else codes
-    if zero == -128:  # behind a ReLU: 0..255, whose highest bit turned over is the code
-        inside.view(torch.uint8).copy_(x)
-        inside.bitwise_xor_(-128)
-    else:
-        inside.copy_(torch.add(x, zero, out=scratch.empty_like(x)) if zero else x)
+    inside.copy_(torch.add(x, zero, out=scratch.empty_like(x)) if zero else x)
     if any(pad):
         codes[:, :top].fill_(zero)
         codes[:, top + height :].fill_(zero)

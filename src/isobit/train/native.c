@@ -131,13 +131,14 @@ enum { GAIN, LIFT, TURN, BIAS, EPS, UNIT, SQUARED };
 
 /* channels.statistics_of and channels.fold of sums [2][channels] over `count` values, the same
  * bits: statistics [2][channels] become mean and variance, line [2][channels] the offset and
- * multiplier of isobit_native_codes. Returns 0 where those are not exact in float32: then line is
- * not written.
+ * multiplier of isobit_native_codes, and single [2][channels] the same in float32. Returns whether
+ * float32 finds the same codes.
  */
 int isobit_native_fold(const double *sums, double count, const double *gains, ptrdiff_t stride,
-                       ptrdiff_t channels, float *statistics, float *line) {
+                       ptrdiff_t channels, float *statistics, double *line, float *single) {
     static const double least = 1.0 / 1048576.0, most_bias = 536870912.0;
-    int exact = 1;
+    int on_grid = 1, exact = 1;
+    double *slopes = line + channels; /* until multipliers take their place */
     for (ptrdiff_t c = 0; c < channels; c++) {
         const double *own = gains + c;
         double mean = sums[c] / count, square = sums[channels + c] / count - mean * mean;
@@ -145,25 +146,37 @@ int isobit_native_fold(const double *sums, double count, const double *gains, pt
         statistics[channels + c] = (float)((square > 0.0 ? square : 0.0) * own[SQUARED * stride]);
         double sigma = sqrt((double)statistics[channels + c] + own[EPS * stride]);
         double slope = own[GAIN * stride] / sigma;
-        double mult = rint((slope > least ? slope : least) * 65536.0);
-        double real = mult * (1.0 / 65536.0);
-        double offset = own[LIFT * stride] +
-                        own[TURN * stride] * (own[BIAS * stride] - (double)statistics[c]) / sigma;
-        double bias = rint(offset / real);
+        slopes[c] = slope > least ? slope : least;
+        double mult = rint(slopes[c] * 65536.0);
+        on_grid &= mult >= 32.0 && mult < 16777216.0;
+        line[c] = own[LIFT * stride] +
+                  own[TURN * stride] * (own[BIAS * stride] - (double)statistics[c]) / sigma;
+    }
+    for (ptrdiff_t c = 0; c < channels; c++) {
+        double real = rint(slopes[c] * 65536.0) * (1.0 / 65536.0);
+        if (!on_grid) {
+            int exponent;
+            (void)frexp(slopes[c], &exponent);
+            int shift = 15 - exponent < 0 ? 0 : 15 - exponent > 46 ? 46 : 15 - exponent;
+            double mult = rint(ldexp(slopes[c], shift));
+            real = ldexp(mult < 32767.0 ? mult : 32767.0, -shift);
+        }
+        double bias = rint(line[c] / real);
         bias = bias > -most_bias ? bias : -most_bias;
         bias = bias < most_bias ? bias : most_bias;
-        double add = bias * mult + 32768.0;
-        exact &= mult >= 32.0 && mult < 16777216.0 && fabs(add) <= 16777216.0;
-        line[c] = (float)(add * (1.0 / 65536.0));
-        line[channels + c] = (float)real;
+        line[c] = bias * real + 0.5;
+        slopes[c] = real;
+        exact &= fabs(line[c]) <= 256.0;
+        single[c] = (float)line[c];
+        single[channels + c] = (float)real;
     }
-    return exact;
+    return on_grid && exact;
 }
 
 typedef struct {
     const float *x;
-    const float *add;
-    const float *mult;
+    const void *add;
+    const void *mult;
     float *y;
     uint8_t *packed;
     ptrdiff_t rows;
@@ -191,17 +204,15 @@ static void codes_share(void *given) {
     share own = share_of(a->rows, a->threads);
     ptrdiff_t channels = a->channels;
     const float *add = a->add, *mult = a->mult;
-    float low = a->low, high = a->high;
     for (ptrdiff_t r = own.from; r < own.to; r++) {
-        const float *x = a->x + r * channels;
-        float *y = a->y + r * channels;
-        uint8_t *packed = a->packed + r * channels;
-        ptrdiff_t c = 0;
+        ptrdiff_t at = r * channels, c = 0;
         for (; c + LANES <= channels; c += LANES) {
-            codes_block(x + c, add + c, mult + c, y + c, packed + c, low, high, LANES);
+            codes_block(a->x + at + c, add + c, mult + c, a->y + at + c, a->packed + at + c, a->low,
+                        a->high, LANES);
         }
         for (; c < channels; c++) {
-            codes_block(x + c, add + c, mult + c, y + c, packed + c, low, high, 1);
+            codes_block(a->x + at + c, add + c, mult + c, a->y + at + c, a->packed + at + c, a->low,
+                        a->high, 1);
         }
     }
 }
@@ -214,6 +225,113 @@ void isobit_native_codes(const float *x, const float *add, const float *mult, fl
                          float low, float high) {
     codes_call call = {x, add, mult, y, packed, rows, channels, threads, low, high};
     in_threads(codes_share, &call, threads);
+}
+
+static inline void wide_block(const float *restrict x, const double *restrict add,
+                              const double *restrict mult, float *restrict y,
+                              uint8_t *restrict packed, float low, float high, int width) {
+    for (int k = 0; k < width; k++) {
+        float v = (float)__builtin_floor(__builtin_fma((double)x[k], mult[k], add[k]));
+        v = v < low ? low : v;
+        v = v > high ? high : v;
+        y[k] = v;
+        packed[k] = (uint8_t)(int)(v - low);
+    }
+}
+
+static void wide_share(void *given) {
+    const codes_call *a = given;
+    share own = share_of(a->rows, a->threads);
+    ptrdiff_t channels = a->channels;
+    const double *add = a->add, *mult = a->mult;
+    for (ptrdiff_t r = own.from; r < own.to; r++) {
+        ptrdiff_t at = r * channels, c = 0;
+        for (; c + LANES <= channels; c += LANES) {
+            wide_block(a->x + at + c, add + c, mult + c, a->y + at + c, a->packed + at + c, a->low,
+                       a->high, LANES);
+        }
+        for (; c < channels; c++) {
+            wide_block(a->x + at + c, add + c, mult + c, a->y + at + c, a->packed + at + c, a->low,
+                       a->high, 1);
+        }
+    }
+}
+
+/* The same with a float64 offset and multiplier. */
+void isobit_native_wide_codes(const float *x, const double *add, const double *mult, float *y,
+                              uint8_t *packed, ptrdiff_t rows, ptrdiff_t channels, int threads,
+                              float low, float high) {
+    codes_call call = {x, add, mult, y, packed, rows, channels, threads, low, high};
+    in_threads(wide_share, &call, threads);
+}
+
+typedef struct {
+    const float *w;
+    const float *slope;
+    int8_t *codes;
+    int32_t *total;
+    ptrdiff_t rows;
+    ptrdiff_t size;
+    int threads;
+    float low;
+} round_call;
+
+static void round_share(void *given) {
+    const round_call *a = given;
+    share own = share_of(a->rows, a->threads);
+    float low = a->low;
+    for (ptrdiff_t r = own.from; r < own.to; r++) {
+        const float *restrict w = a->w + r * a->size;
+        int8_t *restrict codes = a->codes + r * a->size;
+        float slope = a->slope[r];
+        int32_t total = 0;
+        for (ptrdiff_t i = 0; i < a->size; i++) {
+            float v = __builtin_rintf(w[i] * slope);
+            v = v < low ? low : v;
+            v = v > 127.0f ? 127.0f : v;
+            int code = (int)v;
+            codes[i] = (int8_t)code;
+            total += code;
+        }
+        a->total[r] = total;
+    }
+}
+
+/* codes [rows][size] = clamp(round(w * slope[row]), low, 127), half to even; total [rows]: their
+ * sums.
+ */
+void isobit_native_round(const float *w, const float *slope, int8_t *codes, int32_t *total,
+                         ptrdiff_t rows, ptrdiff_t size, int threads, float low) {
+    round_call call = {w, slope, codes, total, rows, size, threads, low};
+    in_threads(round_share, &call, threads);
+}
+
+typedef struct {
+    const int8_t *codes;
+    const float *back;
+    float *w;
+    ptrdiff_t rows;
+    ptrdiff_t size;
+    int threads;
+} real_call;
+
+static void real_share(void *given) {
+    const real_call *a = given;
+    share own = share_of(a->rows, a->threads);
+    for (ptrdiff_t r = own.from; r < own.to; r++) {
+        const int8_t *restrict codes = a->codes + r * a->size;
+        float *restrict w = a->w + r * a->size, back = a->back[r];
+        for (ptrdiff_t i = 0; i < a->size; i++) {
+            w[i] = (float)codes[i] * back;
+        }
+    }
+}
+
+/* w [rows][size] = codes * back[row] */
+void isobit_native_real(const int8_t *codes, const float *back, float *w, ptrdiff_t rows,
+                        ptrdiff_t size, int threads) {
+    real_call call = {codes, back, w, rows, size, threads};
+    in_threads(real_share, &call, threads);
 }
 
 typedef struct {

@@ -98,10 +98,16 @@ class Kernels:
         self._moments.argtypes = (p, n, n, i, p)
         self._codes = library.isobit_native_codes
         self._codes.argtypes = (p, p, p, p, p, n, n, i, f, f)
+        self._wide_codes = library.isobit_native_wide_codes
+        self._wide_codes.argtypes = self._codes.argtypes
+        self._round = library.isobit_native_round
+        self._round.argtypes = (p, p, p, p, n, n, i, f)
+        self._real = library.isobit_native_real
+        self._real.argtypes = (p, p, p, n, n, i)
         self._unpack = library.isobit_native_unpack
         self._unpack.argtypes = (p, p, n, i, f)
         self._fold = library.isobit_native_fold
-        self._fold.argtypes = (p, d, p, n, n, p, p)
+        self._fold.argtypes = (p, d, p, n, n, p, p, p)
         self._gradient_sums = library.isobit_native_gradient_sums
         self._gradient_sums.argtypes = (p, p, p, p, n, n, i, i, i, p)
         self._gradient = library.isobit_native_gradient
@@ -127,28 +133,46 @@ class Kernels:
         self._moments(x.data_ptr(), rows, channels, threads, sums.data_ptr())
         return sums[0]
 
-    def fold(self, sums: Tensor, count: int, gains: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return `channels.statistics_of` sums [2, C] of all processes, and of `norm.line_of` what
-        `codes` takes, where float32 is enough for it: mean and variance, add and mult, [2, C].
-        gains: `channels.Gains`, float64 [7, C].
+    def fold(self, sums: Tensor, count: int, gains: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `channels.statistics_of` sums [2, C] of all processes: mean and variance, float32
+        [2, C]; and what `codes` takes of `channels.fold` of them: add and mult [2, C], float32
+        where that is enough, else float64. gains: `channels.Gains`, float64 [7, C].
         """
-        found = torch.empty(2, 2, sums.shape[1])
-        statistics, line = found.unbind()
-        places = gains.data_ptr(), gains.stride(0), sums.shape[1]
-        outputs = statistics.data_ptr(), line.data_ptr()
-        exact = self._fold(sums.data_ptr(), count, *places, *outputs)
-        return statistics, line if exact else None
+        channels = sums.shape[1]
+        statistics, single = torch.empty(2, 2, channels).unbind()
+        line = torch.empty(2, channels, dtype=torch.float64)
+        given = sums.data_ptr(), count, gains.data_ptr(), gains.stride(0), channels
+        found = statistics.data_ptr(), line.data_ptr(), single.data_ptr()
+        return statistics, single if self._fold(*given, *found) else line
+
+    def rounded(self, w: Tensor, slope: Tensor, low: int) -> tuple[Tensor, Tensor]:
+        """Return `clamp(round(w * slope), low, 127)`, int8, and its sums [O]; w: [O,...]; slope: as
+        many values as O.
+        """
+        codes = scratch.empty(w.shape, torch.int8, w.device)
+        total = torch.empty(len(w), dtype=torch.int32)
+        places = w.data_ptr(), slope.data_ptr(), codes.data_ptr(), total.data_ptr()
+        self._round(*places, len(w), w.numel() // len(w), self._shape(w)[2], low)
+        return codes, total
+
+    def real(self, codes: Tensor, back: Tensor) -> Tensor:
+        """Return codes [O,...] * back [O]."""
+        w = scratch.empty(codes.shape, torch.float32, codes.device)
+        places = codes.data_ptr(), back.data_ptr(), w.data_ptr()
+        self._real(*places, len(w), w.numel() // len(w), self._shape(w)[2])
+        return w
 
     def codes(
         self, x: Tensor, add: Tensor, mult: Tensor, low: int, high: int
     ) -> tuple[Tensor, Packed]:
         """Return `clamp(floor(x * mult + add), low, high)`, the multiply-add rounded once, and the
-        same packed. add, mult: [C]; high - low: at most 255.
+        same packed. add, mult: [C], both float32 or both float64; high - low: at most 255.
         """
         y = scratch.empty(x.shape, x.dtype, x.device)
         packed = scratch.empty(x.shape, torch.uint8, x.device)
         given = x.data_ptr(), add.data_ptr(), mult.data_ptr(), y.data_ptr(), packed.data_ptr()
-        self._codes(*given, *self._shape(x), low, high)
+        kernel = self._codes if add.dtype is torch.float32 else self._wide_codes
+        kernel(*given, *self._shape(x), low, high)
         return y, Packed(packed, low)
 
     def unpack(self, packed: Packed) -> Tensor:
@@ -237,9 +261,20 @@ def is_right(found: Kernels) -> bool:
         add = np.floor(-x[0] * mult) + rng.integers(0, 1 << 16, channels) * 2.0**-16
         add = np.clip(np.floor(add * 16) / 16, -(2.0**18), 2.0**18)
         acc, offset, factor = (torch.from_numpy(a.astype(np.float32)) for a in (x, add, mult))
-        codes, packed = found.codes(acc, offset, factor, *ends)
         wanted = np.clip(np.floor(x * mult + add), *ends)
-        if not (np.array_equal(codes, wanted) and np.array_equal(found.unpack(packed), wanted)):
+        for line in ((offset, factor), (torch.from_numpy(add), torch.from_numpy(mult))):
+            codes, packed = found.codes(acc, *line, *ends)
+            if not np.array_equal(codes, wanted):
+                return False
+        if not np.array_equal(found.unpack(packed), wanted):
+            return False
+        w = torch.from_numpy(rng.standard_normal((channels, rows)).astype(np.float32) * 70)
+        slope = torch.from_numpy(rng.standard_normal(channels).astype(np.float32))
+        rounded, total = found.rounded(w, slope, -127)
+        own = (w * slope[:, None]).round().clamp(-127, 127)
+        if not (torch.equal(rounded.float(), own) and torch.equal(total.float(), own.sum(1))):
+            return False
+        if not torch.equal(found.real(rounded, slope), own * slope[:, None]):
             return False
         if not np.array_equal(found.moments(acc), np.array([x.sum(0), np.square(x).sum(0)])):
             return False
@@ -250,13 +285,13 @@ def is_right(found: Kernels) -> bool:
             given = torch.from_numpy(grad), y, acc, torch.from_numpy(layer), (0, ends[1] - ends[0])
             sums = found.gradient_sums(*given)
             out, parameters = found.gradient(*given, sums, sums, rows)
-            own = grad * (1.0 if y is None else (wanted > ends[0]) & (wanted < ends[1]))
+            inner = grad * (1.0 if y is None else (wanted > ends[0]) & (wanted < ends[1]))
             away = x - mean
-            exact = np.array([own.sum(0), (own * away).sum(0)])
-            size = np.array([np.abs(own).sum(0), np.abs(own * away).sum(0)]) + 1e-30
+            exact = np.array([inner.sum(0), (inner * away).sum(0)])
+            size = np.array([np.abs(inner).sum(0), np.abs(inner * away).sum(0)]) + 1e-30
             along = away * exact[1] / rows * inverse**2
-            wanted_out = (own - exact[0] / rows - along) * inverse * scaled
-            room = (np.abs(own) + size[0] / rows + np.abs(along)) * np.abs(inverse * scaled)
+            wanted_out = (inner - exact[0] / rows - along) * inverse * scaled
+            room = (np.abs(inner) + size[0] / rows + np.abs(along)) * np.abs(inverse * scaled)
             room += np.abs(away * size[1] / rows * inverse**3 * scaled)
             wanted_own = np.array([exact[1] * inverse * turn, exact[0] * lift])
             room_own = np.array([size[1] * np.abs(inverse * turn), size[0] * np.abs(lift)])

@@ -33,6 +33,7 @@ from isobit.train.channels import (
     sign_of,
     tensor,
 )
+from isobit.train.native import Kernels, Packed
 
 PARTS = 2
 """Of a batch, whose statistics are added up in their order: then one process and two that share a
@@ -273,8 +274,8 @@ class _MaskedFloor(torch.autograd.Function):
     """`Line.floored`; the gradient passes as it is where the result is strictly inside."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, line: Line) -> Tensor:
-        y = line.floored(x)
+    def forward(ctx: Any, x: Tensor, line: Line, kernels: Kernels | None) -> Tensor:
+        y = codes_of(x, line, kernels)[0]
         ctx.save_for_backward(y)
         ctx.bounds = line.gradient_bounds
         return y
@@ -282,7 +283,19 @@ class _MaskedFloor(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (y,) = ctx.saved_tensors
-        return where_inside(grads[0], y, ctx.bounds), None
+        return where_inside(grads[0], y, ctx.bounds), None, None
+
+
+def codes_of(acc: Tensor, line: Line, kernels: Kernels | None) -> tuple[Tensor, Packed | None]:
+    """Return the codes of sums, and packed where kernels can do the line: one multiply-add, to
+    codes of a byte.
+    """
+    low, high = line.bounds
+    if kernels is None or line.half is not None or high - low > 255 or not acc.is_contiguous():
+        return line.floored(acc), None
+    if acc.dtype is not torch.float32:
+        return line.floored(acc), None
+    return kernels.codes(acc, line.add, line.mult, low, high)
 
 
 def norm_requantize(
@@ -333,9 +346,11 @@ def line_of(folded: Folded, acc: Tensor, bounds: tuple[int, int], soft: tuple[bo
             return Line(add, mult, None, bounds, soft)
         if np.abs(folded.bias).max() <= F32_EXACT // 2:
             return Line(tensor(folded.bias, acc), tensor(folded.real, acc), 0.5, bounds, soft)
-    # |acc + bias| < 2^31, mult < 2^21: below 2^53
+    # Off the grid mult has 15 bits and |acc + bias| < 2^31; on it |acc| and mult are below 2^24,
+    # |bias| below 2^29. So float64 holds products and offset, and their sum near a threshold.
     wide = acc.new_empty(0, dtype=torch.float64)
-    return Line(tensor(folded.bias, wide), tensor(folded.real, wide), 0.5, bounds, soft)
+    offset = folded.bias * folded.real + 0.5
+    return Line(tensor(offset, wide), tensor(folded.real, wide), None, bounds, soft)
 
 
 def shift_requantize(
@@ -383,12 +398,12 @@ def _requantized(
     return selected(normed(acc, *own, gradient), line, between)
 
 
-def selected(sums: Tensor, line: Line, between: Between) -> Tensor:
+def selected(sums: Tensor, line: Line, between: Between, kernels: Kernels | None = None) -> Tensor:
     """Return the codes of sums that already have the norm's gradient, after what is between."""
     sums = between.selected(sums)
     if between.watch is not None:
         between.watch(line.values(sums.detach()) - 0.5)
-    result: Tensor = _MaskedFloor.apply(sums, line)  # type: ignore[no-untyped-call]  # torch's apply is untyped
+    result: Tensor = _MaskedFloor.apply(sums, line, kernels)  # type: ignore[no-untyped-call]  # torch's apply is untyped
     return result
 
 

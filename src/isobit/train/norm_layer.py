@@ -21,7 +21,15 @@ from isobit.core import torch_sums as ts
 from isobit.core.fixed_torch import where_inside
 from isobit.core.torch_products import Windows
 from isobit.train.native import Kernels, Packed
-from isobit.train.norm import Gradient, Line, norm_gradients, normed, requantized, shared_sums
+from isobit.train.norm import (
+    Gradient,
+    Line,
+    codes_of,
+    norm_gradients,
+    normed,
+    requantized,
+    shared_sums,
+)
 from isobit.train.ste import ste_round
 
 ROWS_BYTES = 1 << 19
@@ -44,18 +52,19 @@ class Plan:
 @dataclass(frozen=True, slots=True)
 class Rounded:
     """Weights `codes = clamp(round(w * slope))`, float32, or int8 with their sum per output
-    channel; real: codes / slope, 0 where that is 0.
+    channel; real: codes / slope, 0 where that is 0, or None where a backward computes them.
     """
 
     codes: Tensor
-    real: Tensor
+    real: Tensor | None
     total: Tensor | None = None
 
 
 @dataclass(slots=True)
 class Call:
-    """What a call of the function knows. slope: of the weights; line: None where sums are wanted;
-    count: values of a channel, in all processes; kernels: None where torch's operators do it.
+    """What a call of the function knows. slope: of the weights; back: 1 / slope; line: None where
+    sums are wanted; count: values of a channel, in all processes; kernels: None where torch's
+    operators do it.
 
     packed: its codes, once it was called. rows: once the forward has ended, float32 [6, C]: weight,
     weight * slope, mean, inverse, turn and lift of `norm.Gradient`.
@@ -63,6 +72,7 @@ class Call:
 
     plan: Plan
     slope: Tensor
+    back: Tensor
     line: Line | None
     count: int
     kernels: Kernels | None
@@ -77,23 +87,28 @@ class Call:
         return Gradient(weight, mean, inverse, turn, lift, moving=True)
 
 
-def rounded(w: Tensor, slope: Tensor, back: Tensor, low: int, int8: bool) -> Rounded:
+def rounded(
+    w: Tensor, slope: Tensor, back: Tensor, low: int, int8: bool, kernels: Kernels | None
+) -> Rounded:
     """Return weights [O,...] rounded. slope, back: 1 / slope, 0 where that is 0, [O,1,...]; low:
     the least code.
     """
+    if kernels is not None and int8 and w.is_contiguous():
+        codes, total = kernels.rounded(w, slope, low)
+        return Rounded(codes, None, total)
     real = scratch.empty(w.shape, w.dtype, w.device)
     codes = scratch.empty(w.shape, torch.int8 if int8 else w.dtype, w.device)
-    total = torch.empty(len(w)) if int8 else None
+    sums = torch.empty(len(w)) if int8 else None
     count = max(1, ROWS_BYTES * len(w) // max(1, w.numel() * w.element_size()))
     for start in range(0, len(w), count):
         part = slice(start, start + count)
         row = real[part]
         torch.mul(w[part], slope[part], out=row).round_().clamp_(low, 127)
         codes[part].copy_(row)
-        if total is not None:
-            torch.sum(row.flatten(1), 1, out=total[part])
+        if sums is not None:
+            torch.sum(row.flatten(1), 1, out=sums[part])
         row.mul_(back[part])
-    return Rounded(codes, real, None if total is None else total.to(torch.int32))
+    return Rounded(codes, real, None if sums is None else sums.to(torch.int32))
 
 
 def rounded_all(
@@ -128,19 +143,16 @@ class _NormedSums(torch.autograd.Function):
         beta: Tensor,
         bias: Tensor | None,
         acc: Tensor,
-        real: Tensor,
+        w_codes: Tensor,
         call: Call,
     ) -> Tensor:
         ctx.call = call
         if call.line is None:
             y, codes = acc.view_as(acc), None
-        elif call.kernels is None:
-            y = codes = call.line.floored(acc)
         else:
-            line = call.line
-            y, call.packed = call.kernels.codes(acc, line.add, line.mult, *line.bounds)
-            codes = call.packed.bytes
-        ctx.save_for_backward(codes, acc, real, x, w, gamma, beta, bias)
+            y, call.packed = codes_of(acc, call.line, call.kernels)
+            codes = y if call.packed is None else call.packed.bytes
+        ctx.save_for_backward(codes, acc, w_codes, x, w, gamma, beta, bias)
         ctx.set_materialize_grads(False)
         return y
 
@@ -153,7 +165,7 @@ class _NormedSums(torch.autograd.Function):
         call: Call = ctx.call
         if torch.is_grad_enabled():  # gradients of these gradients are wanted
             return *_by_parts(call, given, grad), None, None, None
-        if call.kernels is None:
+        if call.kernels is None or (call.line is not None and y.dtype is not torch.uint8):
             if call.line is not None:
                 grad = where_inside(grad, y, call.line.gradient_bounds)
             scaled = call.gradient(scaled=True)
@@ -161,6 +173,9 @@ class _NormedSums(torch.autograd.Function):
             to_gamma, to_beta = to_gamma.mul_(scaled.turn), to_beta.mul_(scaled.lift)
         else:
             to_acc, to_gamma, to_beta = _compiled(grad.contiguous(), y, acc, call, call.kernels)
+        if real.dtype is torch.int8:
+            assert call.kernels is not None
+            real = call.kernels.real(real, call.back)
         wanted = (ctx.needs_input_grad[0], ctx.needs_input_grad[1], False)
         to_x, to_w, _ = call.plan.form.gradients(to_acc, given[0], real, wanted)
         # The norm subtracts the layer's own bias again: zeros, because data-parallel training
@@ -190,24 +205,25 @@ def _compiled(
 def normed_sums(
     given: tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None],
     acc: Tensor,
-    real: Tensor,
+    rounded: Rounded,
     call: Call,
     packed: Packed | None = None,
 ) -> Tensor:
     """Return a layer's codes, or its sums `acc` where `call.line` is None. given: x, real weights,
-    gamma, beta, and the layer's own bias, if it has one; real: `Rounded.real`; packed: x, which is
-    then kept so for the backward.
+    gamma, beta, and the layer's own bias, if it has one; packed: x, which is then kept so for the
+    backward.
     """
+    kept = rounded.codes if rounded.real is None else rounded.real
     hooks: AbstractContextManager[object] = nullcontext()
     if packed is not None:
         assert call.kernels is not None
         unpack, place = call.kernels.unpack, given[0].data_ptr()
         hooks = saved_tensors_hooks(
-            lambda kept: packed if kept.data_ptr() == place else kept,
-            lambda kept: unpack(kept) if kept is packed else kept,
+            lambda saved: packed if saved.data_ptr() == place else saved,
+            lambda saved: unpack(saved) if saved is packed else saved,
         )
     with hooks:
-        result: Tensor = _NormedSums.apply(*given, acc, real, call)  # type: ignore[no-untyped-call]  # torch's apply is untyped
+        result: Tensor = _NormedSums.apply(*given, acc, kept, call)  # type: ignore[no-untyped-call]  # torch's apply is untyped
     return result
 
 
@@ -228,12 +244,6 @@ def _by_parts(call: Call, given: list[Any], grad: Tensor) -> tuple[Tensor | None
     chosen = [tensor for tensor, own in zip(given, wanted, strict=True) if own]
     found = iter(torch.autograd.grad(y, chosen, grad, create_graph=True, allow_unused=True))
     return tuple(next(found) if own else None for own in wanted)
-
-
-def packs(line: Line, acc: Tensor) -> bool:
-    """Whether the kernels can do a line: one multiply-add in float32, to codes of a byte."""
-    low, high = line.bounds
-    return line.half is None and line.add.dtype is acc.dtype and high - low <= 255
 
 
 def inside_of(line: Line) -> tuple[int, int]:

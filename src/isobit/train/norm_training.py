@@ -162,7 +162,7 @@ def _run_fused(
     with torch.no_grad():
         rounded = fused.rounded
         if rounded is None:
-            form = plan.low, fused.int8
+            form = plan.low, fused.int8, stack.kernels
             rounded = norm_layer.rounded(fused.w, fused.slope, fused.back, *form)
         acc = ts.plain_sums(x, rounded.codes, rounded.total, plan.types, plan.form)
         if acc is None:
@@ -180,16 +180,14 @@ def _run_fused(
         if between.watch is not None and between.select is None:
             between.watch(line.values(acc) - 0.5)
     wanted = None if between.select is not None else line
-    if wanted is not None and not norm_layer.packs(line, acc):
-        kernels = None
-    call = norm_layer.Call(plan, fused.slope, wanted, layer.count, kernels)
+    call = norm_layer.Call(plan, fused.slope, fused.back, wanted, layer.count, kernels)
     fused.call = call
     bias = None if slot.b is None else own.bias
     given = (x, fused.w, own.gamma, own.beta, bias)
     packed = this.packed_of(slot.x, x) if kernels is not None else None
-    y = norm_layer.normed_sums(given, acc, rounded.real, call, packed)
+    y = norm_layer.normed_sums(given, acc, rounded, call, packed)
     if wanted is None:
-        return norm.selected(y, line, between)
+        return norm.selected(y, line, between, kernels)
     if call.packed is not None:
         this.packed[slot.step.name] = ref(y), call.packed
         call.packed = None  # saved for the backward, as long as that needs it
@@ -202,17 +200,11 @@ def _affine_line(acc: Tensor, layer: Layer, fused: Fused, kernels: Kernels | Non
     slot = fused.slot
     if kernels is not None and layer.sums is not None:
         layer.sums = norm.shared_sums(layer.sums)
-        statistics, line = kernels.fold(layer.sums, layer.count, fused.gains)
-        mean, var = host(statistics)
-        layer.found = channels.Statistics(mean, var)
-        if line is not None:
-            add, mult = line.unbind()
-            return norm.Line(add, mult, None, slot.bounds, slot.soft)
-        moments = norm.of_sums(layer.sums, layer.count)
-    else:
-        moments = moments_of(layer)
+        statistics, (add, mult) = kernels.fold(layer.sums, layer.count, fused.gains)
+        layer.found = channels.Statistics(*host(statistics))
+        return norm.Line(add, mult, None, slot.bounds, slot.soft)
     gains = channels.Gains(*host(fused.gains))
-    layer.found = channels.statistics_of(moments, gains)
+    layer.found = channels.statistics_of(moments_of(layer), gains)
     return norm.line_of(channels.fold(gains, layer.found), acc, slot.bounds, slot.soft)
 
 
