@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from functools import cache
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -35,11 +36,13 @@ class DType(Enum):
         return self.value[0] in "su"
 
     @property
+    @cache
     def low(self) -> int:
         """Smallest integer the carrier holds; integers only."""
         return int(np.iinfo(self.numpy).min)  # type: ignore[type-var]  # floats have no iinfo
 
     @property
+    @cache
     def high(self) -> int:
         """Largest integer the carrier holds; integers only."""
         return int(np.iinfo(self.numpy).max)  # type: ignore[type-var]  # floats have no iinfo

@@ -12,12 +12,16 @@ from isobit.core import torch_scratch as scratch
 from isobit.core.types import TensorType, scale_of
 
 
+def centred_real(x: Tensor, kind: TensorType) -> Tensor:
+    """Return `clamp(floor(x / S + 1/2) + Z) - Z` in float64: real values as centred codes."""
+    codes = scratch.empty_like(x, torch.float64).copy_(x.detach())
+    codes.div_(float(scale_of(kind.encoding)[0])).add_(0.5).floor_()
+    return codes.clamp_(kind.dtype.low - kind.zero, kind.dtype.high - kind.zero)
+
+
 def quantize_real(x: Tensor, kind: TensorType) -> Tensor:
     """Return `clamp(floor(x / S + 1/2) + Z)` in float64: how a real input becomes codes."""
-    codes = scratch.empty_like(x, torch.float64).copy_(x.detach())
-    codes.div_(float(scale_of(kind.encoding)[0]))
-    codes.add_(0.5).floor_()
-    return (codes.add_(kind.zero) if kind.zero else codes).clamp_(kind.dtype.low, kind.dtype.high)
+    return centred_real(x, kind).add_(kind.zero)
 
 
 ROWS_BYTES = 1 << 19

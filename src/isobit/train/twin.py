@@ -44,7 +44,7 @@ from isobit.train.numbers import InputDType, Numbers, decide_all
 from isobit.train.places import Places
 from isobit.train.ranges import RangeObserver, RangeOptions
 from isobit.train.selftest import require_exact
-from isobit.train.ste import quantize_real
+from isobit.train.ste import centred_real, quantize_real
 from isobit.train.steps import Step, group, last_read, pools_of
 from isobit.train.ties import tie
 from isobit.train.trace import trace
@@ -337,7 +337,7 @@ class Twin(nn.Module):
 
     def carriers(self, raw: Tensor, kind: TensorType) -> Tensor:
         """Return raw values as the first step takes them: `code - zero`, float32."""
-        return (quantize_real(raw, kind) - kind.zero).float()
+        return centred_real(raw, kind).float()
 
     def stored_carriers(self, numbers: Numbers, samples: int) -> dict[str, Tensor]:
         """Return the carriers of `stored`, the same for every sample."""
