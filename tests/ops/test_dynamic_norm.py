@@ -16,6 +16,7 @@ from torch import nn as torch_nn
 from isobit import Model, nn
 from isobit.run.golden import run_golden
 from isobit.train import channels, norm
+from isobit.train.moments import moments_of
 
 
 def normed() -> torch_nn.Module:
@@ -195,7 +196,7 @@ def test_the_gradient_is_batch_norms_own() -> None:
     gamma.grad = beta.grad = None
     reals = (c * factor).requires_grad_()
     affine = channels.Affine(gamma, beta, torch.zeros(2, dtype=torch.float64), 1e-5)
-    found = norm.with_batch_gradient(reals, norm.moments_of(reals), affine, factor.numpy())
+    found = norm.with_batch_gradient(reals, moments_of(reals), affine, factor.numpy())
     assert torch.equal(found, reals)
     found.backward(upstream)
     for ours, theirs in zip((reals.grad, gamma.grad, beta.grad), wanted, strict=True):

@@ -17,10 +17,10 @@ import torch.distributed as dist
 import isobit
 from isobit import nn
 from isobit.core.errors import IsobitError
-from isobit.train import norm
 from isobit.train.evaluate import accuracy
 from isobit.train.fit import COSINE, train
 from isobit.train.history import Moment
+from isobit.train.moments import moments_of
 from isobit.train.plan import Plan
 from isobit.train.ranges import RangeOptions
 from isobit.train.recipe import Augment, Optimizer, Run
@@ -202,7 +202,7 @@ SUMS = (
 
 def hex_of(values: torch.Tensor) -> list[list[str]]:
     """Statistics to the bit, as they are kept: in float32."""
-    found = norm.moments_of(values)
+    found = moments_of(values)
     return [[float(v).hex() for v in m] for m in (found.mean, found.var)]
 
 

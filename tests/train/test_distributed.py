@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from isobit.train import norm
+from isobit.train.moments import moments_of
 
 from . import several
 
@@ -56,7 +56,7 @@ def test_statistics_of_two_halves_are_those_of_the_whole(found: Found, which: in
     whole = several.hex_of(values)
     assert [one["moments"][which] for one in found] == [whole, whole]
     exact = values.double().reshape(-1, values.shape[-1])
-    moments = norm.moments_of(values)
+    moments = moments_of(values)
     mean, var = torch.from_numpy(moments.mean), torch.from_numpy(moments.var)
     # float32 sums of up to 2046 positions; the mean of the third is 1500 deviations from 0.
     assert torch.allclose(mean, exact.mean(0), rtol=1e-6, atol=1e-5 * float(exact.std()))

@@ -16,6 +16,7 @@ from isobit.core.fixed_torch import HARD
 from isobit.core.types import FloatArray, scale_of
 from isobit.ops.schemes import Scheme
 from isobit.train import channels, norm
+from isobit.train.moments import moments_of
 from isobit.train.ste import round_all, ste_round
 
 from .nets import SCHEMES, digits, make_twin, trained_twin
@@ -170,7 +171,7 @@ def test_batch_norm_gradient_is_torchs(carrier: torch.dtype) -> None:
     acc, learned, step = normed([0.8, -0.5, 1.3, -1.1])
     x = acc.clone().to(carrier).requires_grad_()
     gains = channels.gains(learned.arrays, step, Y_STEP)
-    statistics = channels.statistics_of(norm.moments_of(x), gains)
+    statistics = channels.statistics_of(moments_of(x), gains)
     folded = channels.fold(gains, statistics)
     y = norm.norm_requantize(
         x * 1.0, learned, folded, statistics, step, Y_STEP, (-(2**14), 2**14), HARD, moving=True
@@ -195,7 +196,7 @@ def test_batch_norm_gradient_is_masked_where_clamped(soft: tuple[bool, bool]) ->
     acc, learned, step = normed([0.8, -0.5])
     x = acc.float().requires_grad_()
     gains = channels.gains(learned.arrays, step, Y_STEP)
-    statistics = channels.statistics_of(norm.moments_of(x), gains)
+    statistics = channels.statistics_of(moments_of(x), gains)
     folded = channels.fold(gains, statistics)
     y = norm.norm_requantize(
         x * 1.0, learned, folded, statistics, step, Y_STEP, (-20, 40), soft, moving=True
@@ -215,7 +216,7 @@ def test_batch_norm_with_gamma_zero_stays_finite_and_can_leave_zero() -> None:
     acc, learned, step = normed([0.0, 1.0])
     x = acc.float().requires_grad_()
     gains = channels.gains(learned.arrays, step, Y_STEP)
-    statistics = channels.statistics_of(norm.moments_of(x), gains)
+    statistics = channels.statistics_of(moments_of(x), gains)
     folded = channels.fold(gains, statistics)
     assert int(folded.mult.min()) > 0 and np.abs(folded.bias).max() < 2**29
     y = norm.norm_requantize(
@@ -241,7 +242,7 @@ def test_frozen_batch_norm_gradient_is_a_plain_slope() -> None:
     acc, learned, step = normed([0.8, -0.5])
     x = acc.float().requires_grad_()
     gains = channels.gains(learned.arrays, step, Y_STEP)
-    statistics = channels.statistics_of(norm.moments_of(x), gains)
+    statistics = channels.statistics_of(moments_of(x), gains)
     folded = channels.fold(gains, statistics)
     y = norm.norm_requantize(
         x * 1.0, learned, folded, statistics, step, Y_STEP, (-(2**14), 2**14), HARD, moving=False
@@ -286,7 +287,7 @@ def test_pow2_batch_norm_gradient_is_torchs(gamma: float) -> None:
     x = folded.clone().requires_grad_()
     y = norm.shift_requantize(
         x * 1.0,
-        norm.moments_of(x),
+        moments_of(x),
         learned,
         np.array([float(offset)]),
         np.array([4]),
@@ -323,7 +324,7 @@ def test_pow2_batch_norm_with_gamma_zero_stays_finite() -> None:
     x = torch.zeros(4, 2, 2, 1, requires_grad=True)
     y = norm.shift_requantize(
         x * 1.0,
-        norm.moments_of(x),
+        moments_of(x),
         learned,
         np.array([64.0]),
         np.array([4]),

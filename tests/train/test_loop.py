@@ -223,7 +223,7 @@ def test_wrong_parts_are_refused_before_anything_is_computed(
 def test_int8_sums_are_a_switch_without_effect_on_bits(
     monkeypatch: pytest.MonkeyPatch, exact: bool
 ) -> None:
-    monkeypatch.setattr(loop, "int8_is_exact", lambda: exact)
+    monkeypatch.setattr(loop.torch_products, "int8_is_exact", lambda: exact)
     found = []
     for switch in ("auto", "off", *(["on"] if exact else [])):
         model = build("affine")

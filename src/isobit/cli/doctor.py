@@ -27,7 +27,11 @@ class Finding:
 
 _PACKAGES = (
     ("torch", "training (Model, fit)", "pip install 'isobit[train]'"),
-    ("ziglang", "the default C compiler, for every core", "pip install 'isobit[build]'"),
+    (
+        "ziglang",
+        "the default C compiler, for every core; kernels for training",
+        "pip install 'isobit[build]'",
+    ),
     ("unicorn", "the emulated chip, exact instruction counts", "pip install 'isobit[emulate]'"),
     ("capstone", "disassembly for instruction counts", "pip install 'isobit[emulate]'"),
 )

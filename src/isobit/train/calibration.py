@@ -24,7 +24,7 @@ from isobit.ops.clamp.op import clamp_codes
 from isobit.ops.pad.op import PadAttrs
 from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import WeightedOp
-from isobit.train import channels, norm, normalised, weights
+from isobit.train import channels, moments, normalised, weights
 from isobit.train.guards import raw_values, require_range, require_statistics
 from isobit.train.numbers import InputDType, NumberBuilder
 from isobit.train.ranges import RangeObserver, in_powers, in_steps, in_wide_codes
@@ -350,9 +350,9 @@ def normalised_input(
     c = c + learned.bias
     module = normalised.module(twin, step)
     if int(module.num_batches_tracked) == 0 and not twin.frozen:
-        moments = norm.moments_of(c)
-        found = channels.Statistics(moments.mean.astype("f4"), moments.var.astype("f4"))
-        channels.update_running([module], [1.0], found, [norm.count_of(c)])
+        batch = moments.moments_of(c)
+        found = channels.Statistics(batch.mean.astype("f4"), batch.var.astype("f4"))
+        channels.update_running([module], [1.0], found, [moments.count_of(c)])
         _freeze_weights(twin, step)
     running = normalised.running(twin, step)
     require_statistics(twin, _where(step), running)

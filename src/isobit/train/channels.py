@@ -81,7 +81,7 @@ class Moments:
 class Gains:
     """What of an `affine` norm does not depend on statistics: float64 [C]. gain, lift, turn:
     |gamma| Sx Sw, beta and gamma in steps of the output; unit, squared: of the sums and their
-    squares, with the sign of gamma. `native.c` takes them in this order.
+    squares, with the sign of gamma. `kernels/statistics.c` takes them in this order.
     """
 
     gain: FloatArray

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,32 @@ class How:
     last: Step
     between: Between = NOTHING
     this: norm_training.Pass | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """How a whole forward runs.
+
+    training: dropouts act, and batch norms in training mode move. pooling: leave out values that
+    only a pool reads, and pool before requantising: the same, and less work. observing: take what
+    flows into the moving ranges, which stay as they are for this run. keep: values that are wanted;
+    others go when nothing reads them any more.
+    """
+
+    training: bool = False
+    pooling: bool = False
+    observing: bool = False
+    keep: tuple[str, ...] | None = None
+
+    def drop(self, values: dict[str, Tensor], names: Iterable[str]) -> None:
+        """Drop values that nothing reads any more, unless they are wanted."""
+        if self.keep is not None:
+            for name in names:
+                if name not in self.keep:
+                    values.pop(name, None)
+
+
+PLAIN = Mode()
 
 
 def run_step(

@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from isobit.core import torch_scratch
+from isobit.core import torch_products, torch_scratch
 from isobit.core.errors import BadArgument, Diverged
-from isobit.core.torch_products import int8_is_exact
 from isobit.core.torch_sums import allow_int8
 from isobit.train import augment, checkpoint, losses, optimizers, schedule, weights
 from isobit.train.distributed import (
@@ -57,7 +56,7 @@ def int8_forward(switch: str) -> Iterator[None]:
 
     Raises `BadArgument` for "on" where this CPU has none that are exact.
     """
-    if switch == "on" and not int8_is_exact():
+    if switch == "on" and not torch_products.int8_is_exact():
         raise BadArgument(
             where="run.int8_forward",
             what="CPU",

@@ -1,9 +1,9 @@
 """Batch norm's passes over a layer as C, compiled for this CPU: fewer than torch's operators take.
 
-`native.c` is built once, by what `offer` was given, and kept; where there is no compiler, no
-threads to share with torch, or the result fails its test, training runs on torch's operators. The
-integers of a forward are the same either way; statistics and gradients differ in their last bits,
-and from here they are the same for any number of threads and processes.
+The C of `kernels/` is built once, by what `offer` was given, and kept; where there is no compiler,
+no threads to share with torch, or the result fails its test, training runs on torch's operators.
+The integers of a forward are the same either way; statistics and gradients differ in their last
+bits, and statistics from here are the same for any number of threads and processes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from torch import Tensor
 from isobit.core import torch_scratch as scratch
 from isobit.core.errors import IsobitError
 
-SOURCE = Path(__file__).with_name("native.c")
+SOURCES = Path(__file__).with_name("kernels")
+"""The folder of C files."""
 LEVELS = {"AVX512": "x86_64_v4", "AVX2": "x86_64_v3"}
 """What torch calls the vectors it uses here, and what compilers call a CPU that has them."""
 FLAGS = ("-mprefer-vector-width=512", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
@@ -36,12 +37,14 @@ slope of the layer's weights.
 LEAST_SHARED = 1 << 15
 """Elements from which several threads are faster than one."""
 Build = Callable[[Path, str, tuple[str, ...]], Path]
-"""Returns a shared library of a C file for a CPU, compiled with flags; raises `IsobitError`."""
+"""Returns a shared library of a folder of C files for a CPU, compiled with flags; raises
+`IsobitError`.
+"""
 
 _build: list[Build] = []
 _allowed = True
-_agreed: dict[int, bool] = {}
-"""Whether all processes of a group have the kernels, by the group's identity."""
+_agreed: list[tuple[object, bool]] = []
+"""The group of processes at hand, and whether all of them have the kernels."""
 
 
 def offer(build: Build) -> None:
@@ -64,15 +67,14 @@ def kernels(device: torch.device) -> Kernels | None:
     found = load()
     if found is not None and torch.get_num_threads() > 1 and not found.has_threads:
         found = None
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        group = id(dist.group.WORLD)
-        if group not in _agreed:
-            everywhere = torch.tensor(int(found is not None))
-            dist.all_reduce(everywhere, dist.ReduceOp.MIN)
-            _agreed[group] = bool(everywhere)
-        if not _agreed[group]:
-            return None
-    return found
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return found
+    group = dist.group.WORLD
+    if not (_agreed and _agreed[0][0] is group):
+        everywhere = torch.tensor(int(found is not None))
+        dist.all_reduce(everywhere, dist.ReduceOp.MIN)
+        _agreed[:] = [(group, bool(everywhere))]
+    return load() if _agreed[0][1] else None
 
 
 @cache
@@ -82,14 +84,14 @@ def load() -> Kernels | None:
     if level is None or not _build:
         return None
     try:
-        found = Kernels(ctypes.CDLL(str(_build[0](SOURCE, level, FLAGS))))
+        found = Kernels(ctypes.CDLL(str(_build[0](SOURCES, level, FLAGS))))
     except (IsobitError, OSError):  # no compiler, or nowhere to put what it makes
         return None
     return found if is_right(found) else None
 
 
 class Kernels:
-    """`native.c`: float32 tensors [N,...,C], contiguous, on the CPU."""
+    """The C of `kernels/`: float32 tensors [N,...,C], contiguous, on the CPU."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
         p, n, i = ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int
@@ -280,6 +282,7 @@ def is_right(found: Kernels) -> bool:
             return False
         grad = rng.standard_normal(x.shape).astype(np.float32)
         layer = rng.standard_normal((6, channels)).astype(np.float32)
+        layer[INVERSE] *= 2.0**-20  # of values that deviate so much
         _, scaled, mean, inverse, turn, lift = layer.astype(np.float64)
         for y in (packed.bytes, None):
             given = torch.from_numpy(grad), y, acc, torch.from_numpy(layer), (0, ends[1] - ends[0])

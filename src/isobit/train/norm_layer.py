@@ -20,6 +20,7 @@ from isobit.core import torch_scratch as scratch
 from isobit.core import torch_sums as ts
 from isobit.core.fixed_torch import where_inside
 from isobit.core.torch_products import Windows
+from isobit.train.moments import shared_sums
 from isobit.train.native import Kernels, Packed
 from isobit.train.norm import (
     Gradient,
@@ -28,7 +29,6 @@ from isobit.train.norm import (
     norm_gradients,
     normed,
     requantized,
-    shared_sums,
 )
 from isobit.train.ste import ste_round
 
@@ -215,7 +215,7 @@ def normed_sums(
     """
     kept = rounded.codes if rounded.real is None else rounded.real
     hooks: AbstractContextManager[object] = nullcontext()
-    if packed is not None:
+    if packed is not None and not _has_hooks():
         assert call.kernels is not None
         unpack, place = call.kernels.unpack, given[0].data_ptr()
         hooks = saved_tensors_hooks(
@@ -225,6 +225,14 @@ def normed_sums(
     with hooks:
         result: Tensor = _NormedSums.apply(*given, acc, kept, call)  # type: ignore[no-untyped-call]  # torch's apply is untyped
     return result
+
+
+def _has_hooks() -> bool:
+    """Whether someone else, as checkpointing does, decides how tensors are kept for the backward;
+    torch has no public name for that.
+    """
+    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+    return top is None or top(False) is not None
 
 
 def _by_parts(call: Call, given: list[Any], grad: Tensor) -> tuple[Tensor | None, ...]:

@@ -22,7 +22,7 @@ from isobit.core.fixed_torch import F32_EXACT
 from isobit.core.types import AnyArray, FloatArray, scale_of
 from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import WeightedOp
-from isobit.train import channels, native, norm, norm_layer, weights
+from isobit.train import channels, moments, native, norm, norm_layer, weights
 from isobit.train.channels import host
 from isobit.train.numbers import Numbers, bias_of
 from isobit.train.places import Places
@@ -37,7 +37,7 @@ class Layer:
     """A batch norm whose statistics move in this forward.
 
     module: torch's; own, before: its parameters, and its statistics, which move at the end; factor:
-    gamma / sigma in `pow2`; parts or sums: of what it normalises, `norm.parts_of` it or, of all
+    gamma / sigma in `pow2`; parts or sums: of what it normalises, `moments.parts_of` it or, of all
     processes, sums and sums of squares, over `count` values of a channel; found: the statistics of
     the batch. fused: for `norm_layer`, if that can do it.
     """
@@ -194,9 +194,9 @@ class Stack:
         """Say what the statistics of the batch were, and what gradient the layers get."""
         sizes, layers = self.sizes, list(self.layers.values())
         if self.factor is not None:
-            moments = self._moments(layers)
-            found = channels.before_norm(moments, self.own, self.before, self.factor, sizes.sums)
-            line = norm.shift_line(moments, sizes.shift)
+            batch = self._moments(layers)
+            found = channels.before_norm(batch, self.own, self.before, self.factor, sizes.sums)
+            line = norm.shift_line(batch, sizes.shift)
         else:
             each = [layer.found for layer in layers if layer.found is not None]
             found = channels.Statistics(
@@ -222,20 +222,19 @@ class Stack:
         each = [layer.sums for layer in layers if layer.sums is not None]
         if len(each) == len(layers):
             counts = np.repeat([float(layer.count) for layer in layers], self.sizes.counts)
-            return norm.of_sums(norm.shared_sums(torch.cat(each, 1)), counts)
-        moments = [moments_of(layer) for layer in layers]
+            return moments.of_sums(moments.shared_sums(torch.cat(each, 1)), counts)
+        found = [moments_of(layer) for layer in layers]
         return channels.Moments(
-            np.concatenate([one.mean for one in moments]),
-            np.concatenate([one.var for one in moments]),
+            np.concatenate([one.mean for one in found]), np.concatenate([one.var for one in found])
         )
 
 
 def moments_of(layer: Layer) -> channels.Moments:
     """Return the moments of a layer's sums, of all processes."""
     if layer.sums is not None:
-        return norm.of_sums(norm.shared_sums(layer.sums), layer.count)
+        return moments.of_sums(moments.shared_sums(layer.sums), layer.count)
     assert layer.parts is not None
-    return norm.combined(torch.stack(layer.parts))
+    return moments.combined(torch.stack(layer.parts))
 
 
 def _sizes(twin: Twin, numbers: Numbers, steps: Collection[Step]) -> Sizes:

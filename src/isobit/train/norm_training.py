@@ -21,7 +21,7 @@ from isobit.ops import torch_dynamic
 from isobit.ops.dynamic import DynamicOp
 from isobit.ops.schemes import Scheme
 from isobit.ops.weighted import WeightedOp
-from isobit.train import channels, norm, norm_layer, normalised, weights
+from isobit.train import channels, moments, norm, norm_layer, normalised, weights
 from isobit.train.channels import host
 from isobit.train.native import Kernels, Packed
 from isobit.train.norm_stack import Fused, Layer, Stack, clamp_of, moments_of
@@ -144,10 +144,10 @@ def run_dynamic(step: Step, values: dict[str, Tensor], this: Pass) -> tuple[Tens
     acc = step.op.combine(attrs, values[names.x].double(), w.double(), None)
     unit = torch_dynamic.unit(acc, attrs.product, e)
     reals = acc * unit
-    moments, own = norm.moments_of(reals.detach()), layer.own
-    layer.found = channels.before_norm(moments, own.arrays, layer.before, factor, np.ones(1))
-    layer.count = norm.count_of(acc)
-    acc = norm.with_batch_gradient(reals, moments, own, factor) / unit
+    batch, own = moments.moments_of(reals.detach()), layer.own
+    layer.found = channels.before_norm(batch, own.arrays, layer.before, factor, np.ones(1))
+    layer.count = moments.count_of(acc)
+    acc = norm.with_batch_gradient(reals, batch, own, factor) / unit
     b = channels.tensor(bias, acc.detach())
     return torch_dynamic.quantized(acc, b, e, attrs.product, attrs.bias)
 
@@ -167,10 +167,11 @@ def _run_fused(
         acc = ts.plain_sums(x, rounded.codes, rounded.total, plan.types, plan.form)
         if acc is None:
             return None
-        kernels, layer.count = stack.kernels if acc.is_contiguous() else None, norm.count_of(acc)
+        kernels, layer.count = stack.kernels, moments.count_of(acc)
         if kernels is None:
-            layer.parts = norm.parts_of(acc)
+            layer.parts = moments.parts_of(acc)
         else:
+            acc = acc.contiguous()  # it is, unless weights do not lie channels last
             layer.sums = kernels.moments(acc)
         line = fused.line
         if line is None:
@@ -199,7 +200,7 @@ def _affine_line(acc: Tensor, layer: Layer, fused: Fused, kernels: Kernels | Non
     assert fused.gains is not None
     slot = fused.slot
     if kernels is not None and layer.sums is not None:
-        layer.sums = norm.shared_sums(layer.sums)
+        layer.sums = moments.shared_sums(layer.sums)
         statistics, (add, mult) = kernels.fold(layer.sums, layer.count, fused.gains)
         layer.found = channels.Statistics(*host(statistics))
         return norm.Line(add, mult, None, slot.bounds, slot.soft)
@@ -215,12 +216,12 @@ def _run_pow2(
     numbers, own = this.numbers, layer.own
     w = weights.rounded(this.twin, step, numbers, _weight_factor(layer))
     acc = _sums(step, numbers, values, w)
-    layer.parts, layer.count = norm.parts_of(acc.detach()), norm.count_of(acc)
-    moments = norm.combined(torch.stack(layer.parts))
+    layer.parts, layer.count = moments.parts_of(acc.detach()), moments.count_of(acc)
+    batch = moments.combined(torch.stack(layer.parts))
     bias, shift = _bias(step, numbers, layer), numbers.derived[step.name]["shift"]
     y_step, (bounds, soft) = numbers.step_of(step.name), clamp_of(step, numbers)
     return norm.shift_requantize(
-        acc, moments, own, bias, host(shift), y_step, bounds, soft, between=between
+        acc, batch, own, bias, host(shift), y_step, bounds, soft, between=between
     )
 
 
@@ -232,9 +233,9 @@ def _run_affine(
     w = weights.rounded(twin, step, numbers, _weight_factor(layer))
     acc = _sums(step, numbers, values, w)
     gains = channels.gains(own.arrays, numbers.sum_step(step), numbers.step_of(step.name))
-    found = channels.statistics_of(norm.moments_of(acc), gains)
+    found = channels.statistics_of(moments.moments_of(acc), gains)
     layer.found = twin.batch_statistics[step.name] = found
-    layer.count = norm.count_of(acc)
+    layer.count = moments.count_of(acc)
     return _requantize(step, numbers, acc, own, found, between, moving=True)
 
 

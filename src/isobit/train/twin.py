@@ -30,7 +30,7 @@ from isobit.train.builder import Traced, place_of
 from isobit.train.calibration import WeightRange, key_of
 from isobit.train.dropout import apply_dropout
 from isobit.train.export import export_graph
-from isobit.train.forward import How, run_step
+from isobit.train.forward import PLAIN, How, Mode, run_step
 from isobit.train.graph_net import GraphNet
 from isobit.train.guards import (
     keeping_dtypes,
@@ -250,11 +250,10 @@ class Twin(nn.Module):
         with torch.autocast(self.device.type, enabled=False):  # integers do not fit bfloat16
             raw = raw_values(self, x)
             observing = updating and calibration.advance(self, x)
-            wanted = (*names, *(self.exponents[n] for n in names if n in self.exponents))
+            keep = (*names, *(self.exponents[n] for n in names if n in self.exponents))
+            mode = Mode(updating, pooling=True, observing=observing, keep=keep)
             with calibration.all_or_nothing(self) if observing else nullcontext():
-                values = self._run_raw(
-                    raw, training=updating, pooling=True, observing=observing, keep=wanted
-                )
+                values = self._run_raw(raw, mode)
             if updating:
                 self.steps_seen.add_(1)
             return tuple(self._dequantize(name, values) for name in names)
@@ -262,78 +261,49 @@ class Twin(nn.Module):
     def _run_all(
         self, x: Tensor | AnyArray, *, training: bool = False, pooling: bool = False
     ) -> dict[str, Tensor]:
-        return self._run_raw(raw_values(self, x), training=training, pooling=pooling)
+        return self._run_raw(raw_values(self, x), Mode(training, pooling))
 
-    def _run_raw(
-        self,
-        raw: Tensor,
-        *,
-        training: bool = False,
-        pooling: bool = False,
-        observing: bool = False,
-        keep: tuple[str, ...] | None = None,
-    ) -> dict[str, Tensor]:
+    def _run_raw(self, raw: Tensor, mode: Mode = PLAIN) -> dict[str, Tensor]:
         """Run every step from checked raw values, channels last."""
         (source,) = self.traced.graph.inputs
         carriers = self.carriers(raw, self.numbers.types[source.name])
-        if observing:
+        if mode.observing:
             calibration.observe_input(self, raw)
-        return self._run_carriers(
-            source.name,
-            carriers,
-            training=training,
-            pooling=pooling,
-            observing=observing,
-            keep=keep,
-        )
+        return self._run_carriers(source.name, carriers, mode)
 
-    def _run_carriers(
-        self,
-        name: str,
-        carriers: Tensor,
-        *,
-        training: bool = False,
-        pooling: bool = False,
-        observing: bool = False,
-        keep: tuple[str, ...] | None = None,
-    ) -> dict[str, Tensor]:
-        """Run every step from the input's carriers (`code - zero`, NHWC).
-
-        pooling: leave out values that only a pool reads, and pool before requantising: the same,
-        and less work. observing: take what flows into the moving ranges, which stay as they are for
-        this run. keep: values that are wanted; others go when nothing reads them any more.
-        """
+    def _run_carriers(self, name: str, carriers: Tensor, mode: Mode = PLAIN) -> dict[str, Tensor]:
+        """Run every step from the input's carriers (`code - zero`, NHWC)."""
         require_exact(carriers.device)
         values = {name: carriers, **self.stored_carriers(self.numbers, len(carriers))}
-        if training:
+        if mode.training:
             apply_dropout(self, values, name)
         learning = self.training and torch.is_grad_enabled()
-        this = norm_training.begin(self, self.numbers, moving=training) if learning else None
-        for index, step in enumerate(self.steps):
-            if step.name in values:  # a pool that ran inside the step before it
-                self._drop(values, index, keep)
-                continue
-            pool = self.pooled.get(step.name) if pooling else None
-            if observing:
-                calibration.observe_step(self, step, values)
-            watch = calibration.watch_of(self, step) if observing else None
-            between = Between(None if pool is None else self.numbers.selection(pool), watch)
-            how = How(pool or step, between, this)
-            run_step(self, step, self.numbers, values, how)
-            if training:
-                for value in (pool or step).outputs:
-                    apply_dropout(self, values, value.name)
-            self._drop(values, index, keep)
+        this = norm_training.begin(self, self.numbers, moving=mode.training) if learning else None
+        for step, names in zip(self.steps, self.last_read, strict=True):
+            if step.name not in values:  # else a pool that ran inside the step before it
+                self._run_one(step, values, mode, this)
+            mode.drop(values, names)
         if this is not None:
             this.end()
         return values
 
-    def _drop(self, values: dict[str, Tensor], index: int, keep: tuple[str, ...] | None) -> None:
-        """Drop what no step behind one reads, but for what is wanted."""
-        if keep is not None:
-            for name in self.last_read[index]:
-                if name not in keep:
-                    values.pop(name, None)
+    def _run_one(
+        self,
+        step: Step,
+        values: dict[str, Tensor],
+        mode: Mode,
+        this: norm_training.Pass | None,
+    ) -> None:
+        """Run a step, and the pool behind it where that selects among its sums."""
+        pool = self.pooled.get(step.name) if mode.pooling else None
+        if mode.observing:
+            calibration.observe_step(self, step, values)
+        watch = calibration.watch_of(self, step) if mode.observing else None
+        between = Between(None if pool is None else self.numbers.selection(pool), watch)
+        run_step(self, step, self.numbers, values, How(pool or step, between, this))
+        if mode.training:
+            for value in (pool or step).outputs:
+                apply_dropout(self, values, value.name)
 
     def carriers(self, raw: Tensor, kind: TensorType) -> Tensor:
         """Return raw values as the first step takes them: `code - zero`, float32."""

@@ -1,0 +1,368 @@
+"""Compiled kernels against NumPy, and training with them against training without."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # torch's own convention
+from torch import Tensor
+
+from isobit import nn
+from isobit.core.errors import ToolMissing
+from isobit.core.types import AnyArray
+from isobit.ops.schemes import Scheme
+from isobit.run.shared import shared_library
+from isobit.train import channels, native, norm, norm_training
+from isobit.train.twin import Twin
+
+from .nets import SCHEMES, assert_equals_export, digits, make_twin, take_steps, training_codes
+
+needs_vectors = pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() not in native.LEVELS,
+    reason="kernels are compiled for CPUs with AVX2 or AVX512",
+)
+pytestmark = needs_vectors
+both_schemes = pytest.mark.parametrize("scheme", SCHEMES, ids=lambda s: s.value)
+
+
+@pytest.fixture(autouse=True)
+def _offered() -> Iterator[None]:
+    before = list(native._build)
+    native.offer(shared_library)
+    native.load.cache_clear()
+    yield
+    native.allow(True)
+    native._build[:] = before
+    native.load.cache_clear()
+
+
+def kernels() -> native.Kernels:
+    found = native.load()
+    assert found is not None, "zig compiles them"
+    return found
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("shape", [(3, 5, 7, 1), (40, 9, 9, 31), (64, 16, 16, 48)])
+def test_sums_are_exact_in_any_parts(shape: tuple[int, ...], threads: int) -> None:
+    """Squares up to 2^40, of 16384 values: below 2^54, so all but the last bits of 2^53 are free;
+    these draws stay below it.
+    """
+    rng = np.random.default_rng(0)
+    x = rng.integers(-(1 << 19), 1 << 19, shape)
+    torch.set_num_threads(threads)  # back to one: `conftest.one_thread`
+    try:
+        values = torch.from_numpy(x).float()
+        whole = kernels().moments(values)
+        parts = [kernels().moments(part) for part in values.chunk(3)]
+    finally:
+        torch.set_num_threads(1)
+    flat = x.reshape(-1, shape[-1])
+    assert np.array_equal(whole.numpy(), [flat.sum(0), np.square(flat).sum(0)])
+    assert torch.equal(torch.stack(parts).sum(0), whole)
+
+
+def gains(rng: np.random.Generator, size: float) -> channels.Gains:
+    gamma = rng.normal(0, size, 40).astype(np.float32)
+    gamma[:3] = (0.0, -1e-9, 3e4)
+    beta, bias = rng.normal(0, 3, (2, 40)).astype(np.float32)
+    own = channels.Arrays(gamma, beta, bias, 1e-5)
+    return channels.gains(own, 2.0 ** rng.integers(-14, -4, 40), 0.013)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-4, 300.0], ids=["usual", "off the grid", "large"])
+@pytest.mark.parametrize("seed", range(20))
+def test_folding_is_numpys_to_the_bit(size: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    own = gains(rng, size)
+    count = 640
+    mean, deviation = rng.normal(0, 900, 40), rng.gamma(2, 400, 40)
+    sums = np.array([mean * count, (mean**2 + deviation**2) * count]).round()
+    rows = np.array([getattr(own, name) for name in own.__slots__])
+    statistics, line = kernels().fold(torch.from_numpy(sums), count, torch.from_numpy(rows))
+    found = channels.statistics_of(norm_moments(sums, count), own)
+    assert np.array_equal(statistics.numpy(), [found.mean, found.var])
+    folded = channels.fold(own, found)
+    offset = folded.bias * folded.real + 0.5
+    assert np.array_equal(line.double().numpy(), [offset, folded.real])
+    assert (line.dtype is torch.float32) == (folded.on_grid and np.abs(offset).max() <= 256)
+
+
+def norm_moments(sums: AnyArray, count: int) -> channels.Moments:
+    mean, square = sums / count
+    return channels.Moments(mean, np.maximum(square - mean**2, 0))
+
+
+@pytest.mark.parametrize("wide", [False, True], ids=["float32", "float64"])
+def test_codes_at_every_threshold(wide: bool) -> None:
+    """Beside each threshold of each multiplier, against the integers of the chip."""
+    mult = np.array([37, 32, 65535, 4097, 300, 9363, 21, 77777])
+    shift = np.array([16] * 8 if not wide else [24, 20, 30, 27, 18, 31, 22, 33])
+    bias = np.array([0, 5, -77, 1000, -123, 3, 0, -9])
+    thresholds = np.arange(-130, 131)[:, None] * 2.0**shift / mult - bias
+    acc = (np.floor(thresholds)[None] + np.arange(-2, 3)[:, None, None]).reshape(-1, 8)
+    acc = np.clip(acc, -(1 << 23), 1 << 23).astype(np.int64)
+    half = 1 << (shift - 1)
+    want = np.clip(((acc + bias) * mult + half) >> shift, -100, 127)
+    dtype = torch.float64 if wide else torch.float32
+    real = mult * 2.0**-shift
+    line = [torch.from_numpy(part).to(dtype) for part in (bias * real + 0.5, real)]
+    found, packed = kernels().codes(torch.from_numpy(acc).float(), *line, -100, 127)
+    assert np.array_equal(found.numpy(), want)
+    assert np.array_equal(packed.bytes.numpy(), want + 100)
+    assert np.array_equal(kernels().unpack(packed).numpy(), want)
+
+
+class Deep(torch.nn.Module):
+    """What the fused layer meets: a pool behind a norm, depthwise and 1x1 layers, a bias of the
+    layer's own, sums in int8, a value with two readers, a dropout, uneven padding, weights that are
+    rounded alone.
+    """
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.first = torch.nn.Sequential(
+            nn.Conv2d(1, 40, 3, padding=1), nn.BatchNorm2d(40), nn.ReLU(), nn.MaxPool2d(2)
+        )
+        self.depth = torch.nn.Sequential(
+            nn.Conv2d(40, 40, 3, padding=1, groups=40, bias=False), nn.BatchNorm2d(40), nn.ReLU()
+        )
+        self.point = torch.nn.Sequential(
+            nn.Conv2d(40, 200, 1, bias=False), nn.BatchNorm2d(200), nn.ReLU6()
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.wide = torch.nn.Sequential(
+            nn.Conv2d(200, 64, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(64)
+        )
+        self.side = torch.nn.Sequential(
+            nn.Conv2d(200, 64, 1, stride=2, bias=False), nn.BatchNorm2d(64)
+        )
+        self.last = nn.Linear(64, 10)
+        with torch.no_grad():
+            self.depth[1].weight.mul_(-1)
+            self.wide[1].weight[:5] = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.dropout(self.point(self.depth(self.first(x))))
+        x = torch.relu(self.wide(x) + self.side(x))
+        return self.last(x.mean((2, 3)))
+
+
+def twin_of(scheme: Scheme, make: Callable[[], torch.nn.Module] = Deep) -> Twin:
+    torch.manual_seed(0)
+    twin = make_twin(make(), scheme)
+    x, _ = digits(64)
+    twin.calibrate(x)
+    return twin
+
+
+def step_of(twin: Twin, *, compiled: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the outputs of a training forward and every gradient."""
+    native.allow(compiled)
+    twin.train()
+    twin.zero_grad()
+    x, y = digits(48)
+    out = twin(x)
+    assert isinstance(out, Tensor)
+    F.cross_entropy(out, y).backward()
+    return out.detach(), {n: p.grad for n, p in twin.named_parameters() if p.grad is not None}
+
+
+@both_schemes
+def test_training_with_and_without_them_is_the_same(scheme: Scheme) -> None:
+    """From one state: every code of the forward in `pow2`, whose running statistics are the same;
+    in `affine` those of the batch are float32 sums without kernels, exact with them, so a code in a
+    thousand may be the next one. Gradients: float32 sums in another order.
+    """
+    one, other = twin_of(scheme), twin_of(scheme)
+    for _ in range(3):
+        out, own = step_of(one, compiled=True)
+        plain, wanted = step_of(other, compiled=False)
+        assert own.keys() == wanted.keys() == {n for n, _ in one.named_parameters()}
+        if scheme is Scheme.POW2:
+            assert torch.equal(out, plain)
+        assert torch.allclose(out, plain, atol=0.05 * float(plain.abs().max()))
+        for name, value in wanted.items():
+            largest = float(value.abs().max())
+            close = 1e-4 if scheme is Scheme.POW2 else 0.05
+            assert float((own[name] - value).abs().max()) <= close * largest + 1e-7, name
+        other.load_state_dict(one.state_dict())
+
+
+@both_schemes
+def test_a_forward_with_them_is_the_exports(scheme: Scheme) -> None:
+    """With batch statistics written into the norms the export computes the same integers."""
+    twin = twin_of(scheme)
+    take_steps(twin, 2)
+    twin.update_ranges()
+    x, _ = digits(32)
+    if scheme is Scheme.POW2:  # the forward uses running statistics, and moves them afterwards
+        before = {k: v.clone() for k, v in twin.state_dict().items()}
+        codes = training_codes(twin, x, moving=True)
+        twin.load_state_dict(before)
+    else:
+        codes = training_codes(twin, x, moving=True)
+        for step in twin.steps:
+            if step.name in twin.batch_statistics:
+                assert step.norm is not None
+                found = twin.batch_statistics[step.name]
+                twin.parameter(step.norm.mean).copy_(torch.from_numpy(found.mean))
+                twin.parameter(step.norm.var).copy_(torch.from_numpy(found.var))
+    twin.eval()
+    assert_equals_export(twin, x, codes)
+
+
+@both_schemes
+def test_two_threads_find_the_bits_of_one(scheme: Scheme) -> None:
+    """Statistics of integers are exact sums, so whatever follows from them is the same."""
+    found = []
+    for threads in (1, 2):
+        twin = twin_of(scheme)
+        torch.set_num_threads(threads)
+        try:
+            step_of(twin, compiled=True)
+        finally:
+            torch.set_num_threads(1)
+        found.append({k: v for k, v in twin.state_dict().items() if "running" in k})
+    assert found[0] and all(torch.equal(value, found[1][key]) for key, value in found[0].items())
+
+
+@both_schemes
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_a_backward_reads_what_the_forward_read(
+    scheme: Scheme, dropout: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Packed codes are those of the tensor itself; not of what a dropout made of it."""
+    found = []
+    for packed in (True, False):
+        if not packed:
+            monkeypatch.setattr(norm_training.Pass, "packed_of", lambda *_: None)
+        twin = twin_of(scheme, lambda: Deep(dropout))
+        torch.manual_seed(3)
+        found.append(step_of(twin, compiled=True)[1])
+    assert found[0] and all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+
+
+@both_schemes
+def test_gradients_of_gradients_are_those_without_them(scheme: Scheme) -> None:
+    found = []
+    for compiled in (True, False):
+        native.allow(compiled)
+        twin = twin_of(scheme)
+        twin.train()
+        x, y = digits(32)
+        parameters = [p for p in twin.parameters() if p.requires_grad]
+        out = twin(x)
+        assert isinstance(out, Tensor)
+        first = torch.autograd.grad(F.cross_entropy(out, y), parameters, create_graph=True)
+        penalty = sum(grad.square().sum() for grad in first)
+        assert isinstance(penalty, Tensor)
+        found.append(torch.autograd.grad(penalty, parameters))
+    for own, wanted in zip(*found, strict=True):
+        assert float((own - wanted).abs().max()) <= 0.1 * float(wanted.abs().max()) + 1e-7
+
+
+@both_schemes
+def test_checkpointing_gives_the_same_gradients(scheme: Scheme) -> None:
+    """Its hooks decide how tensors are kept; ours stand back. Statistics stand still, because a
+    second forward would move those of `pow2` again.
+    """
+    found = []
+    for checkpointed in (False, True):
+        twin = twin_of(scheme)
+        twin.freeze()
+        x, y = digits(32)
+        if checkpointed:
+            out: Any = torch.utils.checkpoint.checkpoint(twin, x, use_reentrant=False)
+        else:
+            out = twin(x)
+        F.cross_entropy(out, y).backward()
+        found.append([p.grad for p in twin.parameters()])
+    for own, wanted in zip(*found, strict=True):
+        assert own is not None and wanted is not None and torch.equal(own, wanted)
+
+
+def test_a_backward_keeps_codes_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two layers with batch norm nobody holds float32 codes once the second has run."""
+    kernels()  # tried now, not while they are watched
+    held: list[weakref.ref[Tensor]] = []
+    make = native.Kernels.codes
+
+    def watched(self: native.Kernels, *given: Any) -> tuple[Tensor, native.Packed]:
+        y, packed = make(self, *given)
+        held.append(weakref.ref(y))
+        return y, packed
+
+    monkeypatch.setattr(native.Kernels, "codes", watched)
+    twin = twin_of(Scheme.AFFINE)
+    twin.train()
+    out = twin(digits(32)[0])
+    assert len(held) == 5
+    assert [one() is None for one in held] == [False, True, True, True, True], "one is pooled"
+    assert isinstance(out, Tensor)
+    out.sum().backward()
+
+
+def test_without_a_compiler_training_goes_on() -> None:
+    def missing(*_: object) -> Path:
+        raise ToolMissing(where="zig", what="not installed", want="zig", got="none", fix="pip")
+
+    native.offer(missing)
+    assert native.load() is None
+    twin = twin_of(Scheme.POW2)
+    step_of(twin, compiled=True)
+
+
+def test_a_library_that_computes_something_else_is_not_used() -> None:
+    """Every kernel is tried before the first is used: each of these faults is seen."""
+    good = kernels()
+
+    class Wrong(native.Kernels):
+        def __init__(self, name: str) -> None:
+            self.__dict__.update(good.__dict__)
+            make = getattr(good, name)
+
+            def spoiled(*given: Any) -> Any:
+                found = make(*given)
+                first = found[0] if isinstance(found, tuple) else found
+                first.reshape(-1)[-1] += 1
+                return found
+
+            setattr(self, name, spoiled)
+
+    assert native.is_right(good)
+    for name in ("moments", "codes", "unpack", "rounded", "real", "gradient_sums", "gradient"):
+        assert not native.is_right(Wrong(name)), name
+
+
+def test_a_damaged_library_is_not_loaded(tmp_path: Path) -> None:
+    (tmp_path / "kernels.so").write_bytes(b"not a library")
+    native.offer(lambda *_: tmp_path / "kernels.so")
+    with pytest.raises(OSError):
+        ctypes.CDLL(str(tmp_path / "kernels.so"))
+    assert native.load() is None
+
+
+def test_lines_beyond_float32_are_the_same_with_and_without_kernels() -> None:
+    folded = channels.Folded(
+        np.array([20000.0, 30000.0]),
+        np.array([26.0, 40.0]),
+        np.array([20000.0 * 2.0**-26, 30000.0 * 2.0**-40]),
+        np.array([-7.0, 2.0**29]),
+        on_grid=False,
+    )
+    acc = torch.randint(-(1 << 23), 1 << 23, (500, 2), generator=torch.Generator().manual_seed(0))
+    line = norm.line_of(folded, acc.float(), (-128, 127), (False, False))
+    assert line.add.dtype is torch.float64
+    product = (acc.numpy() + folded.bias.astype(np.int64)) * folded.mult.astype(np.int64)
+    shift = folded.shift.astype(np.int64)
+    want = np.clip((product + (1 << (shift - 1))) >> shift, -128, 127)
+    assert np.array_equal(line.floored(acc.float()).numpy(), want)
+    assert np.array_equal(norm.codes_of(acc.float(), line, kernels())[0].numpy(), want)
