@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import torch
@@ -43,8 +44,10 @@ Build = Callable[[Path, str, tuple[str, ...]], Path]
 
 _build: list[Build] = []
 _allowed = True
-_agreed: list[tuple[object, bool]] = []
-"""The group of processes at hand, and whether all of them have the kernels."""
+_agreed: list[tuple[ref[object], bool]] = []
+"""The group of processes at hand, and whether all of them have the kernels; not held, because a
+group that outlives its threads aborts the process.
+"""
 
 
 def offer(build: Build) -> None:
@@ -70,10 +73,10 @@ def kernels(device: torch.device) -> Kernels | None:
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return found
     group = dist.group.WORLD
-    if not (_agreed and _agreed[0][0] is group):
+    if not (_agreed and _agreed[0][0]() is group):
         everywhere = torch.tensor(int(found is not None))
         dist.all_reduce(everywhere, dist.ReduceOp.MIN)
-        _agreed[:] = [(group, bool(everywhere))]
+        _agreed[:] = [(ref(group), bool(everywhere))]
     return load() if _agreed[0][1] else None
 
 
