@@ -216,6 +216,35 @@ def refusal(rank: int, more: int, **options: int) -> str:
     return "nothing"
 
 
+def uneven(rank: int, scheme: str) -> list[str]:
+    """Return the statistics after a step in which one process's sums leave float32: equal weights,
+    and inputs that are all as large as they can be, on the second process only.
+    """
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 96, 1),
+        nn.BatchNorm2d(96),
+        nn.ReLU(),
+        nn.Conv2d(96, 64, 3, padding=1, bias=False),
+        nn.BatchNorm2d(64),
+        nn.Flatten(),
+        nn.Linear(4096, 10),
+    )
+    with torch.no_grad():
+        net[0].weight.fill_(1.0)
+        net[0].bias.zero_()
+        net[3].weight.fill_(0.1)
+    own = isobit.Model(net, input=(1, 8, 8), scheme=scheme)
+    own.calibrate(torch.randn(32, 1, 8, 8))
+    own.train()
+    x = torch.full((4, 1, 8, 8), 3.5) if rank else torch.randn(4, 1, 8, 8) * 0.3
+    x[:2] *= -1
+    out = own(x)
+    assert isinstance(out, torch.Tensor)
+    out.square().sum().backward()
+    return [float(v).hex() for v in net[4].running_var]
+
+
 def main(place: Path) -> None:
     torch.set_num_threads(1)
     found: dict[str, Any] = {}
@@ -233,6 +262,7 @@ def main(place: Path) -> None:
     steps = {scheme: in_own_loop(scheme, rank) for scheme in ("affine", "pow2")}
     if rank == 0:
         torch.save(steps, place / "steps.pt")
+    found["uneven"] = [uneven(rank, scheme) for scheme in ("affine", "pow2")]
     found["refusal"] = refusal(rank, 32)
     found["batch"] = refusal(rank, 0, batch_size=33)
     found["devices"] = refusal(rank, 0, devices=3)

@@ -102,6 +102,10 @@ def test_two_processes_train_as_one_with_the_whole_batch(found: Found, name: str
     assert abs(one["accuracy"] - two["accuracy"]) <= 0.005 + 1e-9
 
 
+def test_sums_that_leave_float32_in_one_process_hang_none(found: Found) -> None:
+    assert found[0]["uneven"] == found[1]["uneven"]
+
+
 def test_a_run_of_two_processes_resumes_to_the_same_bits(found: Found) -> None:
     for one in found:
         assert one["resumed"]["digest"] == one["whole"]["digest"] == one["hybrid-affine"]["digest"]

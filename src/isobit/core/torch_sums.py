@@ -33,6 +33,8 @@ from isobit.core.types import TensorType
 
 Combine = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
+LIMIT = F32_EXACT // 2
+"""Up to here sums are float32, so that a bias of that size can still be added."""
 MOST_PARTS = 4
 """Splitting a reduction further costs more than float64 does."""
 LEAST_RUN = 96
@@ -110,7 +112,7 @@ def exact_sums(
     """Return `combine(x, w)`, exactly: float32 where `|sum| <= 2^23`, so that a bias of that size
     can still be added to it, else float64.
     """
-    limit, bound = F32_EXACT // 2, fan_in_bound(w, types)
+    limit, bound = LIMIT, fan_in_bound(w, types)
     if bound > limit:
         sums = x.numel() // x.shape[-1] * len(w)  # about
         if form is not None and w.numel() > sums and takes_int8(form, types, w, wide=True):
@@ -245,15 +247,14 @@ def plain_sums(
 
     codes: integer weights, float32, or int8 with their sum per output channel.
     """
-    limit = F32_EXACT // 2
-    wide = fan_in_bound(codes, types) > limit
+    wide = fan_in_bound(codes, types) > LIMIT
     if codes.dtype is not torch.int8:
-        if wide and sum_bound(codes, None, types) > limit:
+        if wide and sum_bound(codes, None, types) > LIMIT:
             return None
         return form.sums(x, codes)
     assert total is not None
     acc = int8_products(x, codes, types.x.zero, form, total)
-    if wide and largest(acc) > limit:
+    if wide and largest(acc) > LIMIT:
         return None
     return acc.view(torch.float32).copy_(acc)  # in place, as large
 

@@ -76,6 +76,15 @@ def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
     return mean, var
 
 
+def anywhere(flag: bool) -> bool:
+    """Return whether a flag is set in any process that shares the batch; all of them ask."""
+    if processes() == 1:
+        return flag
+    found = torch.tensor(int(flag))
+    dist.all_reduce(found, dist.ReduceOp.MAX)
+    return bool(found)
+
+
 def count_of(values: Tensor) -> int:
     """Return how many values [N,...,C] a channel has, over all processes."""
     return values.numel() // values.shape[-1] * processes()

@@ -69,6 +69,12 @@ class Line:
         """The open interval of codes that a gradient passes."""
         return gradient_bounds(*self.bounds, self.soft)
 
+    @property
+    def inside(self) -> tuple[int, int]:
+        """The same of packed codes, which count from the lower bound."""
+        low, high = self.bounds
+        return -1 if self.soft[0] else 0, 256 if self.soft[1] else high - low
+
     def values(self, x: Tensor) -> Tensor:
         """Return what is floored, fresh."""
         add, mult = self.add, self.mult

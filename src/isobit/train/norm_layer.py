@@ -90,16 +90,19 @@ class Call:
 def rounded(
     w: Tensor, slope: Tensor, back: Tensor, low: int, int8: bool, kernels: Kernels | None
 ) -> Rounded:
-    """Return weights [O,...] rounded. slope, back: 1 / slope, 0 where that is 0, [O,1,...]; low:
-    the least code.
+    """Return weights rounded. slope, back: 1 / slope, 0 where that is 0, in the shape in which they
+    broadcast over weights, channels first or last; low: the least code. int8: channels are first.
     """
     if kernels is not None and int8 and w.is_contiguous():
-        codes, total = kernels.rounded(w, slope, low)
-        return Rounded(codes, None, total)
+        narrow = kernels.rounded(w, slope, low)
+        if narrow is not None:
+            return Rounded(narrow[0], None, narrow[1])
     real = scratch.empty(w.shape, w.dtype, w.device)
     codes = scratch.empty(w.shape, torch.int8 if int8 else w.dtype, w.device)
     sums = torch.empty(len(w)) if int8 else None
     count = max(1, ROWS_BYTES * len(w) // max(1, w.numel() * w.element_size()))
+    if len(slope) < len(w):  # channels last: depthwise weights, which are few
+        count = len(w)
     for start in range(0, len(w), count):
         part = slice(start, start + count)
         row = real[part]
@@ -193,13 +196,11 @@ def _compiled(
     processes, is taken out of it (Ioffe and Szegedy 2015, section 3). The parameters' own are this
     process's, which data-parallel training averages.
     """
-    rows, inside = call.rows, (0, 0) if call.line is None else inside_of(call.line)
+    rows, inside = call.rows, (0, 0) if call.line is None else call.line.inside
     assert rows is not None
     sums = kernels.gradient_sums(grad, y, acc, rows, inside)
     total = shared_sums(sums)
-    to_acc, own = kernels.gradient(grad, y, acc, rows, inside, sums, total, call.count)
-    to_gamma, to_beta = own.unbind()
-    return to_acc, to_gamma, to_beta
+    return kernels.gradient(grad, y, acc, rows, inside, sums, total, call.count)
 
 
 def normed_sums(
@@ -217,6 +218,7 @@ def normed_sums(
     hooks: AbstractContextManager[object] = nullcontext()
     if packed is not None and not _has_hooks():
         assert call.kernels is not None
+        # Hooks see another tensor of the same memory than the one that was saved.
         unpack, place = call.kernels.unpack, given[0].data_ptr()
         hooks = saved_tensors_hooks(
             lambda saved: packed if saved.data_ptr() == place else saved,
@@ -228,11 +230,12 @@ def normed_sums(
 
 
 def _has_hooks() -> bool:
-    """Whether someone else, as checkpointing does, decides how tensors are kept for the backward;
-    torch has no public name for that.
+    """Whether someone else, as checkpointing does, decides how tensors are kept for the backward,
+    or forbids to; torch has no public names for that.
     """
     top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
-    return top is None or top(False) is not None
+    enabled = getattr(torch._C._autograd, "_saved_tensors_hooks_is_enabled", None)
+    return top is None or enabled is None or not enabled() or top(False) is not None
 
 
 def _by_parts(call: Call, given: list[Any], grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -252,9 +255,3 @@ def _by_parts(call: Call, given: list[Any], grad: Tensor) -> tuple[Tensor | None
     chosen = [tensor for tensor, own in zip(given, wanted, strict=True) if own]
     found = iter(torch.autograd.grad(y, chosen, grad, create_graph=True, allow_unused=True))
     return tuple(next(found) if own else None for own in wanted)
-
-
-def inside_of(line: Line) -> tuple[int, int]:
-    """Return the open interval of packed codes that a gradient passes; a soft end passes it."""
-    low, high = line.bounds
-    return -1 if line.soft[0] else 0, 256 if line.soft[1] else high - low

@@ -165,8 +165,11 @@ def _run_fused(
             form = plan.low, fused.int8, stack.kernels
             rounded = norm_layer.rounded(fused.w, fused.slope, fused.back, *form)
         acc = ts.plain_sums(x, rounded.codes, rounded.total, plan.types, plan.form)
-        if acc is None:
+        # Only where weights alone prove nothing may sums of one process need more than another's.
+        open_ = ts.fan_in_bound(rounded.codes, plan.types) > ts.LIMIT
+        if moments.anywhere(acc is None) if open_ else acc is None:
             return None
+        assert acc is not None
         kernels, layer.count = stack.kernels, moments.count_of(acc)
         if kernels is None:
             layer.parts = moments.parts_of(acc)

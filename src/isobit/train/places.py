@@ -23,6 +23,7 @@ class Places:
 
     def __init__(self, net: nn.Module, bindings: Mapping[str, Binding]) -> None:
         modules = list(net.modules())
+        self._net = net
         self._children = [(m._modules, tuple(m._modules.values())) for m in modules]
         self._hooks = [
             hooks
@@ -45,10 +46,11 @@ class Places:
                 if attribute in store:
                     self._stores[const] = store, attribute, None if plain else binding
 
-    @property
-    def hold(self) -> bool:
-        """Whether no module was put in another's place since."""
-        return all(tuple(below.values()) == kept for below, kept in self._children)
+    def hold(self, net: nn.Module) -> bool:
+        """Whether this is that network, and no module was put in another's place since."""
+        return net is self._net and all(
+            tuple(below.values()) == kept for below, kept in self._children
+        )
 
     @property
     def hooked(self) -> bool:
@@ -72,6 +74,6 @@ _NOWHERE: tuple[Store, str, None] = ({}, "", None)
 def places_of(twin: Twin) -> Places:
     """Return the places of a twin's parameters, found again where its modules have changed."""
     found = twin.places
-    if found is None or not found.hold:
+    if found is None or not found.hold(twin.net):
         found = twin.places = Places(twin.net, twin.traced.bindings)
     return found

@@ -25,7 +25,7 @@ static inline void codes_block(const float *restrict x, const float *restrict ad
         v[k] = v[k] < low ? low : v[k];
         v[k] = v[k] > high ? high : v[k];
         y[k] = v[k];
-        packed[k] = (uint8_t)(int)(v[k] - low);
+        packed[k] = v[k] >= low ? (uint8_t)(int)(v[k] - low) : 0; /* NaN: 0 */
     }
 }
 
@@ -65,7 +65,7 @@ static inline void wide_block(const float *restrict x, const double *restrict ad
         v = v < low ? low : v;
         v = v > high ? high : v;
         y[k] = v;
-        packed[k] = (uint8_t)(int)(v - low);
+        packed[k] = v >= low ? (uint8_t)(int)(v - low) : 0;
     }
 }
 

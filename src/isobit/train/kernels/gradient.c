@@ -141,14 +141,14 @@ enum { WEIGHT, SCALED, MEAN, INVERSE, ROW_TURN, ROW_LIFT };
 void isobit_native_gradient(const float *grad, const uint8_t *y, const float *x, const float *layer,
                             ptrdiff_t stride, ptrdiff_t rows, ptrdiff_t channels, int threads,
                             int low, int high, const double *sums, const double *total,
-                            double count, float *factors, float *out, float *parameters) {
+                            double count, float *factors, float *out, float *gamma, float *beta) {
     for (ptrdiff_t c = 0; c < channels; c++) {
         double inverse = layer[INVERSE * stride + c];
         factors[c] = (float)(total[c] / count);
         factors[channels + c] = (float)(total[channels + c] / count * inverse * inverse);
         factors[2 * channels + c] = (float)(inverse * layer[SCALED * stride + c]);
-        parameters[c] = (float)(sums[channels + c] * inverse * layer[ROW_TURN * stride + c]);
-        parameters[channels + c] = (float)(sums[c] * layer[ROW_LIFT * stride + c]);
+        gamma[c] = (float)(sums[channels + c] * inverse * layer[ROW_TURN * stride + c]);
+        beta[c] = (float)(sums[c] * layer[ROW_LIFT * stride + c]);
     }
     const float *mean = layer + MEAN * stride;
     gradient_call call = {grad, y, x, mean, rows, channels, threads, low, high, NULL, factors, out};

@@ -103,10 +103,10 @@ int isobit_native_fold(const double *sums, double count, const double *gains, pt
         const double *own = gains + c;
         double mean = sums[c] / count, square = sums[channels + c] / count - mean * mean;
         statistics[c] = (float)(mean * own[UNIT * stride] + own[BIAS * stride]);
-        statistics[channels + c] = (float)((square > 0.0 ? square : 0.0) * own[SQUARED * stride]);
+        statistics[channels + c] = (float)((square < 0.0 ? 0.0 : square) * own[SQUARED * stride]);
         double sigma = sqrt((double)statistics[channels + c] + own[EPS * stride]);
         double slope = own[GAIN * stride] / sigma;
-        slopes[c] = slope > least ? slope : least;
+        slopes[c] = slope < least ? least : slope; /* NaN stays */
         double mult = rint(slopes[c] * 65536.0);
         on_grid &= mult >= 32.0 && mult < 16777216.0;
         line[c] = own[LIFT * stride] +
@@ -115,15 +115,15 @@ int isobit_native_fold(const double *sums, double count, const double *gains, pt
     for (ptrdiff_t c = 0; c < channels; c++) {
         double real = rint(slopes[c] * 65536.0) * (1.0 / 65536.0);
         if (!on_grid) {
-            int exponent;
+            int exponent = 0; /* of NaN */
             (void)frexp(slopes[c], &exponent);
             int shift = 15 - exponent < 0 ? 0 : 15 - exponent > 46 ? 46 : 15 - exponent;
             double mult = rint(ldexp(slopes[c], shift));
-            real = ldexp(mult < 32767.0 ? mult : 32767.0, -shift);
+            real = ldexp(mult > 32767.0 ? 32767.0 : mult, -shift);
         }
         double bias = rint(line[c] / real);
-        bias = bias > -most_bias ? bias : -most_bias;
-        bias = bias < most_bias ? bias : most_bias;
+        bias = bias < -most_bias ? -most_bias : bias;
+        bias = bias > most_bias ? most_bias : bias;
         line[c] = bias * real + 0.5;
         slopes[c] = real;
         exact &= fabs(line[c]) <= 256.0;

@@ -22,21 +22,22 @@ static void round_share(void *given) {
         const float *restrict w = a->w + r * a->size;
         int8_t *restrict codes = a->codes + r * a->size;
         float slope = a->slope[r];
-        int32_t total = 0;
+        int32_t total = 0, bad = 0;
         for (ptrdiff_t i = 0; i < a->size; i++) {
             float v = __builtin_rintf(w[i] * slope);
-            v = v < low ? low : v;
+            bad |= v != v;
+            v = v >= low ? v : low;
             v = v > 127.0f ? 127.0f : v;
             int code = (int)v;
             codes[i] = (int8_t)code;
             total += code;
         }
-        a->total[r] = total;
+        a->total[r] = bad ? INT32_MIN : total;
     }
 }
 
 /* codes [rows][size] = clamp(round(w * slope[row]), low, 127), half to even; total [rows]: their
- * sums.
+ * sums, or INT32_MIN where a weight is NaN.
  */
 void isobit_native_round(const float *w, const float *slope, int8_t *codes, int32_t *total,
                          ptrdiff_t rows, ptrdiff_t size, int threads, float low) {
