@@ -19,7 +19,16 @@ from isobit.core.errors import NotTraceable, ToolMissing
 from isobit.core.types import AnyArray
 from isobit.ops.schemes import Scheme
 from isobit.run.shared import shared_library
-from isobit.train import channels, native, native_checks, norm, norm_layer, norm_training, weights
+from isobit.train import (
+    channels,
+    moments,
+    native,
+    native_checks,
+    norm,
+    norm_layer,
+    norm_training,
+    weights,
+)
 from isobit.train.twin import Twin
 
 from .nets import SCHEMES, assert_equals_export, digits, make_twin, take_steps, training_codes
@@ -175,24 +184,34 @@ def step_of(twin: Twin, *, compiled: bool) -> tuple[Tensor, dict[str, Tensor]]:
     return out.detach(), {n: p.grad for n, p in twin.named_parameters() if p.grad is not None}
 
 
+@pytest.fixture
+def exact_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let training without kernels take statistics as exactly as with them: torch's are float32
+    sums, and in `affine` every code follows from them.
+    """
+
+    def of_all(values: Tensor) -> list[Tensor]:
+        flat = values.double().reshape(-1, values.shape[-1])
+        mean, square = flat.sum(0) / len(flat), flat.square().sum(0) / len(flat)
+        return [mean, (square - mean * mean).clamp_min(0.0)]
+
+    monkeypatch.setattr(moments, "parts_of", of_all)
+
+
 @both_schemes
-def test_training_with_and_without_them_is_the_same(scheme: Scheme) -> None:
-    """From one state: every code of the forward in `pow2`, whose running statistics are the same;
-    in `affine` those of the batch are float32 sums without kernels, exact with them, so a code in a
-    thousand may be the next one. Gradients: float32 sums in another order.
+def test_training_with_and_without_them_is_the_same(scheme: Scheme, exact_parts: None) -> None:
+    """From one state, three times: outputs to the bit; gradients but for the order in which float32
+    adds some hundreds of terms: 1e-4 of the largest.
     """
     one, other = twin_of(scheme), twin_of(scheme)
     for _ in range(3):
         out, own = step_of(one, compiled=True)
         plain, wanted = step_of(other, compiled=False)
         assert own.keys() == wanted.keys() == {n for n, _ in one.named_parameters()}
-        if scheme is Scheme.POW2:
-            assert torch.equal(out, plain)
-        assert torch.allclose(out, plain, atol=0.05 * float(plain.abs().max()))
+        assert torch.equal(out, plain)
         for name, value in wanted.items():
             largest = float(value.abs().max())
-            close = 1e-4 if scheme is Scheme.POW2 else 0.05
-            assert float((own[name] - value).abs().max()) <= close * largest + 1e-7, name
+            assert float((own[name] - value).abs().max()) <= 1e-4 * largest + 1e-7, name
         other.load_state_dict(one.state_dict())
 
 
@@ -251,7 +270,7 @@ def test_a_backward_reads_what_the_forward_read(
 
 
 @both_schemes
-def test_gradients_of_gradients_are_those_without_them(scheme: Scheme) -> None:
+def test_gradients_of_gradients_are_those_without_them(scheme: Scheme, exact_parts: None) -> None:
     found = []
     for compiled in (True, False):
         native.allow(compiled)
@@ -266,18 +285,18 @@ def test_gradients_of_gradients_are_those_without_them(scheme: Scheme) -> None:
         assert isinstance(penalty, Tensor)
         found.append(torch.autograd.grad(penalty, parameters))
     for own, wanted in zip(*found, strict=True):
-        assert float((own - wanted).abs().max()) <= 0.1 * float(wanted.abs().max()) + 1e-7
+        assert float((own - wanted).abs().max()) <= 1e-4 * float(wanted.abs().max()) + 1e-7
 
 
-@both_schemes
-def test_checkpointing_gives_the_same_gradients(scheme: Scheme) -> None:
-    """Its hooks decide how tensors are kept; ours stand back. Statistics stand still, because a
-    second forward would move those of `pow2` again.
+def test_checkpointing_gives_the_same_gradients() -> None:
+    """Its hooks decide how tensors are kept; ours stand back. In `affine`, whose forward follows
+    from the batch alone: in `pow2` the second forward finds statistics that have moved.
     """
     found = []
     for checkpointed in (False, True):
-        twin = twin_of(scheme)
-        twin.freeze()
+        twin = twin_of(Scheme.AFFINE)
+        step_of(twin, compiled=True)  # the first one sets ranges
+        twin.zero_grad()
         x, y = digits(32)
         if checkpointed:
             out: Any = torch.utils.checkpoint.checkpoint(twin, x, use_reentrant=False)
@@ -402,7 +421,9 @@ def test_a_parameter_that_is_no_number_shows(scheme: Scheme, where: str) -> None
 def test_depthwise_weights_of_more_than_a_part(
     scheme: Scheme, compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Their channels come last, so they are not rounded in parts."""
+    """Their channels come last, so they are not rounded in parts. Weights rounded alone lie in
+    another order in memory, so float32 may add gradients in another one: 1e-4 of the largest.
+    """
     monkeypatch.setattr(norm_layer, "ROWS_BYTES", 64)
     found = []
     for most in (1, 1 << 16):
@@ -410,7 +431,8 @@ def test_depthwise_weights_of_more_than_a_part(
         found.append(step_of(twin_of(scheme), compiled=compiled))
     assert torch.equal(found[0][0], found[1][0])
     for name, value in found[0][1].items():
-        assert torch.allclose(value, found[1][1][name], rtol=1e-4, atol=1e-6), name
+        largest = float(value.abs().max())
+        assert float((value - found[1][1][name]).abs().max()) <= 1e-4 * largest + 1e-7, name
 
 
 @both_schemes
