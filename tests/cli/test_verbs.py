@@ -16,6 +16,7 @@ import pytest
 import isobit
 from isobit.cli import _root
 from isobit.core.types import AnyArray
+from isobit.train import native
 
 from .conftest import SPEC, Outcome, Run
 
@@ -100,6 +101,13 @@ def test_doctor(run: Run) -> None:
     assert "torch" in run("doctor").out
     assert tools["qemu-system-arm"]["purpose"] == "second emulator; the only one for cortex-m55"
     assert tools["qemu-system-riscv32"]["purpose"] == "second emulator"
+    assert tools["training kernels"]["found"].startswith(("for AVX2, in", "for AVX512, in"))
+
+
+def test_doctor_says_why_there_are_no_kernels(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "attempt", lambda: native.Attempt(None, "codes of 5 x 3"))
+    row = {tool["name"]: tool for tool in run("doctor", "--json").json["tools"]}["training kernels"]
+    assert not row["found"] and row["fix"] == "cannot be used: codes of 5 x 3"
 
 
 def test_check(run: Run, spec: Path, model: Path) -> None:

@@ -45,11 +45,16 @@ both_schemes = pytest.mark.parametrize("scheme", SCHEMES, ids=lambda s: s.value)
 def _offered() -> Iterator[None]:
     before = list(native._build)
     native.offer(shared_library)
-    native.load.cache_clear()
+    forget()
     yield
     native.allow(True)
     native._build[:] = before
+    forget()
+
+
+def forget() -> None:
     native.load.cache_clear()
+    native.attempt.cache_clear()
 
 
 def kernels() -> native.Kernels:

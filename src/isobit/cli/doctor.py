@@ -27,11 +27,7 @@ class Finding:
 
 _PACKAGES = (
     ("torch", "training (Model, fit)", "pip install 'isobit[train]'"),
-    (
-        "ziglang",
-        "the default C compiler, for every core; kernels for training",
-        "pip install 'isobit[build]'",
-    ),
+    ("ziglang", "the default C compiler, for every core", "pip install 'isobit[build]'"),
     ("unicorn", "the emulated chip, exact instruction counts", "pip install 'isobit[emulate]'"),
     ("capstone", "disassembly for instruction counts", "pip install 'isobit[emulate]'"),
 )
@@ -46,6 +42,7 @@ def command(as_json: bool) -> None:
         path = shutil.which(name)
         fix = "" if path else f"install {name} with your system's package manager"
         findings.append(Finding(name, purpose, "on PATH" if path else "", fix))
+    findings.append(_kernels({f.name for f in findings if f.found}))
     works = any(f.name == "ziglang" and f.found for f in findings) or any(
         "gcc" in f.name and f.found for f in findings
     )
@@ -78,3 +75,22 @@ def _package(name: str, purpose: str, fix: str) -> Finding:
         return Finding(name, purpose, importlib.metadata.version(name), "")
     except importlib.metadata.PackageNotFoundError:
         return Finding(name, purpose, "", fix)
+
+
+def _kernels(found: set[str]) -> Finding:
+    """Say whether training has its kernels, by building and trying them."""
+    name, purpose = "training kernels", "faster training"
+    missing = {"torch", "ziglang"} - found
+    if missing:
+        return Finding(name, purpose, "", f"needs {' and '.join(sorted(missing))}")
+    import torch  # here, because every other command line would wait for it
+
+    from isobit.run.shared import shared_library
+    from isobit.train import native
+
+    native.offer(shared_library)
+    attempt = native.attempt()
+    if attempt.kernels is None:
+        return Finding(name, purpose, "", f"cannot be used: {attempt.fault}")
+    threads = "in torch's threads" if attempt.kernels.has_threads else "in one thread only"
+    return Finding(name, purpose, f"for {torch.backends.cpu.get_cpu_capability()}, {threads}", "")

@@ -88,21 +88,37 @@ def kernels(device: torch.device) -> Kernels | None:
 @cache
 def load() -> Kernels | None:
     """Return the kernels, built if need be; None where they cannot be, or fail their test."""
+    found = attempt()
+    if found.unexpected:
+        warnings.warn(f"{SLOWER} ({found.fault})", RuntimeWarning, stacklevel=2)
+    return found.kernels
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The kernels, or why there are none, and whether that is a surprise."""
+
+    kernels: Kernels | None
+    fault: str = ""
+    unexpected: bool = False
+
+
+@cache
+def attempt() -> Attempt:
+    """Build the kernels and try every one."""
     level = LEVELS.get(torch.backends.cpu.get_cpu_capability())
-    if level is None or not _build:
-        return None
+    if level is None:
+        return Attempt(None, "they are for x86-64 with AVX2")
+    if not _build:
+        return Attempt(None, "nothing that compiles them was offered")
     try:
         found = Kernels(ctypes.CDLL(str(_build[0](SOURCES, level, FLAGS))))
     except ToolMissing:
-        return None
+        return Attempt(None, "the C compiler is missing")
     except (IsobitError, OSError, AttributeError) as error:  # not compiled, written, or ours
-        wrong = str(error)
-    else:
-        wrong = native_checks.first_fault(found)
-        if not wrong:
-            return found
-    warnings.warn(f"{SLOWER} ({wrong})", RuntimeWarning, stacklevel=2)
-    return None
+        return Attempt(None, str(error), unexpected=True)
+    wrong = native_checks.first_fault(found)
+    return Attempt(None, wrong, unexpected=True) if wrong else Attempt(found)
 
 
 class Kernels:
