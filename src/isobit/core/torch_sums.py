@@ -20,6 +20,7 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -35,8 +36,8 @@ Combine = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 LIMIT = F32_EXACT // 2
 """Up to here sums are float32, so that a bias of that size can still be added."""
-MOST_PARTS = 4
-"""Splitting a reduction further costs more than float64 does."""
+MOST_PARTS = 32
+"""A part of the sums costs a few per cent of them; float64 costs two to ten times as much."""
 LEAST_RUN = 96
 """Adjacent bytes of a window, below which gathering windows costs more than int8 saves."""
 LEAST_CHANNELS = 128
@@ -182,16 +183,32 @@ def _sums(
     cpu = x.device.type == "cpu"
     with _no_autocast(x.device.type):
         wide = bound > limit
-        if cpu and form is not None and takes_int8(form, types, w, wide=wide):
-            y: Tensor = _Int8Sums.apply(x, scaled, b, w, step, types.x.zero, form, wide, limit)  # type: ignore[no-untyped-call]  # torch's apply is untyped
+        acc = _sums_of_form(x, w, types, form, wide=wide) if cpu and form is not None else None
+        if acc is not None:
+            y: Tensor = _Summed.apply(x, scaled, b, acc, step, form, wide, limit)  # type: ignore[no-untyped-call]  # torch's apply is untyped
             return y
         if cpu and not wide:
             return combine(x, scaled, None if b is None else b.float())
-        if cpu and step is None and math.ceil(bound / limit) <= MOST_PARTS:
-            parts = _in_parts(combine, x, w, b, types, bound, limit)
-            if parts is not None:
-                return parts
+        if cpu and form is None and step is None:
+            parts = _in_parts(combine, x, w, types)
+            most = math.inf if parts is None else largest(parts.detach())
+            extra = 0.0 if b is None else float(b.detach().abs().max())
+            if parts is not None and most + extra <= limit:
+                return parts if b is None else parts + b.float()
         return combine(x.double(), scaled.double(), None if b is None else b.double())
+
+
+@torch.no_grad()
+def _sums_of_form(
+    x: Tensor, w: Tensor, types: SumTypes, form: Windows, *, wide: bool
+) -> Tensor | None:
+    """Return the sums of a convolution as int32 or as float32, without a gradient; None where
+    neither int8 nor parts are faster than the convolution itself.
+    """
+    if takes_int8(form, types, w, wide=wide):
+        total = w.reshape(len(w), -1).sum(1).to(torch.int32)
+        return int8_products(x, w.to(torch.int8), types.x.zero, form, total)
+    return _in_parts(form.sums, x, w, types) if wide else None
 
 
 def _no_autocast(device: str) -> AbstractContextManager[object]:
@@ -200,32 +217,45 @@ def _no_autocast(device: str) -> AbstractContextManager[object]:
     return torch.autocast(device, enabled=False) if allowed else nullcontext()
 
 
-def _in_parts(
-    combine: Combine,
-    x: Tensor,
-    w: Tensor,
-    b: Tensor | None,
-    types: SumTypes,
-    bound: float,
-    limit: float,
-) -> Tensor | None:
-    """Return the sum over parts of the last axis of x and w, or None where a partial one reaches
-    the limit: only a sum beyond it can have been rounded.
+def _in_parts(combine: Combine, x: Tensor, w: Tensor, types: SumTypes) -> Tensor | None:
+    """Return `combine(x, w)` summed in parts of the last axis of x and w, of which float32 holds
+    every one; None where there are too many, or where their sum could have been rounded.
     """
-    if x.shape[-1] != w.shape[-1] or types.channel_axis != 0:
-        return None  # grouped, or not a plain reduction over the last axis
-    count = math.ceil(bound / limit)
-    size = math.ceil(x.shape[-1] / count)
+    ends = _ends_of_parts(w, types) if x.shape[-1] == w.shape[-1] else None
+    if ends is None or len(ends) == 1:
+        return combine(x, w, None) if ends or sum_bound(w, None, types) <= F32_EXACT else None
     total: Tensor | None = None
-    for a, part in zip(torch.split(x, size, -1), torch.split(w, size, -1), strict=True):
-        if sum_bound(part, b, types) > limit:
-            return None
-        term = combine(a, part, b if total is None else None)
-        total = term if total is None else total + term
-        low, high = torch.aminmax(total.detach())
-        if float(torch.maximum(-low, high)) >= limit:
+    for start, end in pairwise([0, *ends]):
+        term = combine(x[..., start:end], w[..., start:end], None)
+        total = term if total is None else total.add_(term)
+        if largest(total.detach()) >= F32_EXACT:  # only a sum beyond can have been rounded
             return None
     return total
+
+
+def _ends_of_parts(w: Tensor, types: SumTypes) -> list[int] | None:
+    """Return where parts of the last axis of weights end, each as long as sums of it are certain to
+    stay within float32; None where that takes more than `MOST_PARTS`.
+    """
+    if types.channel_axis != 0:
+        return None
+    high, low = float(types.x.dtype.high - types.x.zero), float(types.x.zero - types.x.dtype.low)
+    rows = w.detach().flatten(1, -2) if w.dim() > 2 else w.detach().unsqueeze(1)
+    if low <= 0:
+        positive = rows.clamp_min(0).sum(1)
+        sides = torch.stack([positive, positive - rows.sum(1)]) * high
+    else:
+        sides = rows.abs().sum(1).unsqueeze(0) * max(high, low)
+    sums = sides.double().cumsum(-1)  # [sides, O, C]
+    ends: list[int] = []
+    before = torch.zeros_like(sums[..., :1])
+    while not ends or ends[-1] < w.shape[-1]:
+        fits = ((sums - before).flatten(0, -2).amax(0) <= F32_EXACT).sum()
+        if int(fits) == (ends[-1] if ends else 0) or len(ends) == MOST_PARTS:
+            return None
+        ends.append(int(fits))
+        before = sums[..., ends[-1] - 1 :][..., :1]
+    return ends
 
 
 def takes_int8(form: Windows, types: SumTypes, w: Tensor, *, wide: bool) -> bool:
@@ -248,15 +278,15 @@ def plain_sums(
     codes: integer weights, float32, or int8 with their sum per output channel.
     """
     wide = fan_in_bound(codes, types) > LIMIT
-    if codes.dtype is not torch.int8:
-        if wide and sum_bound(codes, None, types) > LIMIT:
-            return None
-        return form.sums(x, codes)
-    assert total is not None
-    acc = int8_products(x, codes, types.x.zero, form, total)
-    if wide and largest(acc) > LIMIT:
+    acc: Tensor | None
+    if codes.dtype is torch.int8:
+        assert total is not None
+        acc = int8_products(x, codes, types.x.zero, form, total)
+    else:
+        acc = _in_parts(form.sums, x, codes, types) if wide else form.sums(x, codes)
+    if acc is None or (wide and largest(acc) > LIMIT):
         return None
-    return acc.view(torch.float32).copy_(acc)  # in place, as large
+    return _float32(acc)
 
 
 def largest(acc: Tensor) -> float:
@@ -264,8 +294,15 @@ def largest(acc: Tensor) -> float:
     return float(torch.stack(torch.aminmax(acc)).double().abs().max())
 
 
-class _Int8Sums(torch.autograd.Function):
-    """sum * step + b; the gradient is the convolution's, with the weights as they are scaled."""
+def _float32(acc: Tensor) -> Tensor:
+    """Return sums as float32, in their own place: int32 is as large."""
+    return acc if acc.dtype is torch.float32 else acc.view(torch.float32).copy_(acc)
+
+
+class _Summed(torch.autograd.Function):
+    """acc * step + b, where acc are the sums of x and w; the gradient is the convolution's, with
+    the weights as they are scaled.
+    """
 
     @staticmethod
     def forward(
@@ -273,22 +310,19 @@ class _Int8Sums(torch.autograd.Function):
         x: Tensor,
         scaled: Tensor,
         b: Tensor | None,
-        w: Tensor,
+        acc: Tensor,
         step: Tensor | None,
-        zero: int,
         form: Windows,
         wide: bool,
         limit: float,
     ) -> Tensor:
-        total = w.reshape(len(w), -1).sum(1).to(torch.int32)
-        acc = int8_products(x, w.to(torch.int8), zero, form, total)
         if wide:
             extra = (
                 0.0 if b is None else float((b.double() if step is None else b / step).abs().max())
             )
             wide = largest(acc) + extra > limit
         carrier = torch.float64 if wide else torch.float32
-        y = acc.double() if wide else acc.view(torch.float32).copy_(acc)  # in place, as large
+        y = acc.double() if wide else _float32(acc)
         if step is not None:
             y.mul_(step.to(carrier))
         if b is not None:
@@ -302,4 +336,4 @@ class _Int8Sums(torch.autograd.Function):
         x, scaled = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:3]
         to_x, to_w, to_b = ctx.form.gradients(grads[0].to(x.dtype), x, scaled, wanted)
-        return to_x, to_w, None if to_b is None else to_b.to(ctx.bias), *(None,) * 6
+        return to_x, to_w, None if to_b is None else to_b.to(ctx.bias), *(None,) * 5
