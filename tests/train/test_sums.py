@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -155,8 +156,112 @@ def test_sums_beyond_float32(sign: str, int8: bool) -> None:
     assert np.array_equal(got.double().numpy(), want)
     if sign == "alike":
         assert np.abs(want).max() > 1 << 24 and got.dtype is torch.float64
-    elif int8:
+    else:
         assert got.dtype is torch.float32
+
+
+def wide_operands(case: str) -> tuple[AnyArray, AnyArray, int]:
+    """Return x [6, K], w [5, K] and a zero point: sums whose bound is far above 2^24."""
+    rng = np.random.default_rng(7)
+    x, w = rng.integers(0, 256, (6, 6000)), rng.integers(-127, 128, (5, 6000))
+    if case == "uneven":  # most of the bound in a few columns
+        w[:, 700:] = rng.integers(-2, 3, (5, 5300))
+    elif case == "cancels":  # up to 4 * 2^24 and back, in odd steps
+        x[:], w[:, :3000], w[:, 3000:] = 255, 127, -127
+        x[:, 0] = 254
+    elif case == "beyond":
+        x[:], w[:] = 255, 127
+        x[:, 0] = 254
+    elif case == "both signs":
+        return x - 128, w, 0
+    return x, w, -128
+
+
+WIDE = ("even", "uneven", "cancels", "beyond", "both signs")
+
+
+@pytest.mark.parametrize("bias", [None, 3, (1 << 23) + 1], ids=["", "bias", "large bias"])
+@pytest.mark.parametrize("windows", [True, False], ids=["convolution", "matrix"])
+@pytest.mark.parametrize("case", WIDE)
+def test_sums_in_parts(case: str, windows: bool, bias: int | None) -> None:
+    """Exact whatever the parts add up to, with the gradients of a float64 product."""
+    ts.allow_int8(False)
+    x, w, zero = wide_operands(case)
+    want = x @ w.T + (bias or 0)
+    shape = (1, 1) if windows else ()
+    kind = TensorType((1, *shape, 6000), DType.S8, Affine((0.1,), zero))
+    form = products.Windows() if windows else None
+    combine = products.Windows().sums if windows else torch.nn.functional.linear
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        a = torch.from_numpy(x).to(dtype).reshape(6, *shape, 6000).requires_grad_()
+        v = torch.from_numpy(w).to(dtype).reshape(5, *shape, 6000).requires_grad_()
+        b = None if bias is None else torch.full((5,), bias, dtype=dtype, requires_grad=True)
+        if dtype is torch.float32:
+            types = ts.SumTypes(kind, kind)
+            y = ts._sums(combine, (a, v, b), types, form, ts.sum_bound(v, b, types))
+        else:
+            y = combine(a, v, b)
+        (y.double() * torch.arange(1.0, 6)).sum().backward()  # type: ignore[no-untyped-call]  # torch's
+        found.append((y.detach(), a.grad, v.grad, None if b is None else b.grad))
+    assert np.array_equal(found[0][0].double().numpy().reshape(6, 5), want)
+    in_float32 = case not in ("cancels", "beyond")
+    assert (found[0][0].dtype is torch.float32) == in_float32
+    for own, reference in zip(found[0][1:], found[1][1:], strict=True):
+        assert (own is None) == (reference is None)
+        if own is not None and reference is not None:
+            error = float((own.double() - reference).abs().max())
+            assert error <= 2e-6 * float(reference.abs().max())
+
+
+@pytest.mark.parametrize("case", WIDE)
+def test_parts_are_as_long_as_is_certain_to_fit(case: str) -> None:
+    _, w, zero = wide_operands(case)
+    high, low = 127 - zero, zero + 128
+    kind = TensorType((1, 6000), DType.S8, Affine((0.1,), zero))
+    ends = ts._ends_of_parts(torch.from_numpy(w).float(), ts.SumTypes(kind, kind))
+    assert ends is not None and ends[-1] == 6000
+
+    def bound(start: int, end: int) -> int:
+        most = np.maximum(w[:, start:end], 0).sum(1), np.maximum(-w[:, start:end], 0).sum(1)
+        if low == 0:
+            return int(np.maximum(*most).max()) * high
+        return int(sum(most).max()) * max(high, low)
+
+    for start, end in pairwise([0, *ends]):
+        assert bound(start, end) <= 1 << 24
+        assert end == 6000 or bound(start, end + 1) > 1 << 24
+
+
+def test_sums_that_cannot_be_parted() -> None:
+    """A window of one channel, and more parts than are worth it: float64, still exact."""
+    form = products.Windows()
+    kind = TensorType((1, 30, 30, 1), DType.S8, Affine((0.1,), -128))
+    x, w = torch.full((1, 30, 30, 1), 255.0), torch.full((2, 30, 30, 1), 127.0)
+    types = ts.SumTypes(kind, kind)
+    assert ts._ends_of_parts(w, types) is None and ts.plain_sums(x, w, None, types, form) is None
+    got = ts.exact_sums(form.sums, x, w, types, form)
+    assert got.dtype is torch.float64 and got.flatten().tolist() == [900 * 255 * 127] * 2
+    many = torch.full((2, 1, 1, 518 * (ts.MOST_PARTS + 1)), 127.0)
+    assert ts._ends_of_parts(many, types) is None
+
+
+@pytest.mark.parametrize("sign", ["alike", "mixed"])
+def test_sums_of_a_layer_beyond_float32(sign: str) -> None:
+    """As a layer with batch norm takes them: float32, or None where only float64 holds them."""
+    rng = np.random.default_rng(0)
+    x, w = rng.integers(0, 256, (2, 4, 4, 512)), rng.integers(-127, 128, (3, 3, 3, 512))
+    if sign == "alike":
+        x, w = np.full_like(x, 255), np.full_like(w, 127)
+    kind = TensorType((1, 4, 4, 512), DType.S8, Affine((0.1,), -128))
+    form = products.Windows((1, 1), (1, 1, 1, 1))
+    given = torch.from_numpy(x).float(), torch.from_numpy(w).float()
+    got = ts.plain_sums(*given, None, ts.SumTypes(kind, kind), form)
+    if sign == "alike":
+        assert got is None
+    else:
+        want = convolution(x, w, (1, 1), (1, 1, 1, 1), (1, 1))
+        assert got is not None and np.array_equal(got.numpy(), want)
 
 
 def test_the_bound_of_inputs_that_are_never_negative_counts_one_sign() -> None:
