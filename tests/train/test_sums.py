@@ -181,13 +181,15 @@ WIDE = ("even", "uneven", "cancels", "beyond", "both signs")
 
 
 @pytest.mark.parametrize("bias", [None, 3, (1 << 23) + 1], ids=["", "bias", "large bias"])
+@pytest.mark.parametrize("scaled", [False, True], ids=["sums", "shifted"])
 @pytest.mark.parametrize("windows", [True, False], ids=["convolution", "matrix"])
 @pytest.mark.parametrize("case", WIDE)
-def test_sums_in_parts(case: str, windows: bool, bias: int | None) -> None:
+def test_sums_in_parts(case: str, windows: bool, scaled: bool, bias: int | None) -> None:
     """Exact whatever the parts add up to, with the gradients of a float64 product."""
     ts.allow_int8(False)
     x, w, zero = wide_operands(case)
-    want = x @ w.T + (bias or 0)
+    want = (x @ w.T) * (0.25 if scaled else 1.0) + (bias or 0)
+    step = torch.full((5,), 0.25, dtype=torch.float64) if scaled else None
     shape = (1, 1) if windows else ()
     kind = TensorType((1, *shape, 6000), DType.S8, Affine((0.1,), zero))
     form = products.Windows() if windows else None
@@ -199,13 +201,16 @@ def test_sums_in_parts(case: str, windows: bool, bias: int | None) -> None:
         b = None if bias is None else torch.full((5,), bias, dtype=dtype, requires_grad=True)
         if dtype is torch.float32:
             types = ts.SumTypes(kind, kind)
-            y = ts._sums(combine, (a, v, b), types, form, ts.sum_bound(v, b, types))
+            bound = ts.sum_bound(v, b, types)
+            y = ts._sums(combine, (a, v, b), types, form, bound, step=step)
         else:
-            y = combine(a, v, b)
+            y = combine(a, v * 0.25 if scaled else v, b)
         (y.double() * torch.arange(1.0, 6)).sum().backward()  # type: ignore[no-untyped-call]  # torch's
         found.append((y.detach(), a.grad, v.grad, None if b is None else b.grad))
     assert np.array_equal(found[0][0].double().numpy().reshape(6, 5), want)
     in_float32 = case not in ("cancels", "beyond")
+    if scaled:  # a matrix product with powers of two is float64; a large bias / 0.25 is too large
+        in_float32 &= windows and (bias or 0) < 1 << 22
     assert (found[0][0].dtype is torch.float32) == in_float32
     for own, reference in zip(found[0][1:], found[1][1:], strict=True):
         assert (own is None) == (reference is None)
