@@ -323,6 +323,8 @@ class _Summed(torch.autograd.Function):
             wide = largest(acc) + extra > limit
         carrier = torch.float64 if wide else torch.float32
         y = acc.double() if wide else _float32(acc)
+        if y is acc:  # torch would take the result for a view, which nobody may change in place
+            y = acc.clone()
         if step is not None:
             y.mul_(step.to(carrier))
         if b is not None:
