@@ -83,14 +83,10 @@ def _kernels(found: set[str]) -> Finding:
     missing = {"torch", "ziglang"} - found
     if missing:
         return Finding(name, purpose, "", f"needs {' and '.join(sorted(missing))}")
-    import torch  # here, because every other command line would wait for it
-
     from isobit.run.shared import shared_library
-    from isobit.train import native
+    from isobit.train import native  # here, because every other command line would wait for torch
 
     native.offer(shared_library)
     attempt = native.attempt()
-    if attempt.kernels is None:
-        return Finding(name, purpose, "", f"cannot be used: {attempt.fault}")
-    threads = "in torch's threads" if attempt.kernels.has_threads else "in one thread only"
-    return Finding(name, purpose, f"for {torch.backends.cpu.get_cpu_capability()}, {threads}", "")
+    fix = f"cannot be used: {attempt.fault}" if attempt.kernels is None else ""
+    return Finding(name, purpose, attempt.described, fix)

@@ -102,6 +102,14 @@ class Attempt:
     fault: str = ""
     unexpected: bool = False
 
+    @property
+    def described(self) -> str:
+        """For which CPU and in which threads the kernels run; "" where there are none."""
+        if self.kernels is None:
+            return ""
+        threads = "in torch's threads" if self.kernels.has_threads else "in one thread only"
+        return f"for {torch.backends.cpu.get_cpu_capability()}, {threads}"
+
 
 @cache
 def attempt() -> Attempt:
