@@ -203,7 +203,7 @@ def _sums_of_form(
     x: Tensor, w: Tensor, types: SumTypes, form: Windows, *, wide: bool
 ) -> Tensor | None:
     """Return the sums of a convolution as int32 or as float32, without a gradient; None where
-    neither int8 nor parts are faster than the convolution itself.
+    the convolution itself is to be run: in float32, or, if `wide`, in float64.
     """
     if takes_int8(form, types, w, wide=wide):
         total = w.reshape(len(w), -1).sum(1).to(torch.int32)
