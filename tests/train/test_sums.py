@@ -278,6 +278,10 @@ def test_the_bound_of_inputs_that_are_never_negative_counts_one_sign() -> None:
     assert ts.sum_bound(w, torch.tensor([1.0, -7.0]), ts.SumTypes(kind, kind)) == 5 * 255 + 1
     both = TensorType((1, 2), DType.S8, Affine((0.1,), 0))
     assert ts.sum_bound(w, None, ts.SumTypes(both, both)) == 8 * 128
+    w = torch.full((1, 519), 127.0)
+    w[0, 0] = 7.0
+    just_beyond = ts.sum_bound(w, torch.tensor([2.0]), ts.SumTypes(kind, kind))
+    assert just_beyond == (1 << 24) + 1, "which float32 would round to 2^24"
 
 
 class Wide(torch.nn.Module):

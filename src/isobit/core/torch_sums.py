@@ -89,15 +89,21 @@ def sum_bound(w: Tensor, b: Tensor | None, types: SumTypes) -> float:
 
     Where no `x - Zx` is below 0 the sums of either sign are bounds themselves: about half.
     """
+    rows = w.detach().movedim(types.channel_axis, 0).flatten(1)
+    bound = _bounds(rows, types).amax(0)
+    return float((bound if b is None else bound + b.detach().abs()).max())
+
+
+def _bounds(rows: Tensor, types: SumTypes) -> Tensor:
+    """Return bounds of sums over axis 1 of weights [O, K,...] times `x - Zx`: float64 [1, O,...],
+    or [2, O,...] for weights of either sign, where no `x - Zx` is below 0.
+    """
     x = types.x
     high, low = float(x.dtype.high - x.zero), float(x.zero - x.dtype.low)
-    rows = w.detach().movedim(types.channel_axis, 0).flatten(1)
     if low <= 0:
         positive = rows.clamp_min(0).sum(1)
-        bound = torch.maximum(positive, positive - rows.sum(1)) * high
-    else:
-        bound = rows.abs().sum(1) * max(high, low)
-    return float((bound if b is None else bound + b.detach().abs()).max())
+        return torch.stack([positive, positive - rows.sum(1)]).double() * high
+    return rows.abs().sum(1).double().unsqueeze(0) * max(high, low)
 
 
 def fan_in_bound(w: Tensor, types: SumTypes) -> float:
@@ -239,14 +245,8 @@ def _ends_of_parts(w: Tensor, types: SumTypes) -> list[int] | None:
     """
     if types.channel_axis != 0:
         return None
-    high, low = float(types.x.dtype.high - types.x.zero), float(types.x.zero - types.x.dtype.low)
     rows = w.detach().flatten(1, -2) if w.dim() > 2 else w.detach().unsqueeze(1)
-    if low <= 0:
-        positive = rows.clamp_min(0).sum(1)
-        sides = torch.stack([positive, positive - rows.sum(1)]) * high
-    else:
-        sides = rows.abs().sum(1).unsqueeze(0) * max(high, low)
-    sums = sides.double().cumsum(-1)  # [sides, O, C]
+    sums = _bounds(rows, types).cumsum(-1)
     ends: list[int] = []
     before = torch.zeros_like(sums[..., :1])
     while not ends or ends[-1] < w.shape[-1]:
